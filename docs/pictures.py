@@ -1,6 +1,6 @@
 """Draw the pictures of README and of the documentation from the product's own output, of phantoms only.
 
-    kneefair demo
+    kneefair demo runs
     python docs/pictures.py runs/quickstart/report/index.html runs/segmented/overlays/knee.png
 
 Chromium draws the first screen of the report. Each picture has 256 colors, so that it stays below 200 kB.

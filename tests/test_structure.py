@@ -46,6 +46,10 @@ ALLOWED = {
         *("cohort", "data", "evaluation", "fairness", "groups", "models", "preflight", "report", "runtime"),
         "training",
     },
+    "cli": {
+        *("anatomy", "audit", "cohort", "data", "export", "groups", "predict", "preflight", "report", "runs"),
+        *("runtime", "training", "weights"),
+    },
 }
 # Third-party dependencies of the rooms that other projects import.
 ALONE = {

@@ -116,7 +116,10 @@ REFUSED: dict[str, tuple[str, Write]] = {
         "t.csv",
         text(_TEXT.replace("c3,m,0.9", 'c3,"m,0.9').replace("c7,m,", 'c7,m",')),
     ),
-    "Latin-1": ("t.csv", text(_TEXT.replace("c3,m", "c3,\u00e9"), "latin-1")),
+    "damaged UTF-8": (
+        "t.csv",
+        lambda path: path.write_bytes(_TEXT.replace("c3,m", "c3,\u00e9").encode() + b"\xe9"),
+    ),
     "UTF-16 without a mark": ("t.csv", text(_TEXT, "utf-16-le")),
     "half a UTF-16 character": ("t.csv", lambda path: path.write_bytes(_TEXT.encode("utf-16")[:-1])),
     "a header twice": ("t.csv", text(_TEXT.replace("case_id,sex,dice", "case_id,sex,sex"))),
@@ -146,6 +149,7 @@ REFUSED: dict[str, tuple[str, Write]] = {
     "parquet of lists": ("t.parquet", lambda path: _parquet(path, dice=pa.array([[0.9]] * 40))),
 }
 WORKS: dict[str, tuple[str, Write]] = {
+    "Latin-1": ("t.csv", text(_TEXT.replace("c3,m", "c3,\u00e9"), "latin-1")),
     "byte order mark": ("t.csv", text(_TEXT, "utf-8-sig")),
     "mixed line ends": ("t.csv", text(_TEXT.replace("\nc3", "\r\nc3").replace("\nc5", "\rc5"))),
     "no line end at the end": ("t.csv", text(_TEXT.rstrip())),

@@ -11,7 +11,7 @@ import pandas as pd
 
 from kneefair_jax import cohort, groups
 from kneefair_jax.audit.options import CaseOptions
-from kneefair_jax.data import ages, cell_text, identifiers, metadata
+from kneefair_jax.data import ages, cell_text, column_names, identifiers, metadata
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness.patient_table import AREAS, IDENTIFIERS, MEASURES
 from kneefair_jax.report.text import formatting
@@ -197,9 +197,11 @@ def _require_columns(
     reserved = {*IDENTIFIERS, *MEASURES, *AREAS, "mask", "image", "spacing_mm"}
     for name in attributes:
         if name not in table or name in reserved:
-            candidates = ", ".join(column for column in table.columns if column not in reserved) or "none"
+            columns_left = [column for column in table.columns if column not in reserved]
+            candidates, near = ", ".join(columns_left) or "none", column_names.suggestion(name, columns_left)
             raise InputError(
-                f"{path}: --attributes names {name!r}, which is not an attribute column; there are: {candidates}"
+                f"{path}: --attributes names {name!r}, which is not an attribute column{near}; there are: "
+                f"{candidates}"
             )
         if list(attributes).count(name) > 1:
             raise InputError(f"--attributes names {name!r} twice")

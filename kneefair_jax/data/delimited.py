@@ -1,10 +1,11 @@
-"""Reads delimited text tables in UTF-8 or UTF-16, with commas, semicolons, tabs or bars."""
+"""Reads delimited text tables in UTF-8, UTF-16 or Windows-1252, with commas, semicolons, tabs or bars."""
 
 import codecs
 import csv
 import io
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,15 +26,19 @@ _BOMS = {
 }
 # 0,5 or 1,25e-3; and 0,3x0,2 of a spacing.
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?(\s*x\s*[0-9]*(,[0-9]+)?)?")
+_SAMPLE_LINES = 50  # that determine the delimiter of a table without a known column
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 # Limits of a table, beside those of any file: a cell takes about 140 bytes of memory (measured).
 MOST_CELLS, MOST_COLUMNS, LONGEST_LINE = 10_000_000, 10_000, 1 << 20
 _OTHER_FORMATS = {
     b"PK\x03\x04": "an Excel workbook or a zip archive",
-    b"\xd0\xcf\x11\xe0": "an Excel workbook",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook of the format before 2007 (.xls)",
     b"\x1f\x8b": "compressed by gzip",
     b"PAR1": "a parquet file",
 }
+_WINDOWS = "Windows-1252"
+_WINDOWS_SIGNS = frozenset("€£§©®°±²³µ·½¼¾×–—‘’“”«»¿¡…\u00a0")  # noqa: RUF001
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _TEXT_COLUMNS = frozenset({KEY, "patient_id", "image", "mask", "model", "structure", "reader", "split"})
 
 
@@ -51,21 +56,25 @@ class Rows(NamedTuple):
     notes: list[str]
 
 
-def read(path: Path) -> Rows:
-    """Read a text table; its delimiter is the one that yields a column `case_id`, or else the comma.
+def read(path: Path, keys: Collection[str] = (KEY,)) -> Rows:
+    """Read a text table; its delimiter is the one that yields a column of `keys`, or else the comma.
 
     In tables with semicolons or tabs, a column whose numbers all have decimal commas is read with decimal points.
 
+    Args:
+        path: of the file.
+        keys: names of columns. If they are empty, the delimiter gives the first rows the same number of cells.
+
     Raises:
-        InputError: the file cannot be opened or exceeds a limit, the encoding is not UTF-8 or UTF-16 with a byte order
-            mark, or a quoted cell is not closed.
+        InputError: the file cannot be opened or exceeds a limit, the encoding is neither UTF-8, UTF-16 with a byte
+            order mark nor Windows-1252, no or several delimiters fit, or a quoted cell is not closed.
     """
     text, encoding = _decoded(path)
     skipped = 0
     if hint := _HINT.match(text):
         text, skipped = text[hint.end() :], 1
     try:
-        delimiter = hint[1] if hint else _delimiter(text, path)
+        delimiter = hint[1] if hint else _delimiter(text, keys, path)
         if (count := text.count(delimiter) + text.count("\n")) > MOST_CELLS:
             raise InputError(f"{path}: {count} cells, more than {MOST_CELLS}; leave out columns, or split it")
         reader = csv.reader(_lines(text, path, skipped), delimiter=delimiter, strict=True)
@@ -82,10 +91,12 @@ def read(path: Path) -> Rows:
         raise InputError(f"{path}: malformed CSV ({error}); save it as UTF-8 text with commas") from error
     notes = []
     if encoding != "UTF-8" or delimiter != ",":
-        notes.append(
-            f"{path.name} is read as {encoding} text with {_DELIMITERS.get(delimiter, repr(delimiter))}"
-        )
-    if delimiter != "," and (names := _replace_decimal_commas(header, cells)):
+        note = f"{path.name} is read as {encoding} text with {_DELIMITERS.get(delimiter, repr(delimiter))}"
+        if encoding == _WINDOWS and (letter := _NOT_ASCII.search(text)):
+            number = text.count("\n", 0, letter.start()) + 1 + skipped
+            note += f"; check letters such as {letter[0]!r} in row {number}, or save it as UTF-8"
+        notes.append(note)
+    if delimiter != "," and (names := replace_decimal_commas(header, cells)):
         notes.append(f"{path.name}: decimal commas are read as points in {', '.join(names)}")
     return Rows(header, cells, notes)
 
@@ -100,12 +111,30 @@ def _decoded(path: Path) -> tuple[str, str]:
     try:
         text = data.decode(codec)
     except UnicodeDecodeError as error:
+        if codec == "utf-8" and (windows := _from_windows(data)):
+            return windows, _WINDOWS
         raise InputError(f"{path}: malformed CSV ({error}); {remedy}") from error
     if "\0" in text:
         raise InputError(
             f"{path}: malformed CSV (it contains NUL bytes, as UTF-16 without a byte order mark does); {remedy}"
         )
     return text, "UTF-8" if codec.startswith("utf-8") else codec.upper()
+
+
+def _from_windows(data: bytes) -> str:
+    """Return the text of bytes in Windows-1252, as Excel saves CSV; "" if they are another or a damaged encoding.
+
+    Damaged UTF-8 still has characters of several bytes, and other code pages put signs and quotation marks where the
+    letters are.
+    """
+    try:
+        text = data.decode("cp1252")
+    except UnicodeDecodeError:
+        return ""
+    is_damaged = not data.decode("utf-8", errors="ignore").isascii()
+    letters = [character for character in text if not character.isascii()]
+    is_text = all(letter.isalpha() or letter in _WINDOWS_SIGNS for letter in letters)
+    return "" if is_damaged or not is_text or "\0" in text else text
 
 
 def _lines(text: str, path: Path, skipped: int = 0) -> Iterator[str]:
@@ -146,19 +175,44 @@ def _pattern(cell: str) -> str:
     return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", line))
 
 
-def _delimiter(text: str, path: Path) -> str:
-    header = next(_lines(text, path), "")
+def _delimiter(text: str, keys: Collection[str], path: Path) -> str:
+    lines = list(itertools.islice(_lines(text, path), _SAMPLE_LINES if not keys else 1)) or [""]
+    header = lines[0]
     if (count := max(map(header.count, _DELIMITERS)) + 1) > MOST_COLUMNS:
         raise InputError(f"{path}: {count} columns, more than {MOST_COLUMNS}; remove those that are not used")
+    if not keys:
+        return _regular_delimiter(lines, path)
 
     def columns(delimiter: str) -> int:
         names = next(csv.reader([header], delimiter=delimiter), [])
-        return len(names) if KEY in map(identifiers.visible, names) else 0
+        return len(names) if set(keys).intersection(map(identifiers.visible, names)) else 0
 
     return max(_DELIMITERS, key=columns)  # the comma comes first, so it wins a tie
 
 
-def _replace_decimal_commas(header: list[str], cells: dict[int, list[str]]) -> list[str]:
+def _regular_delimiter(lines: Sequence[str], path: Path) -> str:
+    """Return the delimiter that gives all lines the same number of cells, two or more.
+
+    Raises:
+        InputError: two delimiters do.
+    """
+    widths: dict[str, int] = {}
+    for delimiter in _DELIMITERS:
+        rows = [row for row in csv.reader(lines, delimiter=delimiter) if any(row)]
+        if rows and len({len(row) for row in rows}) == 1 and len(rows[0]) > 1:
+            widths[delimiter] = len(rows[0])
+    if not widths:  # lines of a quoted cell, or of a damaged table: only the header is certain
+        return max(_DELIMITERS, key=lines[0].count)
+    if len(widths) > 1:
+        names = " and ".join(_DELIMITERS[delimiter] for delimiter in widths)
+        raise InputError(
+            f"{path} row 1: {names} may both separate the cells; write the line sep=; (with your separator) above the "
+            "header, or quote the cells"
+        )
+    return next(iter(widths))
+
+
+def replace_decimal_commas(header: list[str], cells: dict[int, list[str]]) -> list[str]:
     """Replace decimal commas in place and return the names of the columns that had them."""
     names = []
     for column, name in enumerate(header):

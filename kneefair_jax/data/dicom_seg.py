@@ -47,6 +47,11 @@ def is_segmentation(path: Path) -> bool:
         header = dicom.load(path, header=True)
     except Exception:  # the reader of DICOM images reports the fault of the file
         return False
+    return is_segmentation_header(header)
+
+
+def is_segmentation_header(header: Any) -> bool:
+    """Return whether a header is of a segmentation object."""
     return header.get("SOPClassUID") in _SOP_CLASSES
 
 

@@ -1,13 +1,13 @@
 """Reads `metadata.csv`, a row per case, as text, and checks it cell by cell.
 
 Its columns are `case_id`, `patient_id`, `image` and `mask` (paths relative to the folder), any attribute columns,
-and optionally `spacing_mm` (`0.3`, or `0.3x0.2` for down x across) and a split. `delimited` reads the dialects of CSV,
+and optionally `spacing_mm` (`0.3`, or `0.3x0.2` for down x across) and a split. `table_files` reads CSV and Excel,
 `cell_text` the words for missing, `ages` the forms of an age; `identifiers` compares similar identifiers.
 """
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import groups
-from kneefair_jax.data import ages, cell_text, delimited, identifiers
+from kneefair_jax.data import ages, cell_text, column_names, delimited, identifiers, table_files
 from kneefair_jax.data.readers.spacing import LARGEST_MM, SMALLEST_MM
 from kneefair_jax.errors import InputError
 
@@ -75,17 +75,21 @@ def refuse(path: Path, problems: Sequence[Problem]) -> None:
     raise InputError("\n".join(lines))
 
 
-def read(path: Path) -> Table:
-    """Read a text table; every row has as many cells as the header.
+def read(path: Path, keys: Collection[str] = (delimited.KEY,)) -> Table:
+    """Read a table of text or an Excel workbook; every row has as many cells as the header.
 
     `delimited` uses Python's CSV reader, since pandas fills short rows and shifts long ones silently.
+
+    Args:
+        path: of the file.
+        keys: of `table_files.read`.
 
     Raises:
         InputError: the file does not exist, or is not a table.
     """
     if not os.path.lexists(path):
         raise InputError(f"{path}: no such file; set data.root and data.metadata to the table of cases")
-    header, rows, notes = delimited.read(path)
+    header, rows, notes = table_files.read(path, keys)
     if not rows or len(set(header)) < len(header):
         raise InputError(
             f"{path}: malformed CSV; write the columns' names in line 1, each once, and a case in each further line"
@@ -112,14 +116,18 @@ def require_columns(table: pd.DataFrame, path: Path, config: Mapping[str, Any]) 
     for name in REQUIRED:
         if name not in table:
             hint = " (repeat case_id in it if no two cases share a patient)" if name == "patient_id" else ""
-            raise InputError(f"{path}: column {name!r} is missing; add it{hint}; the columns are: {columns}")
+            near = column_names.suggestion(name, table.columns)
+            raise InputError(
+                f"{path}: column {name!r} is missing{near}; add it{hint}; the columns are: {columns}"
+            )
     attributes = tuple(config["attributes"])
     candidates = [name for name in table.columns if name not in (*REQUIRED, "split", "spacing_mm")]
     for name in attributes:
         if name not in candidates:
             raise InputError(
-                f"{path}: data.attributes names {name!r}, which is not an attribute column; these are: "
-                f"{', '.join(candidates)} (several are written \"('sex','age')\")"
+                f"{path}: data.attributes names {name!r}, which is not an attribute column"
+                f"{column_names.suggestion(name, candidates)}; these are: {', '.join(candidates)} (several "
+                f"are written \"('sex','age')\")"
             )
         if attributes.count(name) > 1:
             raise InputError(f"{path}: data.attributes names {name!r} twice")

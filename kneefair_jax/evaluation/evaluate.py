@@ -164,7 +164,7 @@ def _external_report(config: ConfigDict, cohort: Cohort, cases: Cases, table: pd
         "structures": list(anatomy.scored_structures(cohort.structures)),
         "resolution": case_table.resolution_of(cohort, config.report.resolution),
         "scores": _scores(config, cohort, rows),
-        "rates": cast(Rates, rates),
+        "rates": cast(Rates, rates.to_dict()),
         "pooled": _pooled(config, cohort, rows),
     }
 

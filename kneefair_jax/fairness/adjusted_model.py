@@ -13,8 +13,8 @@ of true null hypotheses if a small group is twice as variable (docs/statistics.m
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -141,6 +141,52 @@ class Contrast(Estimate):
     df: float
 
 
+@dataclass(frozen=True)
+class Term:
+    """A coefficient in units of the score, with Student's interval (95 %), degrees of freedom and p."""
+
+    term: str
+    estimate: float
+    interval: list[float]
+    df: float
+    p: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted model; `contrasts` are of every pair of levels of every attribute, `terms` of every coefficient."""
+
+    formula: str
+    covariates: list[str]
+    contrasts: list[Contrast]
+    terms: list[Term]
+    patients: int
+    cases: int
+
+
+@dataclass(frozen=True)
+class AdjustedModel:
+    """The models of one score with and without possible mediators, equal if there are none.
+
+    Attributes:
+        formula: of the model with mediators.
+        kind: of the fit.
+        references: the levels without a coefficient.
+        left_out: variables, levels, cases and patients that the models exclude, and the reasons.
+        reasons: why a model cannot be fitted.
+        without_mediators: None with a reason.
+        with_mediators: None with a reason.
+    """
+
+    formula: str
+    kind: str
+    references: list[str]
+    left_out: list[str]
+    reasons: list[str]
+    without_mediators: Fit | None = None
+    with_mediators: Fit | None = None
+
+
 def models(
     cases: pd.DataFrame,
     cohort: pd.DataFrame,
@@ -149,7 +195,7 @@ def models(
     *,
     failure_dice: float = patient_table.FAILURE_DICE,
     intersections: bool = True,
-) -> dict[str, Any]:
+) -> dict[str, AdjustedModel]:
     """Return the `model` of `report.json`.
 
     Args:
@@ -162,11 +208,8 @@ def models(
         intersections: whether the models hold an interaction of two attributes.
 
     Returns:
-        score -> `{"formula", "kind", "with_mediators", "without_mediators", "references", "left_out", "reasons"}`. A
-        fit is `{"formula", "covariates", "contrasts", "terms": [{"term", "estimate", "interval", "df", "p"}],
-        "patients", "cases"}`, or None with a reason. `contrasts` are the fields of `Contrast`, for every pair
-        of levels of every attribute. Estimates are in units of the score. Intervals (95 %) and p are by Student's
-        t with the Satterthwaite degrees of freedom of the estimate, those of contrasts after Hall's transformation.
+        By score. Estimates are in units of the score. Intervals (95 %) and p are by Student's t with the Satterthwaite
+        degrees of freedom of the estimate, those of contrasts after Hall's transformation.
     """
     scored_columns = [score for score in scores if score in cases and cases[score].notna().any()]
     # From all cases, as in the tables, because they determine the expected score of a missing structure.
@@ -180,14 +223,14 @@ def models(
     rows = cohort.set_index("case_id").loc[area.index, columns]
     rows["patient_id"] = pd.factorize(by_case["patient_id"].first())[0]
     rows[AREA] = np.log(area.where(area > 0))
+    excluded = []
+    if len(failed):
+        excluded = [f"patients with a failed segmentation (Dice below {failure_dice:g}): {len(failed)}"]
     models = {}
     for score in scored_columns:
         values = macro[score].reindex(area.index).dropna()
-        models[score] = _model(score, rows.loc[values.index], values, attributes, intersections)
-    if len(failed):
-        patients = f"patients with a failed segmentation (Dice below {failure_dice:g}): {len(failed)}"
-        for model in models.values():
-            model["left_out"].append(patients)
+        model = _model(score, rows.loc[values.index], values, attributes, intersections)
+        models[score] = replace(model, left_out=model.left_out + excluded)
     return models
 
 
@@ -198,34 +241,35 @@ def patient_weights(patients: pd.Series) -> np.ndarray:
 
 def _model(
     name: str, rows: pd.DataFrame, score: pd.Series, attributes: Sequence[str], intersections: bool
-) -> dict[str, Any]:
+) -> AdjustedModel:
     if score.empty:
         reason = "of patients without a failed segmentation: none has this score"
-        empty_model = {"formula": name, "kind": KIND, "references": [], "left_out": [], "reasons": [reason]}
-        return empty_model | {"without_mediators": None, "with_mediators": None}
+        return AdjustedModel(name, KIND, [], [], [reason])
     full_design = design(rows, attributes, intersections)
     rows, score = rows.loc[full_design.columns.index], score[full_design.columns.index]
     excluded, reasons = list(full_design.excluded), []
-    fits: dict[str, dict[str, Any] | None] = {}
+    fits: dict[str, Fit | str] = {}
     for label, drop in (("without_mediators", full_design.mediators), ("with_mediators", [])):
-        columns, dependent_columns = independent_columns(full_design.columns.drop(columns=drop))
-        excluded += [f"{column}: follows from the other columns" for column in dependent_columns]
-        fit = _fit(name, score, full_design, columns, rows)
-        fits[label] = None if isinstance(fit, str) else fit
+        if label == "without_mediators" or full_design.mediators:
+            columns, dependent_columns = independent_columns(full_design.columns.drop(columns=drop))
+            excluded += [f"{column}: follows from the other columns" for column in dependent_columns]
+            fit = _fit(name, score, full_design, columns, rows)
+        fits[label] = fit
         if isinstance(fit, str):
             reasons.append(f"{label.replace('_', ' ')}: {fit}")
-    return fits | {
-        "formula": f"{name} ~ {full_design.formula(list(columns))}",
-        "kind": KIND,
-        "references": full_design.references,
-        "left_out": list(dict.fromkeys(excluded)),
-        "reasons": reasons,
-    }
+    return AdjustedModel(
+        formula=f"{name} ~ {full_design.formula(list(columns))}",
+        kind=KIND,
+        references=full_design.references,
+        left_out=list(dict.fromkeys(excluded)),
+        reasons=reasons,
+        **{label: fit for label, fit in fits.items() if isinstance(fit, Fit)},
+    )
 
 
 def _fit(
     name: str, score: pd.Series, full_design: Design, columns: pd.DataFrame, rows: pd.DataFrame
-) -> dict[str, Any] | str:
+) -> Fit | str:
     """Return the fit, or the reason why there is none."""
     patient_count, coefficient_count = rows["patient_id"].nunique(), columns.shape[1]
     if patient_count - coefficient_count < MIN_FREEDOM:
@@ -239,13 +283,8 @@ def _fit(
     weights = patient_weights(rows["patient_id"])
     differences = marginal_differences(full_design, list(columns), weights)
     x, y = columns.to_numpy(float), score.to_numpy(float)
-    result = robust_estimates(
-        x,
-        y,
-        rows["patient_id"].to_numpy(),
-        weights,
-        np.vstack([np.eye(coefficient_count), *differences.values()]),
-    )
+    combinations = np.vstack([np.eye(coefficient_count), *differences.values()])
+    result = robust_estimates(x, y, rows["patient_id"].to_numpy(), weights, combinations)
     if result is None:
         return "the cases of a single patient determine a coefficient"
     residuals = pd.Series(y - x @ result.estimate[:coefficient_count], index=score.index)
@@ -256,22 +295,20 @@ def _fit(
     for i, (attribute, _, _) in enumerate(differences, coefficient_count):
         levels = rows.groupby("patient_id")[attribute].first()
         skewnesses[i] = skewness(patient_residuals, levels, result.loads[:, i], float(result.error[i]))
-    terms = _terms(result, skewnesses)
-    return {
-        "formula": f"{name} ~ {full_design.formula(list(columns))}",
-        "covariates": full_design.covariates(list(columns)),
-        "contrasts": [
-            asdict(contrast)
-            for contrast in _contrasts(terms[coefficient_count:], list(differences), patient_count, name)
-        ],
-        "terms": [{"term": str(term), **estimate} for term, estimate in zip(columns, terms, strict=False)],
-        "patients": patient_count,
-        "cases": len(score),
-    }
+    names = [*map(str, columns), *(f"{attribute}: {a} minus {b}" for attribute, a, b in differences)]
+    terms = _terms(names, result, skewnesses)
+    return Fit(
+        formula=f"{name} ~ {full_design.formula(list(columns))}",
+        covariates=full_design.covariates(list(columns)),
+        contrasts=_contrasts(terms[coefficient_count:], list(differences), patient_count, name),
+        terms=terms[:coefficient_count],
+        patients=patient_count,
+        cases=len(score),
+    )
 
 
-def _terms(result: RobustEstimates, skewnesses: np.ndarray) -> list[dict[str, Any]]:
-    """Return `estimate`, `interval`, `df` and `p` of every combination of coefficients."""
+def _terms(names: Sequence[str], result: RobustEstimates, skewnesses: np.ndarray) -> list[Term]:
+    """Return every combination of coefficients."""
     critical = stats.t.ppf((1 + _CONFIDENCE) / 2, result.freedom)
     low, high = (
         result.estimate
@@ -281,38 +318,34 @@ def _terms(result: RobustEstimates, skewnesses: np.ndarray) -> list[dict[str, An
     t = two_part.hall(result.estimate / result.error, skewnesses)
     p = 2 * stats.t.sf(np.abs(t), result.freedom)
     return [
-        {
-            "estimate": float(result.estimate[i]),
-            "interval": [float(low[i]), float(high[i])],
-            "df": float(result.freedom[i]),
-            "p": float(p[i]),
-        }
-        for i in range(len(p))
+        Term(name, float(estimate), [float(start), float(end)], float(df), float(p_value))
+        for name, estimate, start, end, df, p_value in zip(
+            names, result.estimate, low, high, result.freedom, p, strict=True
+        )
     ]
 
 
 def _contrasts(
-    terms: Sequence[dict[str, Any]], keys: Sequence[tuple[str, str, str]], patients: int, score: str
+    terms: Sequence[Term], keys: Sequence[tuple[str, str, str]], patients: int, score: str
 ) -> list[Contrast]:
     """Return the contrasts of (attribute, level, reference), corrected over the model's contrasts."""
     limit = 1.0 if score in SHARES else np.inf  # shares differ by no more
-    p_adjusted = holm({key: term["p"] for key, term in zip(keys, terms, strict=True)})
+    p_adjusted = holm({key: term.p for key, term in zip(keys, terms, strict=True)})
     return [
         Contrast(
-            estimate=term["estimate"],
-            interval=(max(-limit, term["interval"][0]), min(limit, term["interval"][1])),
+            estimate=term.estimate,
+            interval=(max(-limit, term.interval[0]), min(limit, term.interval[1])),
             n=patients,
-            p=term["p"],
-            p_adjusted=p_adjusted[key],
+            p=term.p,
+            p_adjusted=p_adjusted[attribute, level, reference],
             method=METHOD,
-            term=f"{attribute}: {level} minus {reference}",
+            term=term.term,
             attribute=attribute,
             level=level,
             reference=reference,
-            df=term["df"],
+            df=term.df,
         )
-        for key, term in zip(keys, terms, strict=True)
-        for attribute, level, reference in [key]
+        for (attribute, level, reference), term in zip(keys, terms, strict=True)
     ]
 
 

@@ -15,8 +15,8 @@ from kneefair_jax import groups
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import hypothesis_tests, patient_table, rates, small_groups
 from kneefair_jax.fairness.patient_table import MACRO, Column, Table
-from kneefair_jax.fairness.rates import Comparison, Tally
-from kneefair_jax.fairness.results import Estimate
+from kneefair_jax.fairness.rates import EndpointRates, GroupRate, StructureRates, Tally
+from kneefair_jax.fairness.small_groups import DifferenceFromRest
 
 FAILURE, ABSENT = "failure", "absent"
 # Some scores are stored as float32, where 0.9 is 0.89999998 and must still reach 0.9.
@@ -193,59 +193,22 @@ def _columns(table: Table, score: str, structures: Sequence[str]) -> list[int]:
 
 
 @dataclass(frozen=True)
-class GroupRate:
-    """The rate of an endpoint in one group.
+class Rates:
+    """The rates of all endpoints, and the tests of small groups.
 
     Attributes:
-        count: patients with the event of an adverse endpoint; patients who reach a threshold.
-        rate: their share of the patients with a known event.
-        ranked: whether the group takes part in tests over groups.
-        unranked: the reason if it does not.
+        failure_dice: Dice below which a segmentation counts as failed.
+        endpoints: by name.
+        small_groups: score -> attribute -> group -> the difference in mean from all other patients.
     """
 
-    count: int
-    rate: Estimate
-    ranked: bool
-    unranked: str | None
+    failure_dice: float
+    endpoints: dict[str, EndpointRates]
+    small_groups: dict[str, dict[str, dict[str, DifferenceFromRest]]]
 
-
-@dataclass(frozen=True)
-class StructureRates:
-    """The rates of one structure, by group of each attribute.
-
-    The `tests` by attribute are exploratory: their `p_adjusted` is Benjamini and Hochberg's.
-    """
-
-    overall: Estimate
-    groups: dict[str, GroupRate]
-    tests: dict[str, Estimate]
-
-
-@dataclass(frozen=True)
-class EndpointRates:
-    """The rates of one endpoint for all structures together (a patient's worst counts) and for each structure.
-
-    `score`, `threshold` and `adverse` are those of the endpoint.
-
-    Attributes:
-        reason: why it cannot be computed, in which case all other fields are empty; None if it can.
-        count: patients of all groups, as `GroupRate.count`.
-        overall: the rate over all patients; None if it cannot be computed.
-        groups: by name, for each attribute and each pair of attributes.
-        comparisons: by attribute, corrected by `rates.adjust`. Pairs of attributes are shown but not tested:
-            their rates differ if those of one attribute do.
-        structures: by name.
-    """
-
-    score: str | None
-    threshold: float | None
-    adverse: bool
-    reason: str | None
-    count: int
-    overall: Estimate | None
-    groups: dict[str, GroupRate]
-    comparisons: dict[str, Comparison]
-    structures: dict[str, StructureRates]
+    def to_dict(self) -> dict[str, Any]:
+        """Return the `rates` of `report.json`."""
+        return asdict(self)
 
 
 def endpoint_rates(
@@ -258,7 +221,7 @@ def endpoint_rates(
     seed: int,
     intersections: bool = True,
     settings: EndpointSettings | None = None,
-) -> dict[str, Any]:
+) -> Rates:
     """Return the `rates` of `report.json` for one split and one model.
 
     Args:
@@ -270,37 +233,21 @@ def endpoint_rates(
         seed: of the permutations and the random tables.
         intersections: whether to count pairs of attributes.
         settings: the endpoints.
-
-    Returns:
-        `{"failure_dice", "endpoints", "small_groups"}`: the threshold; endpoint -> `EndpointRates` as a dict; and
-        score -> attribute -> group -> `small_groups.tests` as a dict.
     """
     settings = settings or EndpointSettings()
     table = patient_table.table(cases, structures, settings.failure_dice)
     partitions = groups.partitions(table.rows, attributes, intersections)
-    return {
-        "failure_dice": settings.failure_dice,
-        "endpoints": {
-            endpoint.name: asdict(
-                _rates(endpoint, cases, table, structures, partitions, min_group_patients, seed)
-            )
-            for endpoint in report_endpoints(settings)
-        },
-        "small_groups": {
-            score: {
-                attribute: {name: asdict(test) for name, test in tests.items()}
-                for attribute, tests in by_attribute.items()
-            }
-            for score, by_attribute in small_groups.tests(
-                table,
-                patient_table.failures(cases, table, settings.failure_dice),
-                partitions[: len(attributes)],
-                min_group_patients,
-                draws,
-                seed,
-            ).items()
-        },
+    rates_by_endpoint = {
+        endpoint.name: _rates(endpoint, cases, table, structures, partitions, min_group_patients, seed)
+        for endpoint in report_endpoints(settings)
     }
+    failed = patient_table.failures(cases, table, settings.failure_dice)
+    single_attributes = partitions[: len(attributes)]
+    return Rates(
+        settings.failure_dice,
+        rates_by_endpoint,
+        small_groups.tests(table, failed, single_attributes, min_group_patients, draws, seed),
+    )
 
 
 def _rates(

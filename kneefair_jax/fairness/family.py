@@ -19,7 +19,7 @@ import pandas as pd
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
 from kneefair_jax.fairness.hypothesis_tests import holm
-from kneefair_jax.fairness.interactions import interval
+from kneefair_jax.fairness.interactions import Interaction, interval
 from kneefair_jax.fairness.rates import Tally, difference_interval
 
 LEVEL = 0.05
@@ -192,7 +192,7 @@ def write_adjusted(report: dict[str, Any], hypotheses: Mapping[Hypothesis, float
             p = interaction["p_holm"] = p_adjusted.get(Hypothesis(INTERACTION, key))
             level = LEVEL * interaction["p"] / p if p else LEVEL
             interaction["interval_adjusted"] = (
-                None if p is None else interval(interaction, primary.score, level)
+                None if p is None else interval(Interaction(**interaction), primary.score, level)
             )
     members = [
         {**hypothesis._asdict(), "p": hypotheses[hypothesis], "p_adjusted": p}

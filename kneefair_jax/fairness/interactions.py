@@ -6,8 +6,9 @@ for unequal variances (Biometrika 67, 1980), tests all contrasts that the additi
 contrast, as of a 2 x 2 table, is tested by Welch's t after Hall's transformation.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from kneefair_jax import groups
 from kneefair_jax.fairness import inference, patient_table, two_part
 from kneefair_jax.fairness.hypothesis_tests import holm
 from kneefair_jax.fairness.patient_bootstrap import samples
-from kneefair_jax.fairness.patient_table import MACRO, patient_group_means, table
+from kneefair_jax.fairness.patient_table import MACRO, Column, Table
 from kneefair_jax.fairness.two_part import Scores
 
 # The reason why ranked groups that could have an interaction are not tested.
@@ -26,7 +27,7 @@ TOO_FEW = "too few groups have five patients without a failed segmentation"
 _SMALLEST_SHARE = 1e-9
 
 
-class Interaction(NamedTuple):
+class ContrastTest(NamedTuple):
     """A test that R contrasts of independent means are zero.
 
     Attributes:
@@ -46,6 +47,33 @@ class Interaction(NamedTuple):
     p: float
 
 
+@dataclass(frozen=True)
+class Interaction:
+    """The interaction of two attributes in one score: the fields of `ContrastTest`, None if it is not tested.
+
+    Attributes:
+        cells: the names of the groups.
+        reason: why the groups are not tested; None if they are.
+        coefficients: of a single contrast, by cell.
+        p_holm: corrected over the pairs of attributes.
+        interval: of a single contrast, at 95 %.
+        interval_adjusted: at the level at which the correction over the family judged `p`; `family` sets it.
+    """
+
+    cells: list[str]
+    reason: str | None = None
+    coefficients: list[float] | None = None
+    contrast: float | None = None
+    error: float | None = None
+    skewness: float | None = None
+    statistic: float | None = None
+    freedom: tuple[float, float] | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    interval: list[float] | None = None
+    interval_adjusted: list[float] | None = None
+
+
 def interactions(
     cases: pd.DataFrame,
     structures: Sequence[str],
@@ -53,7 +81,7 @@ def interactions(
     *,
     min_group_patients: int,
     failure_dice: float = patient_table.FAILURE_DICE,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, dict[str, Interaction]]:
     """Return the `interactions` of `report.json` for every pair of attributes whose ranked groups have contrasts.
 
     Args:
@@ -64,59 +92,80 @@ def interactions(
         failure_dice: Dice below which a segmentation counts as failed.
 
     Returns:
-        `{"sex,race": {score: entry}}` with the fields of `Interaction`, `cells` (the names of the groups), the
-        `coefficients` and the `interval` of a single contrast, and `p_holm`, corrected over the pairs of attributes;
-        `family` adds
-        `interval_adjusted`. Pairs of attributes whose ranked groups form no contrast are absent; if the groups with
-        enough patients form none, numbers are None and `reason` is given.
+        `sex,race` -> score -> interaction. Pairs of attributes whose ranked groups form no contrast are absent; if the
+        groups with enough patients form none, numbers are None and `reason` is given.
     """
-    scored_cases = table(cases, structures, failure_dice)
-    macro = [k for k, column in enumerate(scored_cases.columns) if column.structure == MACRO]
-    failed = patient_table.failures(cases, scored_cases, failure_dice)[:, macro]
-    results: dict[str, dict[str, Any]] = {}
-    for partition in groups.partitions(scored_cases.rows, attributes):
-        if len(partition.attributes) != 2:
-            continue
-        levels = _levels(scored_cases.rows, partition)
-        rankable = np.array([not groups.is_missing(name) for name in partition.names])
-        index = np.where(rankable[partition.index], partition.index, groups.UNKNOWN)
-        flags = patient_table.patient_group_flags(failed, scored_cases.patients, index)
-        values, _, index = patient_group_means(scored_cases.values[:, macro], scored_cases.patients, index)
-        for k, column_index in enumerate(macro):
-            # Ranking counts all patients of a cell; the test uses those without failures.
-            scored = ~np.isnan(values[:, k])
-            ranked = [
-                g
-                for g in range(len(partition.names))
-                if (scored & (index == g)).sum() >= max(min_group_patients, 1)
-            ]
-            is_tested = (scored & ~flags[:, k])[:, None] & np.isin(index, ranked)[:, None]
-            column, key = scored_cases.columns[column_index], ",".join(partition.attributes)
-            if not len(additive_contrasts([levels[g] for g in ranked])):
-                continue
-            entry: dict[str, Any] = dict.fromkeys(("coefficients", *Interaction._fields))
-            entry |= {"cells": [partition.names[g] for g in ranked], "reason": TOO_FEW}
-            for sample in samples(
-                np.where(is_tested, values[:, k : k + 1], np.nan), index, inference.MIN_INTERVAL_PATIENTS
-            ):
-                cells = sorted(sample.groups)
-                no_failure = np.zeros(len(sample.rows), bool)
-                strata = inference.strata(sample, 0, column, no_failure)[: len(cells)]
-                contrasts = additive_contrasts([levels[g] for g in cells])
-                if interaction := johansen(strata, contrasts):
-                    entry = {
-                        "cells": [partition.names[g] for g in cells],
-                        "coefficients": contrasts[0].tolist() if len(contrasts) == 1 else None,
-                        "reason": None,
-                        **interaction._asdict(),
-                    }
-            entry |= {"interval": interval(entry, column.score), "interval_adjusted": None}
-            results.setdefault(key, {})[column.score] = entry
-    for score in dict.fromkeys(column.score for column in scored_cases.columns):
-        corrected = holm({key: entry[score]["p"] for key, entry in results.items() if score in entry})
-        for key, p_holm in corrected.items():
-            results[key][score] |= {"p_holm": p_holm}
-    return results
+    table = patient_table.table(cases, structures, failure_dice)
+    failed = patient_table.failures(cases, table, failure_dice)
+    results = {
+        ",".join(partition.attributes): _by_score(table, failed, partition, max(min_group_patients, 1))
+        for partition in groups.partitions(table.rows, attributes)
+        if len(partition.attributes) == 2
+    }
+    results = {key: entries for key, entries in results.items() if entries}
+    p_holm = {
+        score: holm({key: entries[score].p for key, entries in results.items() if score in entries})
+        for score in dict.fromkeys(score for entries in results.values() for score in entries)
+    }
+    return {
+        key: {score: replace(entry, p_holm=p_holm[score][key]) for score, entry in entries.items()}
+        for key, entries in results.items()
+    }
+
+
+def _by_score(
+    table: Table, failed: np.ndarray, partition: groups.Partition, minimum: int
+) -> dict[str, Interaction]:
+    """Return the interaction of the partition's two attributes in each macro score with contrasts, not corrected."""
+    macro = [k for k, column in enumerate(table.columns) if column.structure == MACRO]
+    levels = _levels(table.rows, partition)
+    rankable = np.array([not groups.is_missing(name) for name in partition.names])
+    index = np.where(rankable[partition.index], partition.index, groups.UNKNOWN)
+    flags = patient_table.patient_group_flags(failed[:, macro], table.patients, index)
+    values, _, index = patient_table.patient_group_means(table.values[:, macro], table.patients, index)
+    entries = {}
+    for k, column in enumerate(table.columns[number] for number in macro):
+        # Ranking counts all patients of a cell; the test uses those without failures.
+        has_score = ~np.isnan(values[:, k])
+        ranked = [g for g in range(len(partition.names)) if (has_score & (index == g)).sum() >= minimum]
+        if len(additive_contrasts([levels[g] for g in ranked])):
+            is_tested = has_score & ~flags[:, k] & np.isin(index, ranked)
+            tested_values = np.where(is_tested, values[:, k], np.nan)
+            entries[column.score] = _test_cells(
+                tested_values, index, column, partition.names, levels
+            ) or Interaction([partition.names[g] for g in ranked], TOO_FEW)
+    return entries
+
+
+def _test_cells(
+    values: np.ndarray,
+    index: np.ndarray,
+    column: Column,
+    names: Sequence[str],
+    levels: Sequence[tuple[str, str]],
+) -> Interaction | None:
+    """Test the cells with enough patients; None if they form no contrast.
+
+    Args:
+        values: f64[R], NaN for a patient who is not compared.
+        index: i[R], the cell of each patient.
+        column: the score.
+        names: of the cells.
+        levels: of both attributes, by cell.
+    """
+    (sample,) = samples(values[:, None], index, inference.MIN_INTERVAL_PATIENTS)
+    cells = sorted(sample.groups)
+    strata = inference.strata(sample, 0, column, np.zeros(len(sample.rows), bool))[: len(cells)]
+    contrasts = additive_contrasts([levels[g] for g in cells])
+    test = johansen(strata, contrasts)
+    if test is None:
+        return None
+    interaction = Interaction(
+        [names[g] for g in cells],
+        coefficients=contrasts[0].tolist() if len(contrasts) == 1 else None,
+        **test._asdict(),
+    )
+    return replace(interaction, interval=interval(interaction, column.score))
 
 
 def additive_contrasts(cells: Sequence[tuple[str, str]]) -> np.ndarray:
@@ -144,7 +193,7 @@ def additive_contrasts(cells: Sequence[tuple[str, str]]) -> np.ndarray:
     return scaled_contrast[None]
 
 
-def johansen(cells: Sequence[Scores], contrasts: np.ndarray) -> Interaction | None:
+def johansen(cells: Sequence[Scores], contrasts: np.ndarray) -> ContrastTest | None:
     """Test whether contrasts of independent means are all zero.
 
     Args:
@@ -173,7 +222,7 @@ def johansen(cells: Sequence[Scores], contrasts: np.ndarray) -> Interaction | No
         third = shape * (coefficients**3 * errors**3 / np.sqrt(sizes)).sum()
         skewness = float(third / error**3) if error > 1e-9 else 0.0
     if errors.max() < 1e-9:
-        return Interaction(contrast, error, skewness, 0.0, (float(count), float(freedom.sum())), 1.0)
+        return ContrastTest(contrast, error, skewness, 0.0, (float(count), float(freedom.sum())), 1.0)
     variance = np.maximum(errors**2, _SMALLEST_SHARE * (errors**2).max())
     # tr(P Q_g P Q_g) and tr(P Q_g) are both the g-th diagonal element of P, or its square: Q_g picks one mean.
     scaled = contrasts * variance
@@ -189,24 +238,28 @@ def johansen(cells: Sequence[Scores], contrasts: np.ndarray) -> Interaction | No
     else:
         statistic = contrast / error
         p = float(2 * stats.t.sf(abs(two_part.hall(statistic, skewness)), within))
-    return Interaction(contrast, error, skewness, statistic, (float(count), within), p)
+    return ContrastTest(contrast, error, skewness, statistic, (float(count), within), p)
 
 
-def interval(entry: Mapping[str, Any], score: str, level: float = 0.05) -> list[float] | None:
+def interval(interaction: Interaction, score: str, level: float = 0.05) -> list[float] | None:
     """Return the interval of a single contrast, which excludes zero if its p is below the level; None for several.
 
     Args:
-        entry: of `interactions`.
+        interaction: of the score.
         score: of the contrast; the interval stays inside its range.
         level: of the interval.
     """
-    if entry["contrast"] is None:
+    contrast, error, skewness = interaction.contrast, interaction.error, interaction.skewness
+    if contrast is None or error is None or skewness is None:
         return None
+    assert interaction.coefficients is not None and interaction.freedom is not None
     worst, best = patient_table.bounds(score)
-    largest = np.inf if worst is None else abs(worst - best) * sum(c for c in entry["coefficients"] if c > 0)
-    critical = stats.t.ppf(1 - level / 2, entry["freedom"][1])
-    shifts = (two_part.inverse_hall(end, entry["skewness"]) for end in (critical, -critical))
-    return [float(np.clip(entry["contrast"] - shift * entry["error"], -largest, largest)) for shift in shifts]
+    largest = (
+        np.inf if worst is None else abs(worst - best) * sum(c for c in interaction.coefficients if c > 0)
+    )
+    critical = stats.t.ppf(1 - level / 2, interaction.freedom[1])
+    shifts = (two_part.inverse_hall(end, skewness) for end in (critical, -critical))
+    return [float(np.clip(contrast - shift * error, -largest, largest)) for shift in shifts]
 
 
 def _levels(rows: pd.DataFrame, part: groups.Partition) -> list[tuple[str, str]]:

@@ -79,6 +79,62 @@ class Comparison:
     unranked: dict[str, Difference]
 
 
+@dataclass(frozen=True)
+class GroupRate:
+    """The rate of an endpoint in one group.
+
+    Attributes:
+        count: patients with the event of an adverse endpoint; patients who reach a threshold.
+        rate: their share of the patients with a known event.
+        ranked: whether the group takes part in tests over groups.
+        unranked: the reason if it does not.
+    """
+
+    count: int
+    rate: Estimate
+    ranked: bool
+    unranked: str | None
+
+
+@dataclass(frozen=True)
+class StructureRates:
+    """The rates of one structure, by group of each attribute.
+
+    The `tests` by attribute are exploratory: their `p_adjusted` is Benjamini and Hochberg's.
+    """
+
+    overall: Estimate
+    groups: dict[str, GroupRate]
+    tests: dict[str, Estimate]
+
+
+@dataclass(frozen=True)
+class EndpointRates:
+    """The rates of one endpoint for all structures together (a patient's worst counts) and for each structure.
+
+    `score`, `threshold` and `adverse` are those of the endpoint.
+
+    Attributes:
+        reason: why it cannot be computed, in which case all other fields are empty; None if it can.
+        count: patients of all groups, as `GroupRate.count`.
+        overall: the rate over all patients; None if it cannot be computed.
+        groups: by name, for each attribute and each pair of attributes.
+        comparisons: by attribute, corrected by `rates.adjust`. Pairs of attributes are shown but not tested:
+            their rates differ if those of one attribute do.
+        structures: by name.
+    """
+
+    score: str | None
+    threshold: float | None
+    adverse: bool
+    reason: str | None
+    count: int
+    overall: Estimate | None
+    groups: dict[str, GroupRate]
+    comparisons: dict[str, Comparison]
+    structures: dict[str, StructureRates]
+
+
 def merge_cases(events: np.ndarray, patients: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Merge the cases that a patient has in a group: the event occurs if it occurs in any of them.
 

@@ -3,11 +3,19 @@
 None is undefined.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 type Interval = list[float]
 type Intervals = tuple[tuple[float, float], ...]
+
+
+def to_dict(results: Any) -> Any:
+    """Return a result, or results by name, as the plain Python of `report.json`."""
+    if isinstance(results, Mapping):
+        return {name: to_dict(entry) for name, entry in results.items()}
+    return asdict(results)
 
 
 @dataclass(frozen=True)

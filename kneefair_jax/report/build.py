@@ -7,7 +7,7 @@ from typing import Any, cast
 import pandas as pd
 
 from kneefair_jax import cohort, groups
-from kneefair_jax.fairness import adjusted_model, family, small_groups
+from kneefair_jax.fairness import adjusted_model, family, results, small_groups
 from kneefair_jax.fairness.attribute_power import attribute_power
 from kneefair_jax.fairness.endpoints import EndpointSettings, endpoint_rates
 from kneefair_jax.fairness.family import Hypothesis, Primary
@@ -91,7 +91,7 @@ def build_report(
     """
     primary = family.resolve(analysis.primary, analysis.attributes)
     absent_cases = table[table["dice"].isna()].groupby("structure").size()
-    rates = endpoint_rates(table, **analysis.statistics, settings=analysis.endpoints)
+    rates = endpoint_rates(table, **analysis.statistics, settings=analysis.endpoints).to_dict()
     advance()
     attribute_interactions = _interactions(table, analysis)
     advance()
@@ -145,15 +145,17 @@ def build_report(
     return cast(Report, report)
 
 
-def _interactions(table: pd.DataFrame, analysis: Analysis) -> dict[str, Any]:
+def _interactions(table: pd.DataFrame, analysis: Analysis) -> Any:
     if not analysis.intersections:
         return {}
-    return interactions(
-        table,
-        analysis.structures,
-        analysis.attributes,
-        min_group_patients=analysis.min_group_patients,
-        failure_dice=analysis.endpoints.failure_dice,
+    return results.to_dict(
+        interactions(
+            table,
+            analysis.structures,
+            analysis.attributes,
+            min_group_patients=analysis.min_group_patients,
+            failure_dice=analysis.endpoints.failure_dice,
+        )
     )
 
 
@@ -171,14 +173,16 @@ def _pooled(table: pd.DataFrame, analysis: Analysis, score: str) -> dict[str, An
 
 def _adjusted(
     table: pd.DataFrame, cases: pd.DataFrame, confounders: pd.DataFrame | None, analysis: Analysis
-) -> dict[str, Any]:
+) -> Any:
     covariates = cases if confounders is None else pd.concat([cases, confounders], axis=1)
-    return adjusted_model.models(
-        table,
-        covariates,
-        analysis.attributes,
-        failure_dice=analysis.endpoints.failure_dice,
-        intersections=analysis.intersections,
+    return results.to_dict(
+        adjusted_model.models(
+            table,
+            covariates,
+            analysis.attributes,
+            failure_dice=analysis.endpoints.failure_dice,
+            intersections=analysis.intersections,
+        )
     )
 
 

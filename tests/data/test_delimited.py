@@ -55,6 +55,27 @@ def test_decimal_commas_by_column(tmp_path):
     assert read(tmp_path, 'case_id,x\n1,"0,5"\n').cells == {2: ["1", "0,5"]}
 
 
+def test_windows_text_is_read_with_a_note(tmp_path):
+    rows = read(tmp_path, "case_id;sex\n1;männlich\n", "cp1252")
+    assert rows.cells == {2: ["1", "männlich"]}
+    assert "Windows-1252" in rows.notes[0] and "'ä' in row 2" in rows.notes[0]
+    for damaged in ("case_id,x\n1,é\n".encode() + b"\xe9", b"case_id,x\n1,\x81\n", b"case_id,x\n1,\xac\n"):
+        with pytest.raises(InputError, match=r"malformed CSV.*save it as UTF-8"):
+            read(tmp_path, damaged)
+
+
+def test_the_delimiter_of_a_table_without_a_known_column(tmp_path):
+    def header(text):
+        (tmp_path / "t.csv").write_text(text)
+        return delimited.read(tmp_path / "t.csv", ()).header
+
+    assert header("MRN;Alter\n1;65,5\n2;70\n") == ["MRN", "Alter"]
+    assert header("MRN\tnote\n1\ta, b\n") == ["MRN", "note"]
+    assert header('MRN;note\n1;"a\nb"\n') == ["MRN", "note"]
+    with pytest.raises(InputError, match=r"row 1: commas and semicolons .*sep="):
+        header("a,b;c\n1,5;2\n2,5;3\n")
+
+
 FAST = [
     kind
     for kind, (name, _) in table_files.REFUSED.items()

@@ -176,7 +176,7 @@ BAD_TABLES = [
     (write(b""), {}, "malformed CSV; .* line 1"),
     (write(b"case_id,case_id\n1,2\n"), {}, "malformed CSV; .* line 1"),
     (write(b'case_id,patient_id,image,mask\na,"b,c,d\n'), {}, r"malformed CSV \(.*save it as UTF-8"),
-    (write(b"case_id,patient_id,image,mask\n\xff,b,c,d\n"), {}, r"malformed CSV \(.*save it as UTF-8"),
+    (write(b"case_id,patient_id,image,mask\n\x81,b,c,d\n"), {}, r"malformed CSV \(.*save it as UTF-8"),
     (write(b"case_id,patient_id,image,mask\n\na,b,c\n"), {}, "row 3: malformed CSV: 3 cells under 4"),
     (drop("patient_id"), {}, "'patient_id' is missing; add it .repeat case_id.*case_id, image"),
     (drop("mask"), {}, "'mask' is missing; add it"),

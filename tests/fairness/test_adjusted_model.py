@@ -7,8 +7,12 @@ from scipy import linalg, stats
 from statsmodels.stats.multitest import multipletests
 
 from kneefair_jax import groups
-from kneefair_jax.fairness import adjusted_model
+from kneefair_jax.fairness import adjusted_model, results
 from kneefair_jax.fairness.adjusted_model import AREA
+
+
+def models(*arguments, **options):
+    return results.to_dict(adjusted_model.models(*arguments, **options))
 
 
 def study(patients=60, knees=2, seed=0, effect=-0.03):
@@ -45,7 +49,7 @@ def terms(fit):
 @pytest.mark.parametrize("knees", [1, 2])
 def test_as_statsmodels_by_formula_and_the_planted_effect_is_found(knees):
     cohort, cases, covariates = study(knees=knees)
-    model = adjusted_model.models(cases, cohort, ["sex", "race"])["dice"]
+    model = models(cases, cohort, ["sex", "race"])["dice"]
     assert model["formula"] == "dice ~ sex * race + age + log(area)"
     fit = model["with_mediators"]
     assert (fit["patients"], fit["cases"]) == (60, 60 * knees)
@@ -82,7 +86,7 @@ def test_without_covariates_it_is_welch_s_test_of_patient_means():
     keep = covariates.groupby("patient_id").cumcount() <= covariates["patient_id"].str[1:].astype(int) % 3
     cohort, covariates = cohort[keep], covariates[keep]
     cases = cases[cases["case_id"].isin(cohort["case_id"])]
-    fit = adjusted_model.models(cases, cohort.drop(columns="age"), ["sex"])["dice"]["without_mediators"]
+    fit = models(cases, cohort.drop(columns="age"), ["sex"])["dice"]["without_mediators"]
     assert fit["covariates"] == [] and fit["formula"] == "dice ~ sex"
     means = covariates.groupby("patient_id").agg({"score": "mean", "sex": "first"})
     male, female = (means["score"][means["sex"] == sex] for sex in ("male", "female"))
@@ -101,21 +105,21 @@ def test_a_contrast_is_the_mean_over_the_other_attribute_and_not_the_effect_at_i
     cohort, cases, covariates = study(patients=300, effect=0)
     lower = 0.06 * ((covariates["sex"] == "male") & (covariates["race"] == "B"))
     cases["dice"] = cases["dice"] - np.tile(lower, 2)
-    fit = adjusted_model.models(cases, cohort, ["sex", "race"])["dice"]["with_mediators"]
+    fit = models(cases, cohort, ["sex", "race"])["dice"]["with_mediators"]
     assert abs(terms(fit)["sex=male"]["estimate"]) < 0.004
     term = contrast(fit, "sex")
     assert term["estimate"] == pytest.approx(-0.02, abs=0.004)
     assert term["interval"][0] < -0.02 < term["interval"][1] < 0
     assert term["p"] < term["p_adjusted"] or term["p_adjusted"] < 1e-6
     # A covariate's distribution cancels, as it does not interact.
-    shifted = adjusted_model.models(cases, cohort.assign(age=cohort["age"] + 100), ["sex", "race"])["dice"]
+    shifted = models(cases, cohort.assign(age=cohort["age"] + 100), ["sex", "race"])["dice"]
     assert contrast(shifted["with_mediators"], "sex")["estimate"] == pytest.approx(term["estimate"])
 
 
 def test_all_pairs_of_levels_are_contrasts_with_holm_s_correction():
     cohort, cases, _ = study()
     cohort["ward"] = groups.categorical(pd.Series(np.repeat(["x", "y", "z"], 40)))
-    fit = adjusted_model.models(cases, cohort, ["sex", "ward"])["dice"]["without_mediators"]
+    fit = models(cases, cohort, ["sex", "ward"])["dice"]["without_mediators"]
     pairs = [(c["attribute"], c["level"], c["reference"]) for c in fit["contrasts"]]
     assert pairs == [("sex", "male", "female"), *(("ward", *pair) for pair in ("yx", "zx", "zy"))]
     ends = [c["estimate"] for c in fit["contrasts"]]
@@ -130,7 +134,7 @@ def test_the_covariates_are_those_of_the_model_and_no_others():
     cohort, cases, _ = study()
     cohort["site"] = groups.categorical(cohort["sex"].map({"male": "x", "female": "y"}).astype(str))
     cohort["bmi"] = np.nan
-    model = adjusted_model.models(cases, cohort, ["sex", "race"])["dice"]
+    model = models(cases, cohort, ["sex", "race"])["dice"]
     assert model["without_mediators"]["covariates"] == ["age"]
     assert model["with_mediators"]["covariates"] == ["age", AREA]
     assert model["left_out"] == ["bmi: unknown in all cases", "site=y: follows from the other columns"]
@@ -147,7 +151,7 @@ def test_a_contrast_of_two_groups_is_welch_s_t_after_hall_s_transformation():
     )
     cases = cohort.assign(structure="a", dice=score, true_area_mm2=np.nan)
     cohort["ward"] = groups.categorical(pd.Series(["x"] * 40 + ["y"] * 12))
-    term = contrast(adjusted_model.models(cases, cohort, ["ward"])["dice"]["without_mediators"], "ward")
+    term = contrast(models(cases, cohort, ["ward"])["dice"]["without_mediators"], "ward")
     t = stats.ttest_ind(second, first, equal_var=False).statistic
     shape = (40 * stats.skew(first) + 12 * stats.skew(second)) / 52
     error = np.hypot(stats.sem(first), stats.sem(second))
@@ -168,7 +172,7 @@ def test_an_interval_of_shares_ends_at_1():
     of = cohort["patient_id"].str[1:].astype(int)
     cohort["ward"] = groups.categorical(pd.Series(np.where(of < 5, "x", "y")))
     score = np.where(of < 5, np.where(of % 2 == 0, 0.0, 1.0), 0.99 + of / 1e4)
-    fit = adjusted_model.models(
+    fit = models(
         cases.assign(dice=np.tile(score, 2), assd_mm=np.tile(9 * score, 2)),
         cohort,
         ["ward"],
@@ -181,7 +185,7 @@ def test_an_interval_of_shares_ends_at_1():
 def test_patients_with_a_failed_segmentation_are_left_out_and_counted():
     cohort, cases, _ = study()
     failed = ["p003", "p010"]
-    model = adjusted_model.models(
+    model = models(
         cases.assign(
             dice=cases["dice"].where(~(cases["patient_id"].isin(failed) & (cases["structure"] == "a")), 0.1)
         ),
@@ -189,7 +193,7 @@ def test_patients_with_a_failed_segmentation_are_left_out_and_counted():
         ["sex", "race"],
     )["dice"]
     included, rest = (frame[~frame["patient_id"].isin(failed)] for frame in (cases, cohort))
-    expected = adjusted_model.models(included, rest, ["sex", "race"])["dice"]
+    expected = models(included, rest, ["sex", "race"])["dice"]
     assert model["without_mediators"] == expected["without_mediators"]
     assert model["without_mediators"]["patients"] == 58
     assert model["left_out"] == ["patients with a failed segmentation (Dice below 0.5): 2"]
@@ -197,21 +201,21 @@ def test_patients_with_a_failed_segmentation_are_left_out_and_counted():
 
 def test_failed_segmentations_of_all_patients_are_a_reason():
     cohort, cases, _ = study()
-    model = adjusted_model.models(cases.assign(dice=0.2), cohort, ["sex"])["dice"]
+    model = models(cases.assign(dice=0.2), cohort, ["sex"])["dice"]
     assert model["with_mediators"] is model["without_mediators"] is None
     assert len(model["reasons"]) == 1 and model["left_out"][-1].endswith(": 60")
 
 
 def test_a_score_nowhere_known_is_absent():
     cohort, cases, _ = study()
-    assert list(adjusted_model.models(cases, cohort, ["sex", "race"])) == ["dice"]
-    result = adjusted_model.models(cases.assign(ece=cases["dice"]), cohort, ["sex"], ("ece", "nsd"))
+    assert list(models(cases, cohort, ["sex", "race"])) == ["dice"]
+    result = models(cases.assign(ece=cases["dice"]), cohort, ["sex"], ("ece", "nsd"))
     assert list(result) == ["ece"]
 
 
 def test_too_few_patients_is_a_reason():
     cohort, cases, _ = study(patients=14)
-    model = adjusted_model.models(cases, cohort, ["sex", "race"])["dice"]
+    model = models(cases, cohort, ["sex", "race"])["dice"]
     # Two women of race B are no interaction; 5 coefficients are left, and 4 without the area.
     assert model["left_out"] == ["sex=male:race=B: 2 patients, 5 are needed"]
     assert model["with_mediators"] is None and model["without_mediators"]["patients"] == 14
@@ -223,32 +227,32 @@ def test_too_few_patients_is_a_reason():
 def test_a_redundant_column_is_left_out_and_named():
     cohort, cases, _ = study()
     cohort["site"] = groups.categorical(cohort["sex"].map({"male": "x", "female": "y"}).astype(str))
-    model = adjusted_model.models(cases, cohort, ["sex", "race"])["dice"]
+    model = models(cases, cohort, ["sex", "race"])["dice"]
     assert model["left_out"] == ["site=y: follows from the other columns"]
     assert "site=y" not in terms(model["with_mediators"])
 
 
 def test_no_variance_within_or_between_or_at_all():
     cohort, cases, _ = study()
-    model = adjusted_model.models(cases.assign(dice=0.9), cohort, ["sex"])["dice"]
+    model = models(cases.assign(dice=0.9), cohort, ["sex"])["dice"]
     assert model["reasons"] == [
         "without mediators: all cases score the same",
         "with mediators: all cases score the same",
     ]
     # Where knees alone differ, nothing is between patients.
     noise = np.tile(np.random.default_rng(1).normal(0, 0.01, 120), 2)
-    model = adjusted_model.models(cases.assign(dice=0.9 + noise), cohort, ["sex"])["dice"]
+    model = models(cases.assign(dice=0.9 + noise), cohort, ["sex"])["dice"]
     assert abs(terms(model["without_mediators"])["sex=male"]["estimate"]) < 0.005
     # A score that is the attribute leaves nothing to judge it by.
     exact = np.tile(0.9 + 0.05 * (cohort["sex"] == "male"), 2)
-    model = adjusted_model.models(cases.assign(dice=exact), cohort, ["sex"])["dice"]
+    model = models(cases.assign(dice=exact), cohort, ["sex"])["dice"]
     assert model["with_mediators"] is None and len(model["reasons"]) == 2
 
 
 def test_one_patient_who_determines_a_coefficient_is_a_reason():
     cohort, cases, _ = study()
     cohort["age"] = np.where(cohort["patient_id"] == "p007", 70.0, 60.0)
-    model = adjusted_model.models(cases, cohort, ["sex"])["dice"]
+    model = models(cases, cohort, ["sex"])["dice"]
     assert model["without_mediators"] is None and "single patient" in model["reasons"][0]
 
 

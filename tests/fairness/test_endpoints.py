@@ -148,7 +148,7 @@ def cohort() -> pd.DataFrame:
 
 def of(cases, settings=None, minimum=10, attributes=("race",)):
     how = {"min_group_patients": minimum, "draws": 199, "seed": 0}
-    return endpoints.endpoint_rates(cases, STRUCTURES, list(attributes), settings=settings, **how)
+    return endpoints.endpoint_rates(cases, STRUCTURES, list(attributes), settings=settings, **how).to_dict()
 
 
 def test_counts_rates_and_tests_by_group():

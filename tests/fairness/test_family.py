@@ -12,6 +12,7 @@ ALL = Primary("dice", ("sex", "age"))
 
 def report():
     contrast = {
+        "cells": [],
         "contrast": 0.02,
         "error": 0.01,
         "skewness": 0.0,

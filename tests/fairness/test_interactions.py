@@ -30,7 +30,7 @@ def test_a_large_sample_is_the_normal_s():
     error = np.sqrt(sum(part.var(ddof=1) / len(part) for part in parts))
     assert test.error == pytest.approx(error) and test.freedom[0] == 1
     assert test.p == pytest.approx(2 * stats.norm.sf(abs(test.contrast) / error), abs=0.001)
-    entry = {**test._asdict(), "coefficients": [1, -1, -1, 1]}
+    entry = module.Interaction([], coefficients=[1, -1, -1, 1], **test._asdict())
     for level in (0.05, 0.001):
         half = stats.norm.ppf(1 - level / 2) * error
         assert module.interval(entry, "dice", level) == pytest.approx(
@@ -70,7 +70,7 @@ def test_several_contrasts_by_hand():
     assert test.statistic == pytest.approx(statistic)
     assert test.freedom == pytest.approx((2, 8 / (3 * lack)))
     assert test.p == pytest.approx(stats.f.sf(statistic, 2, 8 / (3 * lack)))
-    assert test.contrast is None and module.interval(test._asdict(), "dice") is None
+    assert test.contrast is None and module.interval(module.Interaction([], **test._asdict()), "dice") is None
 
 
 def test_contrasts_are_what_an_additive_model_cannot_be():
@@ -131,12 +131,12 @@ def test_two_by_two():
     result = interactions_of(frame)
     assert list(result) == ["sex,race"] and list(result["sex,race"]) == ["dice", "hd95_mm"]
     entry = result["sex,race"]["dice"]
-    assert entry["cells"] == ["sex=f,race=B", "sex=f,race=W", "sex=m,race=B", "sex=m,race=W"]
+    assert entry.cells == ["sex=f,race=B", "sex=f,race=W", "sex=m,race=B", "sex=m,race=W"]
     by_patient = frame.groupby("patient_id").agg({"dice": "mean", "sex": "first", "race": "first"})
     mean = by_patient.groupby(["sex", "race"], observed=True)["dice"].mean()
     expected = mean["f", "B"] - mean["f", "W"] - mean["m", "B"] + mean["m", "W"]
-    assert entry["contrast"] == pytest.approx(expected)
-    assert entry["interval"][0] < expected < entry["interval"][1] and 0 < entry["p"] <= 1
+    assert entry.contrast == pytest.approx(expected)
+    assert entry.interval[0] < expected < entry.interval[1] and 0 < entry.p <= 1
 
 
 def test_p_is_corrected_over_pairs_of_attributes_score_by_score():
@@ -147,19 +147,16 @@ def test_p_is_corrected_over_pairs_of_attributes_score_by_score():
     result = module.interactions(frame, ("femur", "tibia"), ("sex", "race", "visit"), min_group_patients=3)
     assert len(result) == 3
     for score in ("dice", "hd95_mm"):
-        p_values = [result[key][score]["p"] for key in result]
+        p_values = [result[key][score].p for key in result]
         expected = multipletests(p_values, method="holm")[1]
-        assert [result[key][score]["p_holm"] for key in result] == pytest.approx(expected)
-    assert (
-        interactions_of(frame)["sex,race"]["dice"]["p_holm"]
-        == interactions_of(frame)["sex,race"]["dice"]["p"]
-    )
+        assert [result[key][score].p_holm for key in result] == pytest.approx(expected)
+    assert interactions_of(frame)["sex,race"]["dice"].p_holm == interactions_of(frame)["sex,race"]["dice"].p
 
 
 def test_more_than_two_levels_are_tested_together():
     entry = interactions_of(table(races=3, patients=60))["sex,race"]["dice"]
-    assert entry["freedom"][0] == 2 and len(entry["cells"]) == 6
-    assert entry["contrast"] is entry["interval"] is None and 0 < entry["p"] <= 1
+    assert entry.freedom[0] == 2 and len(entry.cells) == 6
+    assert entry.contrast is entry.interval is None and 0 < entry.p <= 1
 
 
 def test_failed_segmentations_take_no_part():
@@ -167,7 +164,7 @@ def test_failed_segmentations_take_no_part():
     before = interactions_of(frame)["sex,race"]["dice"]
     again = frame[frame["case_id"] == "05L"].assign(case_id="99L", patient_id="99", dice=0.0)
     after = interactions_of(pd.concat([frame, again], ignore_index=True))["sex,race"]["dice"]
-    assert after["contrast"] == pytest.approx(before["contrast"]) and after["p"] == pytest.approx(before["p"])
+    assert after.contrast == pytest.approx(before.contrast) and after.p == pytest.approx(before.p)
 
 
 def test_cells_of_few_survivors_are_a_reason():
@@ -175,8 +172,8 @@ def test_cells_of_few_survivors_are_a_reason():
     cell = frame[(frame["sex"] == "m") & (frame["race"] == "W")]["patient_id"].unique()
     frame.loc[frame["patient_id"].isin(cell[4:]), "dice"] = 0.1
     entry = interactions_of(frame)["sex,race"]["dice"]
-    assert entry["reason"] and entry["p"] is entry["p_holm"] is entry["contrast"] is entry["interval"] is None
-    assert interactions_of(table())["sex,race"]["dice"]["reason"] is None
+    assert entry.reason and entry.p is entry.p_holm is entry.contrast is entry.interval is None
+    assert interactions_of(table())["sex,race"]["dice"].reason is None
 
 
 def test_too_few_ranked_cells_have_none():

@@ -49,8 +49,8 @@ def test_adjusted_and_pooled_means_are_those_of_the_gap_without_failures(cases, 
     difference = summary["pairs"][0]["difference"]
     cohort = cases.drop_duplicates("case_id")[["case_id", "patient_id", "sex"]]
     model = adjusted_model.models(cases, cohort, ["sex"], failure_dice=FAILURE_DICE)["dice"]
-    (contrast,) = model["without_mediators"]["contrasts"]
-    assert contrast["estimate"] == pytest.approx(-difference)  # male minus female
+    (contrast,) = model.without_mediators.contrasts
+    assert contrast.estimate == pytest.approx(-difference)  # male minus female
     pooled = small_groups.pool_small_groups(cases, STRUCTURES, ["sex"], "dice", failure_dice=FAILURE_DICE)
     assert pooled["sex=f"].raw - pooled["sex=m"].raw == pytest.approx(difference)
 

@@ -108,7 +108,7 @@ REFUSED = {
     "dice_decimal_comma": ({"dice": lambda value: f'"{comma(value)}"'}, ("row 2", "is not a finite number")),
     "dice_underscore": ({"dice": lambda value: "0_0"}, ("row 2", "'0_0'")),
     "utf16_without_mark": ({"encoding": "utf-16-le"}, ("UTF-8",)),
-    "latin1": ({"sex": lambda i, k: "\u00e9", "encoding": "latin-1"}, ("UTF-8",)),
+    "latin1": ({"sex": lambda i, k: "\u0081", "encoding": "latin-1"}, ("UTF-8",)),
 }
 WIDE = {ord("0") + n: 0xFF10 + n for n in range(10)}
 

@@ -36,7 +36,8 @@ def cases(failed: int, women: int = 30, men: int = 30, small: int = 4) -> pd.Dat
 
 
 def rates(table: pd.DataFrame, minimum: int = 10) -> dict[str, Any]:
-    return endpoint_rates(table, STRUCTURES, list(ATTRIBUTES), min_group_patients=minimum, draws=199, seed=0)
+    rates = endpoint_rates(table, STRUCTURES, list(ATTRIBUTES), min_group_patients=minimum, draws=199, seed=0)
+    return rates.to_dict()
 
 
 def report(table: pd.DataFrame, minimum: int = 10) -> dict[str, Any]:

@@ -26,28 +26,50 @@ def read(path: Path, mask: bool) -> Decoded:
     del mask
     with opened(path) as image:
         shape = image.shape
-        axes = plane(shape)
-        if axes is None:
-            raise InputError(f"{path}: a volume of shape {shape}; give one image, [x, y] or [x, y, 1]")
+        axes = _require_plane(shape, path)
         limits.require_size(shape[axes[1]], shape[axes[0]], image.get_data_dtype().itemsize, path)
         stored = np.asanyarray(image.dataobj).reshape([shape[axis] for axis in axes]).T
-    across, down = (float(image.header.get_zooms()[axis]) for axis in axes)
-    mm, unit = _MM.get(image.header.get_xyzt_units()[0], (None, ""))
-    grid = None if has_no_orientation(image) else orientation.of_affine(image.affine, *axes)
-    notes = []
-    if mm is None and (across, down) != (1, 1):
-        notes.append(f"the header states no unit, so its pixel size of {down:.4g} x {across:.4g} is not used")
+    mm, kind, notes = _spacing(image, axes, path)
+    grid = _grid(image, axes)
     qform = image.header.get_qform(coded=True)[0]
     if grid is not None and qform is not None and orientation.of_affine(qform, *axes) != grid:
         notes.append("qform and sform state different orientations; the sform is used")
-    field = f"pixdim in {unit}"
-    return Decoded(
-        stored,
-        None if mm is None else spacing.checked((down * mm, across * mm), path, field, unit),
-        "unknown" if mm is None else "header",
-        grid,
-        notes=tuple(notes),
-    )
+    return Decoded(stored, mm, kind, grid, notes=tuple(notes))
+
+
+def header_spacing(path: Path) -> tuple[np.ndarray, str]:
+    """Return f32[2], mm per pixel down and across of the displayed image, and its kind; NaN where it is unknown.
+
+    Raises:
+        InputError: as for `read`.
+    """
+    with opened(path) as image:
+        axes = _require_plane(image.shape, path)
+        mm, kind, _ = _spacing(image, axes, path)
+        return (_grid(image, axes) or orientation.NONE).of_pair(spacing.checked(mm, path)), kind
+
+
+def _require_plane(shape: tuple[int, ...], path: Path) -> tuple[int, int]:
+    axes = plane(shape)
+    if axes is None:
+        raise InputError(f"{path}: a volume of shape {shape}; give one image, [x, y] or [x, y, 1]")
+    return axes
+
+
+def _grid(image: Any, axes: tuple[int, int]) -> orientation.Orientation | None:
+    return None if has_no_orientation(image) else orientation.of_affine(image.affine, *axes)
+
+
+def _spacing(image: Any, axes: tuple[int, int], path: Path) -> tuple[np.ndarray | None, str, list[str]]:
+    """Return mm per pixel down and across as stored, None without a unit; their kind; and notes."""
+    across, down = (float(image.header.get_zooms()[axis]) for axis in axes)
+    mm, unit = _MM.get(image.header.get_xyzt_units()[0], (None, ""))
+    if mm is not None:
+        return spacing.checked((down * mm, across * mm), path, f"pixdim in {unit}", unit), "header", []
+    notes = []
+    if (across, down) != (1, 1):
+        notes.append(f"the header states no unit, so its pixel size of {down:.4g} x {across:.4g} is not used")
+    return None, "unknown", notes
 
 
 @contextlib.contextmanager

@@ -75,7 +75,7 @@ def test_names_with_braces_are_no_templates():
 def test_without_attributes_all_patients_are_one_group(failed, words):
     table = failed_cohort.cases(failed)
     how = {"min_group_patients": 10, "draws": 99, "seed": 0}
-    rates = endpoint_rates(table, failed_cohort.STRUCTURES, [], **how)
+    rates = endpoint_rates(table, failed_cohort.STRUCTURES, [], **how).to_dict()
     sentences = failures.sentences({"rates": rates, "cohort": {"attributes": []}})
     assert words in " ".join(sentences)
 

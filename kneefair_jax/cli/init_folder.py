@@ -1,0 +1,317 @@
+"""`kneefair init DIR`: drafts `metadata.csv` for a folder of films and masks, without what identifies a patient."""
+
+import argparse
+import contextlib
+import os
+import re
+import secrets
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import atomic, command, command_line, output_folder
+
+if TYPE_CHECKING:  # pandas and pydicom take a second
+    from kneefair_jax.data.draft.cases import Draft
+    from kneefair_jax.data.draft.identity import Identifiers
+
+REMEDIES = command.Remedies(
+    option="--out",
+    memory="give a part of the folder",
+    resume=lambda: "the table is written at the end; the same command starts again",
+)
+_EPILOG = """\
+examples:
+  kneefair init my_knees
+  kneefair init my_knees --images dicom --masks nifti --table patients.xlsx --columns sex=Gender age=Alter
+  kneefair init my_knees --table patients.csv --values sex:1=male,2=female --link-dir my_knees_links
+
+Each film with a mask becomes a row. A mask belongs to the film that a DICOM-SEG names, or to that of the same name
+(a word such as _mask and the folders images and masks do not count), or to the only film of its folder.
+
+The table is joined by the patient's ID in the DICOM header, or by a column image with the names of files. Then
+pseudonyms replace the IDs: eight letters of a keyed hash. The key is drawn for each call and never written; with --key
+FILE a patient has the same pseudonym in every call. Ages of 90 years and above become 90. Sites are numbered.
+
+Files are not changed, and DICOM files still state their patients: share none of them.
+"""
+_KEY_BYTES = 16
+_LINK = re.compile(r"[a-z]{8}-[0-9]+[_.]")  # the beginning of a name that this command gives to a link
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    result = command_line.Parser(
+        prog="kneefair init",
+        description="Draft metadata.csv, the table of cases, from a folder of radiographs and masks (DICOM, NIfTI, "
+        "PNG, TIFF, NPY). Names, dates of birth and IDs are not written.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    result.add_argument("folder", type=Path, metavar="DIR", help="folder of the films and masks")
+    result.add_argument("--out", type=Path, metavar="FILE", help="the table; by default DIR/metadata.csv")
+    result.add_argument("--images", default="", metavar="SUB", help="folder of the films below DIR")
+    result.add_argument("--masks", default="", metavar="SUB", help="folder of the masks below DIR")
+    result.add_argument(
+        "--table", type=Path, metavar="FILE", help="clinical table: .xlsx, or text with , ; tab or |"
+    )
+    result.add_argument(
+        *("--columns",),
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=HEADER",
+        help="columns of --table; usual headers (Gender, Geschlecht, sexe) are found",
+    )
+    result.add_argument(
+        *("--values",),
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME:CELL=LEVEL,...",
+        help="meaning of codes in --table: sex:1=male,2=female; numbers are never guessed",
+    )
+    result.add_argument(
+        *("--labels",),
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME[=VALUE]",
+        help="structures of the masks: femur=1 tibia=2; needed if each structure has a file (CASE_femur.png)",
+    )
+    result.add_argument(
+        *("--patient-pattern",),
+        default="",
+        metavar="REGEX",
+        help="for films without DICOM header: a group that is the patient's ID in the path, such as '(P[0-9]+)_'",
+    )
+    result.add_argument(
+        *("--link-dir",),
+        type=Path,
+        metavar="DIR2",
+        help="folder of hard links (or copies) of the files under pseudonyms, where paths identify patients",
+    )
+    result.add_argument(
+        "--key", type=Path, metavar="FILE", help="16 secret bytes or more, for stable pseudonyms"
+    )
+    result.add_argument(
+        "--allow-similar-ids", action="store_true", help="join IDs that differ by zeros, case or spaces"
+    )
+    result.add_argument("--dry-run", action="store_true", help="show the summary; write nothing")
+    result.add_argument("--overwrite", action="store_true", help="replace an existing table and its links")
+    return result
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draft the table and return 0, or the status of `runtime.command`."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    return command.run(lambda: _main(arguments), REMEDIES)
+
+
+def _main(argv: Sequence[str]) -> int:
+    options = parser().parse_args(argv)
+    from kneefair_jax.data.draft import cases, clinical_table, scan
+    from kneefair_jax.runtime import progress
+
+    out = options.out or (options.link_dir or options.folder) / "metadata.csv"
+    _check_outputs(options, out)
+    labels = _labels(options.labels)
+    columns, values = _columns(options.columns), _values(options.values)
+    if (columns or values) and options.table is None:
+        raise InputError("--columns and --values describe --table; give --table FILE, or leave them out")
+    draft_options = cases.Options(
+        key=_key(options.key),
+        images=options.images,
+        masks=options.masks,
+        structures=tuple(labels),
+        patient_pattern=_pattern(options.patient_pattern),
+        allow_similar_ids=options.allow_similar_ids,
+        has_links=options.link_dir is not None,
+    )
+    files = scan.read(
+        options.folder,
+        options.images,
+        options.masks,
+        lambda paths, total: progress.track(paths, total, "reading headers", "files"),
+    )
+    table = None
+    if options.table is not None:
+        table = clinical_table.read(options.table, columns, values, files.identifiers)
+    segments = [label for file in files.files for label in file.segments]
+    draft = cases.draft(files, draft_options, table)
+    if not options.dry_run:
+        _write(draft, options.folder, out, options.link_dir)
+    _print_summary(draft, "not written (--dry-run)" if options.dry_run else f"written to {out}")
+    root = options.link_dir or options.folder
+    structures = labels or _segment_labels(segments, files.identifiers)
+    print(f"next:\n  {next_command(draft, root, out, structures)}")
+    return 0
+
+
+def _check_outputs(options: argparse.Namespace, out: Path) -> None:
+    """Refuse outputs that exist, or that cannot be written, before the files are read."""
+    if not options.folder.is_dir():
+        raise InputError(f"DIR {options.folder}: no such folder; give the folder of the films and masks")
+    atomic.require_regular(out)
+    if out.exists() and not (options.overwrite or options.dry_run):
+        raise InputError(f"--out {out}: this file exists; give --overwrite to replace it, or another --out")
+    output_folder.require_writable(out.parent, "--out")
+    if options.link_dir is None:
+        return
+    if options.link_dir.resolve().is_relative_to(options.folder.resolve()):
+        raise InputError(f"--link-dir {options.link_dir}: is inside DIR; give a folder outside it")
+    output_folder.require_writable(options.link_dir, "--link-dir")
+    contents = list(options.link_dir.iterdir()) if options.link_dir.is_dir() else []
+    if contents and not (options.overwrite or options.dry_run):
+        raise InputError(f"--link-dir {options.link_dir}: is not empty; give an empty folder, or --overwrite")
+
+
+def _key(path: Path | None) -> bytes:
+    if path is None:
+        return secrets.token_bytes(32)
+    try:
+        key = path.read_bytes() if path.is_file() else b""
+    except OSError as error:
+        raise InputError(
+            f"--key {path}: {(error.strerror or '').lower()}; give a file that you can read"
+        ) from error
+    if len(key.strip()) < _KEY_BYTES:
+        raise InputError(
+            f"--key {path}: no file with {_KEY_BYTES} bytes or more; make one with `openssl rand -hex 32 > FILE`"
+        )
+    return key
+
+
+def _pattern(text: str) -> str:
+    try:
+        groups = re.compile(text).groups if text else 1
+    except re.error as error:
+        raise InputError(f"--patient-pattern {text!r}: {error}; give a regular expression") from error
+    if groups != 1:
+        raise InputError(
+            f"--patient-pattern {text!r}: has {groups} groups; put the patient's ID in one: '(P[0-9]+)_'"
+        )
+    return text
+
+
+def _columns(texts: Sequence[str]) -> dict[str, str]:
+    columns: dict[str, str] = {}
+    for text in texts:
+        name, sign, header = text.partition("=")
+        if not (sign and re.fullmatch(r"\w+", name) and header) or name in columns:
+            raise InputError(f"--columns {text!r}: write NAME=HEADER, each name once, such as sex=Gender")
+        columns[name] = header
+    return columns
+
+
+def _values(texts: Sequence[str]) -> dict[str, dict[str, str]]:
+    values: dict[str, dict[str, str]] = {}
+    for text in texts:
+        name, sign, pairs = text.partition(":")
+        cells = [pair.partition("=") for pair in pairs.split(",")]
+        if not (name and sign) or any(not (cell and equals and level) for cell, equals, level in cells):
+            raise InputError(f"--values {text!r}: write NAME:CELL=LEVEL,..., such as sex:1=male,2=female")
+        values.setdefault(name, {}).update({cell: level for cell, _, level in cells})
+    return values
+
+
+def _labels(texts: Sequence[str]) -> dict[str, str]:
+    """Return structure -> values in the masks, "" where only the names are given."""
+    labels: dict[str, str] = {}
+    for text in (part for argument in texts for part in argument.split(",")):
+        name, sign, value = (part.strip() for part in text.partition("="))
+        if not name or name in labels or (sign and not value.isdigit()):
+            raise InputError(f"--labels {text!r}: write NAME or NAME=VALUE, each name once, such as femur=1")
+        labels[name] = value
+    if labels and len({bool(value) for value in labels.values()}) > 1:
+        raise InputError("--labels: write a value for each structure, or for none")
+    return labels
+
+
+def _segment_labels(segments: Sequence[str], identifiers: "Identifiers") -> Mapping[str, str]:
+    """Return the labels of the DICOM-SEG files, which a run needs to be told."""
+    names = list(dict.fromkeys(segments))
+    is_usable = all(re.fullmatch(r"[\w -]+", name) and not identifiers.found_in(name) for name in names)
+    return dict.fromkeys(names, "") if is_usable else {}
+
+
+def _write(draft: "Draft", folder: Path, out: Path, link_dir: Path | None) -> None:
+    """Write the links and the table; a failure leaves neither."""
+    text = draft.table.to_csv(index=False, lineterminator="\n")
+    if link_dir is None:
+        output_folder.create(out.parent, "--out")
+        atomic.write_text(out, text)
+        return
+    with output_folder.exclusive_lock(link_dir, "--link-dir"):
+        earlier = [
+            path.relative_to(link_dir).as_posix()
+            for name in ("images", "masks")
+            for path in sorted((link_dir / name).glob("*"))
+            if _LINK.match(path.name)
+        ]
+        with atomic.staging_folder(link_dir, earlier) as stage:
+            for target, source in draft.links.items():
+                (stage / target).parent.mkdir(exist_ok=True)
+                _link(folder / source, stage / target)
+            if out.parent.resolve() == link_dir.resolve():
+                (stage / out.name).write_text(text, encoding="utf-8")
+        if out.parent.resolve() != link_dir.resolve():
+            output_folder.create(out.parent, "--out")
+            atomic.write_text(out, text)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Link a file, or copy it to another file system; a symbolic link would repeat a path that identifies a patient."""
+    with contextlib.suppress(OSError):
+        os.link(source.resolve(), target)
+        return
+    shutil.copyfile(source, target)
+
+
+def _print_summary(draft: "Draft", where: str) -> None:
+    from kneefair_jax.data.draft import cases
+
+    patients = draft.table["patient_id"].nunique()
+    print(f"metadata.csv: {len(draft.table)} cases of {patients} patients, {where}")
+    for note in draft.notes:
+        print(f"  {note}")
+    if draft.unfilled:
+        print("could not be filled:")
+        for name, count in draft.unfilled.items():
+            print(f"  {name}: {count} of {len(draft.table)} cases; {cases.remedy(name)}")
+
+
+def next_command(draft: "Draft", root: Path, out: Path, structures: Mapping[str, str]) -> str:
+    """Return the command that checks the cohort of a table.
+
+    Args:
+        draft: the table.
+        root: folder of its paths.
+        out: the table's file.
+        structures: name -> value in the masks, "" for the order of the names; empty for the labels in the masks.
+    """
+    words = ["kneefair", "check", "--config=folder", "--workdir=runs/check", f"--config.data.root={root}"]
+    if out.parent.resolve() != root.resolve() or out.name != "metadata.csv":
+        is_inside = out.parent.resolve() == root.resolve()
+        words.append(f"--config.data.metadata={out.name if is_inside else out.resolve()}")
+    if structures:
+        text = ",".join(f"{name}={value}" if value else name for name, value in structures.items())
+        words.append(f"--config.data.structures={text}")
+    candidates = ("sex", "age", "race", "ethnicity", "site", "side", "manufacturer", "view")
+    attributes = [name for name in candidates if _has_levels(draft, name)][:2]
+    if attributes != ["sex", "age"]:  # the default of the config
+        words.append(f"--config.data.attributes=({','.join(map(repr, attributes or ['sex']))},)")
+    return " ".join(f'"{word}"' if "'" in word else shlex.quote(word) for word in words)
+
+
+def _has_levels(draft: "Draft", name: str) -> bool:
+    return name in draft.table and bool((draft.table[name] != "").any())
+
+
+if __name__ == "__main__":
+    command.exit_process(main())

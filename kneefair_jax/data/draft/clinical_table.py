@@ -1,0 +1,287 @@
+"""Reads the clinical table that a user joins to the films: mapped columns, normalized values, by patient or by file."""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from kneefair_jax.data import ages, cell_text, column_names, identifiers, metadata, table_files
+from kneefair_jax.data.draft.identity import Identifiers
+from kneefair_jax.data.draft.scan import age_in_years
+from kneefair_jax.errors import InputError
+
+KEYS = ("patient_id", "image")
+# Columns that are found by their synonyms; others are read only where `--columns` states them.
+TARGETS = ("sex", "age", "race", "ethnicity", "bmi", "kl", "site", "side")
+_RESERVED = {"case_id", "mask", "split", "spacing_mm"}
+OLDEST = 90  # years; above 89 an age identifies a patient (45 CFR 164.514(b)(2)(i)(C))
+_WORDS: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "sex": {
+        "male": frozenset({"m", "male", "man", "mann", "männlich", "maennlich", "masculin", "homme", "masculino"}
+        | {"hombre", "varón", "maschio", "uomo", "h"}),
+        "female": frozenset({"f", "female", "woman", "w", "weiblich", "frau", "féminin", "feminin", "femme"}
+        | {"femenino", "mujer", "femmina", "donna"}),
+        "other": frozenset({"o", "other", "d", "divers", "diverse", "x", "intersex"}),
+    },
+    "side": {
+        "right": frozenset({"r", "right", "rt", "rechts", "re", "droite", "droit", "derecha", "destra"}),
+        "left": frozenset({"l", "left", "lt", "links", "li", "gauche", "izquierda", "sinistra"}),
+        "both": frozenset({"b", "both", "bilateral", "beide", "beidseits"}),
+    },
+}  # fmt: skip
+_GROUP_WORDS = frozenset(
+    {
+        "white",
+        "black",
+        "asian",
+        "african",
+        "american",
+        "caucasian",
+        "european",
+        "hispanic",
+        "latino",
+        "latina",
+    }
+    | {
+        "native",
+        "indian",
+        "alaska",
+        "hawaiian",
+        "pacific",
+        "islander",
+        "mixed",
+        "multiple",
+        "other",
+        "or",
+        "of",
+    }
+    | {
+        "and",
+        "non",
+        "not",
+        "middle",
+        "eastern",
+        "north",
+        "south",
+        "east",
+        "arab",
+        "more",
+        "than",
+        "one",
+        "two",
+    }
+)
+_OTHER_IDENTIFIERS = frozenset(
+    {"accession", "accessionnumber", "address", "adresse", "street", "strasse", "phone", "telefon", "email"}
+    | {
+        "ssn",
+        "insurancenumber",
+        "versicherungsnummer",
+        "caseno",
+        "fallnummer",
+        "studyuid",
+        "studyinstanceuid",
+    }
+)
+
+
+class ClinicalTable(NamedTuple):
+    """The rows of the user's table, under the names of `metadata.csv`.
+
+    Attributes:
+        path: the file.
+        cells: text, "" where missing, on the lines of the file; with one or both of `KEYS`, and `birth` and `study`
+            where the table has dates of birth and of the examination.
+        columns: the columns to write, besides those of `KEYS`.
+        notes: on the dialect, the mapping of columns and of values.
+    """
+
+    path: Path
+    cells: pd.DataFrame
+    columns: tuple[str, ...]
+    notes: list[str]
+
+
+def read(
+    path: Path,
+    columns: Mapping[str, str],
+    values: Mapping[str, Mapping[str, str]],
+    identifiers_found: Identifiers,
+) -> ClinicalTable:
+    """Read the table.
+
+    Args:
+        path: the file.
+        columns: column of `metadata.csv` -> header, as the user states it.
+        values: column -> cell -> level, as the user states it; numbers have no other meaning.
+        identifiers_found: receives the identifiers of the table: IDs, names, dates, addresses.
+
+    Raises:
+        InputError: the table has no column of patients or files, or a cell has no clear meaning; with row and remedy.
+    """
+    if not path.is_file():
+        raise InputError(f"--table {path}: no such file; give the clinical table (.xlsx or CSV)")
+    stated = {name for name in _RESERVED if name in columns}
+    if stated:
+        raise InputError(f"--columns {min(stated)}=...: this column is drafted from the files; leave it out")
+    keys = tuple(columns.values()) if table_files.is_workbook(path) else ()
+    table = metadata.read(path, keys)
+    headers = list(table.cells.columns)
+    mapping = column_names.mapping((*KEYS, *TARGETS), headers, columns, path)
+    if not set(KEYS) & mapping.keys():
+        raise InputError(
+            f"{path} row 1: no column states the patient's ID or the file; name it with --columns patient_id=HEADER or "
+            f"image=HEADER; the columns are: {', '.join(headers)}"
+        )
+    _collect(table.raw, mapping, identifiers_found)
+    notes = list(table.notes)
+    if read_as := [f"{target} from {name!r}" for target, name in mapping.items() if target != name]:
+        notes.append(f"{path.name}: {', '.join(read_as)}")
+    cells = pd.DataFrame({target: table.cells[name] for target, name in mapping.items()})
+    written = [name for name in mapping if name not in KEYS]
+    for dates, target in ((ages.birth_columns(headers), "birth"), (ages.exam_columns(headers), "study")):
+        if len(dates) == 1:
+            cells[target] = table.cells[dates[0]]
+    if "age" not in cells and "birth" in cells:
+        cells["age"] = ""
+        written.append("age")
+    problems: list[metadata.Problem] = []
+    for name in written:
+        cells[name], column_notes = _normalize(cells, name, values.get(name, {}), problems, identifiers_found)
+        notes += [f"{path.name}: {note}" for note in column_notes]
+    for unused in set(values) - set(written):
+        raise InputError(f"--values {unused}:...: {path} has no column {unused}; state it with --columns")
+    metadata.refuse(path, problems)
+    return ClinicalTable(path, cells, tuple(written), notes)
+
+
+def _collect(raw: pd.DataFrame, mapping: Mapping[str, str], identifiers_found: Identifiers) -> None:
+    """Add the IDs, names, dates and addresses of a table to the identifiers."""
+    headers = list(raw.columns)
+    add: dict[str, Callable[[str], None]] = {}
+    for name in column_names.synonyms("name", headers):
+        add[name] = identifiers_found.add_name
+    dates = [*ages.birth_columns(headers), *ages.exam_columns(headers)]
+    for name in [*column_names.synonyms("birth_date", headers), *dates]:
+        add[name] = identifiers_found.add_date
+    ids = [
+        *column_names.synonyms("patient_id", headers),
+        *(mapping[key] for key in ("patient_id",) if key in mapping),
+    ]
+    ids += [name for name in headers if column_names.plain(name) in _OTHER_IDENTIFIERS]
+    for name in ids:
+        add[name] = identifiers_found.add
+    for name, function in add.items():
+        for cell in raw[name].unique():
+            if not cell_text.is_missing(cell):
+                function(_year_first(cell) if function == identifiers_found.add_date else cell)
+
+
+def _year_first(cell: str) -> str:
+    """Return a date with its year first; 21.03.1960 has one meaning, and both orders of 03/04/1960 are found."""
+    match = re.match(r"(\d{1,2})[-/. ](\d{1,2})[-/. ]((?:18|19|20)\d{2})", cell)
+    if not match:
+        return cell
+    first, second, year = match.groups()
+    day, month = (first, second) if int(second) <= 12 else (second, first)
+    return f"{year}-{int(month):02d}-{int(day):02d}"
+
+
+def _is_ambiguous(cell: str) -> bool:
+    """Return whether day and month of a date may be exchanged; with points between them, the day is first."""
+    match = re.match(r"(\d{1,2})([-/ ])(\d{1,2})[-/ ](?:18|19|20)\d{2}", cell)
+    if match is None:
+        return False
+    first, second = int(match[1]), int(match[3])
+    return max(first, second) <= 12 and first != second
+
+
+def _normalize(
+    cells: pd.DataFrame,
+    name: str,
+    stated: Mapping[str, str],
+    problems: list[metadata.Problem],
+    identifiers_found: Identifiers,
+) -> tuple[pd.Series, list[str]]:
+    """Return a column in the words of `metadata.csv`, and notes on what became what."""
+    column = cells[name]
+    if stated:
+        unknown = [value for value in stated if value not in set(column)]
+        if unknown:
+            problems.append((1, f"--values {name}:{unknown[0]}=...: no cell of this column has this value"))
+        column = column.map(lambda cell: stated.get(cell, cell))
+    if name == "age":
+        return _years(cells.assign(age=column), problems)
+    if name in _WORDS:
+        return _levels(column, problems, identifiers_found)
+    kept = column.map(
+        lambda cell: "" if _identifies(cell, name, identifiers_found) else identifiers.visible(cell)
+    )
+    removed = int((kept != column.map(identifiers.visible)).sum())
+    return kept, [f"{removed} cells of {name} are left empty: an identifier or a date"] if removed else []
+
+
+def _identifies(cell: str, name: str, identifiers_found: Identifiers) -> bool:
+    """Return whether a cell holds an identifier or a date; `White` is a surname too, but no identifier of a race."""
+    if not cell or (cell_text.is_number(cell) and not ages.is_date(cell)):
+        return False
+    if name in ("race", "ethnicity") and set(re.findall(r"\w+", cell.lower())) <= _GROUP_WORDS:
+        return False
+    return ages.contains_date(cell) or identifiers_found.found_in(cell)
+
+
+def _levels(
+    column: pd.Series, problems: list[metadata.Problem], identifiers_found: Identifiers
+) -> tuple[pd.Series, list[str]]:
+    """Return a column of words as the levels of `_WORDS`. Numbers are never guessed."""
+    name = str(column.name)
+    level_of = {word: level for level, words in _WORDS[name].items() for word in words}
+    plain_cells = {cell: cell_text.normalized(cell).rstrip(".") for cell in column.unique() if cell}
+    if name == "sex" and {"h", "m"} <= set(plain_cells.values()):
+        del level_of["m"], level_of["h"]  # homme and hombre, and M is then mujer
+    levels = {"": ""}
+    for row, cell in column.drop_duplicates().items():
+        if cell and plain_cells[cell] not in level_of:
+            shown = "a cell" if identifiers_found.found_in(cell) and len(cell) > 2 else repr(cell[:20])
+            options = ",".join(f"{value}=..." for value in [cell[:20]] if shown != "a cell") or "CELL=..."
+            problems.append(
+                (
+                    int(str(row)),
+                    f"{name} {shown} has no clear meaning ({', '.join(_WORDS[name])}); state it with "
+                    f"--values {name}:{options}",
+                )
+            )
+        elif cell:
+            levels[cell] = level_of[plain_cells[cell]]
+    changed = [f"{cell!r} as {level}" for cell, level in levels.items() if cell != level]
+    normalized = column.map(lambda cell: levels.get(cell, ""))
+    return normalized, [f"{name}: {', '.join(changed)}"] if changed else []
+
+
+def _years(cells: pd.DataFrame, problems: list[metadata.Problem]) -> tuple[pd.Series, list[str]]:
+    """Return ages in years; a date of birth needs the date of the examination, of the table or of the film's header."""
+    births = cells["birth"] if "birth" in cells else pd.Series("", index=cells.index)
+    exams = cells["study"] if "study" in cells else pd.Series("", index=cells.index)
+    years: dict[object, str] = {}
+    for row, age, birth, exam in zip(cells.index, cells["age"], births, exams, strict=True):
+        if ages.is_date(age):
+            birth, age = age, ""
+        if any(map(_is_ambiguous, (birth, exam))) and not age:
+            problems.append((int(row), "a date may be by day or by month first; write it as 1960-03-21"))
+        if ages.is_year(age) or (age and not cell_text.is_number(age) and not age_in_years(age, "", "")):
+            problems.append((int(row), "age is neither a number of years nor a date of birth; correct it"))
+        if age:
+            years[row] = age if cell_text.is_number(age) else age_in_years(age, "", "")
+        else:
+            years[row] = age_in_years("", _year_first(birth), _year_first(exam)) if birth else ""
+            cells.loc[row, "birth"] = birth
+    result: pd.Series = pd.Series(years, dtype=object, name="age").reindex(cells.index)
+    from_dates = int(((cells["age"] == "") | cells["age"].map(ages.is_date)).mul(result != "").sum())
+    return result, [f"{from_dates} ages are completed years by the dates"] if from_dates else []
+
+
+def top_coded(age: str) -> str:
+    """Return an age, of 90 years and above as 90."""
+    return str(OLDEST) if age and float(age) >= OLDEST else age

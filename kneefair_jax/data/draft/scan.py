@@ -1,0 +1,352 @@
+"""Reads the headers of all files below a folder: what each file is, and what its header states about the patient."""
+
+import collections
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kneefair_jax.data import ages, dicom_seg, file_lookup, readers
+from kneefair_jax.data.draft.identity import SHORTEST_PART, Identifiers
+from kneefair_jax.data.readers import dicom, nifti, spacing
+from kneefair_jax.errors import InputError
+
+FILM, MASK = "film", "mask"
+MASK_FOLDERS = frozenset(
+    {
+        "mask",
+        "masks",
+        "label",
+        "labels",
+        "labelstr",
+        "labelsts",
+        "seg",
+        "segs",
+        "segmentation",
+        "segmentations",
+    }
+    | {"annotation", "annotations", "groundtruth", "gt", "truth", "reference", "masken", "masques"}
+)
+_MASK_WORD = re.compile(r"[-_. ](mask|label|labels|seg|segmentation|gt|annotation)$", re.IGNORECASE)
+_VIEWS = {
+    "AP": r"AP|A\.P\.|ANTEROPOSTERIOR|ANTERIOR[ -]POSTERIOR",
+    "PA": r"PA|P\.A\.|POSTEROANTERIOR|POSTERIOR[ -]ANTERIOR|ROSENBERG|FIXED FLEXION",
+    "lateral": r"LAT|LATERAL|LL|RL|LLD|RLD|SEITLICH",
+    "axial": r"AXIAL|SKYLINE|SUNRISE|MERCHANT|PATELLA AXIAL",
+    "oblique": r"OBLIQUE|LLO|RLO|LAO|RAO|LPO|RPO",
+}
+_SEXES = {"M": "male", "F": "female", "O": "other"}
+_PERSONS = (
+    *("PatientName", "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName", "ResponsiblePerson"),
+    *("ReferringPhysicianName", "PerformingPhysicianName", "OperatorsName", "PhysiciansOfRecord"),
+    *("NameOfPhysiciansReadingStudy", "RequestingPhysician"),
+)
+_DATES = (
+    *("PatientBirthDate", "StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "AcquisitionDateTime"),
+    "InstanceCreationDate",
+)
+_TEXTS = (
+    *(
+        "OtherPatientIDs",
+        "AccessionNumber",
+        "StudyID",
+        "PatientAddress",
+        "PatientTelephoneNumbers",
+        "AdmissionID",
+    ),
+    *("InstitutionName", "InstitutionAddress", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
+    *("FrameOfReferenceUID", "MedicalRecordLocator", "InsurancePlanIdentification", "RequestedProcedureID"),
+    *(
+        "PlacerOrderNumberImagingServiceRequest",
+        "FillerOrderNumberImagingServiceRequest",
+        "DeviceSerialNumber",
+    ),
+)
+
+
+class Tags(NamedTuple):
+    """What the header of a film states; "" where it states nothing.
+
+    Attributes:
+        patient_id: PatientID, by which a table is joined; never written.
+        issuer: of the PatientID, or name and date of birth where there is none; never written.
+        sex: male, female or other.
+        age: years, at the examination.
+        birth: date of birth, never written.
+        study: date of the examination, never written.
+        site: name of the institution, never written.
+        manufacturer: of the device.
+        side: left, right or both.
+        view: a key of `_VIEWS`.
+        spacing: mm per pixel of the displayed film, `0.15` or `0.15x0.2`.
+        spacing_kind: of `readers.Radiograph`.
+    """
+
+    patient_id: str = ""
+    issuer: str = ""
+    sex: str = ""
+    age: str = ""
+    birth: str = ""
+    study: str = ""
+    site: str = ""
+    manufacturer: str = ""
+    side: str = ""
+    view: str = ""
+    spacing: str = ""
+    spacing_kind: str = "unknown"
+
+
+class File(NamedTuple):
+    """A film or a mask.
+
+    Attributes:
+        path: relative to the folder.
+        role: `FILM` or `MASK`.
+        tags: of its header.
+        uid: SOPInstanceUID of a DICOM file.
+        references: the instances from which a DICOM-SEG was drawn.
+        has_header: whether the file is DICOM, whose header states its patient.
+        segments: the labels of a DICOM-SEG.
+        parts: the files of a mask that has one file a structure, in the order of the structures.
+    """
+
+    path: Path
+    role: str
+    tags: Tags = Tags()
+    uid: str = ""
+    references: frozenset[str] = frozenset()
+    has_header: bool = False
+    segments: tuple[str, ...] = ()
+    parts: tuple[Path, ...] = ()
+
+
+class Scan(NamedTuple):
+    """The films and masks of a folder.
+
+    Attributes:
+        files: sorted by path.
+        excluded: reason -> number of the other files.
+        identifiers: of all headers.
+    """
+
+    files: list[File]
+    excluded: collections.Counter[str]
+    identifiers: Identifiers
+
+
+def read(
+    root: Path,
+    images: str = "",
+    masks: str = "",
+    progress: Callable[[Iterable[Path], int], Iterable[Path]] = lambda paths, total: paths,
+) -> Scan:
+    """Read the headers of all files below a folder.
+
+    Args:
+        root: the folder.
+        images: the folder of the films below it; "" to search everywhere.
+        masks: the folder of the masks below it; "" to tell masks from films by the names of folders and files.
+        progress: wraps the paths.
+
+    Raises:
+        InputError: a folder is missing or cannot be listed.
+    """
+    for option, name in (("DIR", ""), ("--images", images), ("--masks", masks)):
+        if not (root / name).is_dir():
+            raise InputError(
+                f"{option} {root / name}: no such folder; give the folder that contains the files"
+            )
+    listing = file_lookup.list_files(root)
+    if listing.errors:
+        raise listing.errors[0]
+    identifiers = Identifiers()
+    excluded: collections.Counter[str] = collections.Counter()
+    files = []
+    for path in progress(listing.paths, len(listing.paths)):
+        result = _read_file(root, path.relative_to(root), images, masks, identifiers)
+        if isinstance(result, File):
+            files.append(result)
+        else:
+            excluded[result] += 1
+    return Scan(files, excluded, identifiers)
+
+
+def _read_file(root: Path, path: Path, images: str, masks: str, identifiers: Identifiers) -> File | str:
+    """Return the file, or the reason for which it is neither a film nor a mask."""
+    role = _role(path, images, masks)
+    suffix = readers.suffix_of(path.name)
+    if path.name.startswith(".") or path.name.upper() == "DICOMDIR":
+        return "hidden files and DICOM directories"
+    if not str(path).isprintable():
+        return "names with characters that a table cannot hold"
+    if not (root / path).is_file():
+        return "links without a target, pipes and devices"
+    is_dicom = suffix in readers.DICOM_SUFFIXES or (not suffix and readers.has_dicom_magic(root / path))
+    if not suffix and not is_dicom:
+        return "no image (by name and content)"
+    if not role:
+        return "outside --images and --masks"
+    if suffix in readers.JPEG_SUFFIXES and role == MASK:
+        return "JPEG among the masks (lossy)"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's warnings repeat the values of a header
+            if is_dicom:
+                return _read_dicom(root, path, role, identifiers)
+            tags = _nifti_tags(root / path) if suffix in readers.NIFTI_SUFFIXES else Tags()
+    except Exception:  # libraries raise many errors for damaged files, and their texts may hold identifiers
+        return "unreadable headers"
+    return File(path, role, tags)
+
+
+def _role(path: Path, images: str, masks: str) -> str:
+    """Return `MASK` or `FILM` by the folder or the name of a file; "" outside the folders of `images` and `masks`."""
+    if masks and path.is_relative_to(masks):
+        return MASK
+    if images and path.is_relative_to(images):
+        return FILM
+    is_mask = any(part.lower() in MASK_FOLDERS for part in path.parent.parts)
+    is_mask = is_mask or bool(_MASK_WORD.search(stem(path)))
+    if is_mask:
+        return "" if masks else MASK
+    return "" if images else FILM
+
+
+def stem(path: Path) -> str:
+    """Return the name of a file without the ending of its format."""
+    suffix = readers.suffix_of(path.name)
+    return path.name.removesuffix(path.name[-len(suffix) :]) if suffix else path.name
+
+
+def mask_stem(path: Path) -> str:
+    """Return the name of a mask without the ending of its format and a word such as `_mask`."""
+    return _MASK_WORD.sub("", stem(path))
+
+
+def _read_dicom(root: Path, path: Path, role: str, identifiers: Identifiers) -> File | str:
+    header = dicom.load(root / path, header=True)
+    _collect(header, identifiers)
+    uid = str(header.get("SOPInstanceUID") or "")
+    if dicom_seg.is_segmentation_header(header):
+        tags = Tags(patient_id=_text(header, "PatientID"))
+        segments = tuple(
+            str(item.get("SegmentLabel", "")).strip() for item in header.get("SegmentSequence") or ()
+        )
+        references = frozenset(_references(header)) - {uid}
+        return File(path, MASK, tags, uid, references, has_header=True, segments=segments)
+    if "Rows" not in header or "Columns" not in header:
+        return "DICOM without an image (reports, presentation states)"
+    if int(header.get("NumberOfFrames") or 1) > 1:
+        return "DICOM with several frames"
+    return File(path, role, _dicom_tags(header, root / path), uid, has_header=True)
+
+
+def _dicom_tags(header: Any, path: Path) -> Tags:
+    patient_id, birth = _text(header, "PatientID"), _text(header, "PatientBirthDate")
+    study = _text(header, "StudyDate") or _text(header, "AcquisitionDate") or _text(header, "ContentDate")
+    name = _text(header, "PatientName")
+    issuer = _text(header, "IssuerOfPatientID")
+    if not patient_id:
+        issuer = f"{name}\0{birth}" if name and birth else ""
+    side = dicom.laterality_of(header).side
+    mm, kind = _dicom_spacing(header, path)
+    return Tags(
+        patient_id,
+        issuer,
+        _SEXES.get(_text(header, "PatientSex").upper(), ""),
+        age_in_years(_text(header, "PatientAge"), birth, study),
+        birth,
+        study,
+        _text(header, "InstitutionName"),
+        " ".join(_text(header, "Manufacturer").split()),
+        {"R": "right", "L": "left", "B": "both"}.get(side, ""),
+        _view(header),
+        mm,
+        kind,
+    )
+
+
+def age_in_years(age: str, birth: str, study: str) -> str:
+    """Return an age in years: DICOM's `065Y`, or completed years between two dates; "" if neither is usable."""
+    if match := re.fullmatch(r"(\d{3})([YMWD])", age.strip().upper()):
+        per_year = {"Y": 1.0, "M": 12.0, "W": 365.25 / 7, "D": 365.25}[match[2]]
+        return str(int(int(match[1]) / per_year))
+    try:
+        return str(ages.completed_years(birth, study))
+    except ValueError:
+        return ""
+
+
+def _view(header: Any) -> str:
+    """Return the view by ViewPosition, or by a word of the descriptions; "" if several views are named."""
+    for name in ("ViewPosition", "SeriesDescription", "ProtocolName", "StudyDescription"):
+        text = _text(header, name).upper().replace("_", " ")
+        views = [
+            view for view, words in _VIEWS.items() if re.search(rf"(?<![A-Z0-9])({words})(?![A-Z0-9])", text)
+        ]
+        if views:
+            return views[0] if len(views) == 1 else ""
+    return ""
+
+
+def _dicom_spacing(header: Any, path: Path) -> tuple[str, str]:
+    try:
+        stored, kind, _ = spacing.of_dicom(header, path)
+    except InputError:  # an implausible header, which `check` reports
+        return "", "unknown"
+    grid = dicom.geometry(header)[0]
+    mm = spacing.checked(stored, path)
+    return _format(mm if grid is None else grid.of_pair(mm)), kind
+
+
+def _nifti_tags(path: Path) -> Tags:
+    mm, kind = nifti.header_spacing(path)
+    return Tags(spacing=_format(mm), spacing_kind=kind)
+
+
+def _format(mm: np.ndarray) -> str:
+    if np.isnan(mm).any():
+        return ""
+    down, across = (f"{float(value):.6g}" for value in mm)
+    return down if down == across else f"{down}x{across}"
+
+
+def _references(item: Any) -> Iterator[str]:
+    """Yield the instances that a DICOM-SEG refers to, at any depth."""
+    for element in item:
+        if element.VR == "SQ":
+            for child in element.value:
+                yield from _references(child)
+        elif element.keyword == "ReferencedSOPInstanceUID":
+            yield str(element.value)
+
+
+def _collect(item: Any, identifiers: Identifiers) -> None:
+    """Add the identifiers of a header, at any depth."""
+    for element in item:
+        if element.VR == "SQ":
+            for child in element.value:
+                _collect(child, identifiers)
+            continue
+        is_multiple = isinstance(element.value, (list, tuple)) or element.VM > 1
+        values = [str(value) for value in (element.value if is_multiple else [element.value]) if value]
+        if element.VR == "PN" or element.keyword in _PERSONS:
+            for value in values:
+                identifiers.add_name(value)
+        elif element.VR in ("DA", "DT") or element.keyword in _DATES:
+            for value in values:
+                identifiers.add_date(value)
+        elif element.keyword == "PatientID":
+            for value in values:
+                identifiers.add(value)
+        elif element.keyword in _TEXTS:  # `1` is a usual StudyID, and no identifier
+            for value in values:
+                if len(value.strip()) >= SHORTEST_PART:
+                    identifiers.add(value)
+
+
+def _text(header: Any, name: str) -> str:
+    return str(header.get(name) or "").strip()

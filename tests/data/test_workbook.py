@@ -1,0 +1,78 @@
+import datetime
+import zipfile
+
+import pytest
+
+from kneefair_jax.data import metadata, table_files
+from kneefair_jax.errors import InputError
+
+openpyxl = pytest.importorskip("openpyxl")
+
+
+def workbook(path, *sheets):
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for number, rows in enumerate(sheets):
+        sheet = book.create_sheet(f"sheet {number}")
+        for row in rows:
+            sheet.append(row)
+    book.save(path)
+    return path
+
+
+def test_cells_are_text_as_excel_shows_them(tmp_path):
+    book = openpyxl.Workbook()
+    sheet = book.active
+    sheet.append(["case_id", " age ", "seen", "bmi", "ok"])
+    sheet.append([7, 65.0, datetime.datetime(2020, 3, 1), 0.1 + 0.2, True])
+    sheet.append([None, None, None, None, None])
+    sheet.append([8, "65,5", None, "#N/A", None])
+    sheet["A2"].number_format = "0000"
+    sheet["A4"].number_format = '"P"000'
+    book.save(tmp_path / "t.xlsx")
+    rows = table_files.read(tmp_path / "t.xlsx")
+    assert rows.header == ["case_id", "age", "seen", "bmi", "ok"]
+    assert rows.cells == {
+        2: ["0007", "65", "2020-03-01", "0.3", "TRUE"],
+        4: ["P008", "65.5", "", "#N/A", ""],
+    }
+    assert "sheet 'Sheet'" in rows.notes[0] and "age" in rows.notes[1]
+
+
+def test_the_sheet_with_the_key_is_the_table(tmp_path):
+    path = workbook(tmp_path / "t.xlsx", [["legend"], ["x"]], [], [["case_id", "sex"], ["a", "f"]])
+    assert metadata.read(path).cells.to_dict("list") == {"case_id": ["a"], "sex": ["f"]}
+    with pytest.raises(InputError, match=r"t\.xlsx: the sheets 'sheet 0', 'sheet 2' have cells"):
+        table_files.read(path, ["MRN"])
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        (["=A1"], r"row 2: a formula"),
+        ([1234567890123456], r"row 2: a number of more than 15 digits"),
+        (["a", "b", "c"], r"row 2: malformed CSV: 3 cells"),
+    ],
+)
+def test_cells_that_lost_their_value_are_refused_by_row(tmp_path, row, text):
+    path = workbook(tmp_path / "t.xlsx", [["case_id", "sex"], row])
+    with pytest.raises(InputError, match=text):
+        metadata.read(path)
+
+
+def test_damaged_workbooks_and_other_archives_are_refused(tmp_path):
+    path = tmp_path / "t.xlsx"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.csv", "case_id\n1\n")
+    with pytest.raises(InputError, match="zip archive, not an Excel workbook"):
+        table_files.read(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("xl/workbook.xml", "<workbook>")
+    with pytest.raises(InputError, match="save it again"):
+        table_files.read(path)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(InputError, match="damaged"):
+        table_files.read(path)
+    workbook(path, [])
+    with pytest.raises(InputError, match="no sheet has a cell"):
+        table_files.read(path)
