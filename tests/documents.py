@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from tests import films
+from tests import films, oai_tree
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -53,10 +53,11 @@ def commands(page: Path) -> list[str]:
 
 
 def workspace(folder: Path) -> Path:
-    """Write the files that the commands read: `my_knees`, `films` and `knee.png`."""
+    """Write the films that the commands read: `my_knees`, `films`, `dicom_films`, `knee.png`."""
     films.folder(folder / "my_knees", structures=4)
     (folder / "films").mkdir()
     rng = np.random.default_rng(0)
     for name in ("knee.png", "films/a.png", "films/b.png"):
         Image.fromarray(rng.integers(0, 255, (64, 48), dtype=np.uint8)).save(folder / name)
+    oai_tree.write_film(folder / "dicom_films" / "a.dcm", oai_tree.film(0)[0])
     return folder
