@@ -53,8 +53,9 @@ def commands(page: Path) -> list[str]:
 
 
 def workspace(folder: Path) -> Path:
-    """Write the films that the commands read: `my_knees`, `films`, `dicom_films`, `knee.png`."""
+    """Write the films that the commands read: `my_knees`, `clinic`, `films`, `dicom_films`, `knee.png`."""
     films.folder(folder / "my_knees", structures=4)
+    films.folder(folder / "clinic", patient="q")
     (folder / "films").mkdir()
     rng = np.random.default_rng(0)
     for name in ("knee.png", "films/a.png", "films/b.png"):
