@@ -53,7 +53,8 @@ def test_links_and_paths_exist(page):
     generated = {DOCS / file for file in generated_pages().PAGES}
     for link in re.findall(r"\]\(([^)#:]+?)(?:#[\w-]+)?\)", text):
         assert (page.parent / link).exists() or (page.parent / link).resolve() in generated, link
-    for path in set(re.findall(r"\b(?:configs|benchmarks|recipes|examples)/[\w/.-]+\w", page.read_text())):
+    folders = "configs|benchmarks|recipes|examples|tests|kneefair_jax"
+    for path in set(re.findall(rf"\b(?:{folders})/[\w/-]+\.\w+", page.read_text())):
         assert (documents.ROOT / path).exists(), path
 
 
