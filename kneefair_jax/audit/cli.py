@@ -1,4 +1,4 @@
-"""Parse the arguments of `python -m kneefair_jax.audit`, run the audit, and print its main numbers."""
+"""Parse the arguments of `kneefair audit`, run the audit, and print its main numbers."""
 
 import argparse
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ from kneefair_jax.runtime.progress import Progress
 _MASK_ARGUMENTS = ("truth", "pred", "labels", "pred_labels", "images", "suspicious")
 _EPILOG = """\
 examples:
-  python -m kneefair_jax.audit --truth masks --pred predicted --metadata metadata.csv \\
+  kneefair audit --truth masks --pred predicted --metadata metadata.csv \\
       --labels femur=1 tibia=2 --attributes sex race --out report
-  python -m kneefair_jax.audit --truth masks --pred unet=a nnunet=b --metadata metadata.csv \\
-      --attributes sex age --bins age=50,64 --images films --delta dice=0.01 --out report
-  python -m kneefair_jax.audit --scores cases.csv --attributes sex --out report
+  kneefair audit --truth masks --pred unet=a nnunet=b --metadata metadata.csv \\
+      --attributes sex age --bins age=50,64 --images films --equivalence-margin dice=0.01 --out report
+  kneefair audit --scores cases.csv --attributes sex --out report
 
 metadata.csv has a row per case: case_id (the masks' file name without its ending), the attributes, and optionally
 patient_id (the same for all cases of a patient), mask and image (paths relative to --truth and --images, or to the
-table), spacing_mm (mm per pixel, 0.3 or 0.3x0.2 for down x across) and split. Tables are UTF-8 or UTF-16 text with
+table), spacing_mm (mm per pixel, 0.3 or 0.3x0.2 for down x across) and split. Tables are Excel workbooks or text with
 commas, semicolons, tabs or bars between cells; ages may be in DICOM's form (065Y). A score table has case_id,
 structure, dice, ... (a row per case and structure) or case_id, dice_femur, dice_tibia, ... (a row per case); the other
 scores are iou, hd95_mm, assd_mm and nsd (ece is stored, not compared). Overlaps are between 0 and 1; an empty cell is a
@@ -40,7 +40,7 @@ structure absent from truth and prediction.
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     command_parser = command.Parser(
-        prog="python -m kneefair_jax.audit",
+        prog="kneefair audit",
         description="Audit predicted masks, or a table of scores, for unequal quality between groups of patients; "
         "write one page and all numbers. This needs no training and no GPU.",
         epilog=_EPILOG,
@@ -104,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
     )
     analysis = command_parser.add_argument_group("analysis and output")
     analysis.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
+    analysis.add_argument("--overwrite", action="store_true", help="replace an earlier audit in --out")
     analysis.add_argument("--title", default="", metavar="TEXT", help="heading of the page")
     analysis.add_argument("--author", default="", metavar="NAME", help="who made the audit, for the page")
     analysis.add_argument(
@@ -120,6 +121,7 @@ def parser() -> argparse.ArgumentParser:
         "shipped network)",
     )
     analysis.add_argument(
+        "--equivalence-margin",
         "--delta",
         nargs="+",
         default=[],
@@ -238,14 +240,14 @@ def _gap(gap: Statistic) -> str:
 
 
 def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
-    result.require_folder(arguments.out)
+    result.require_folder(arguments.out, overwrite=arguments.overwrite)
     if arguments.pdf:
         pdf.require_printer()
     settings = options.Settings(
         min_group_patients=arguments.min_group_patients,
         draws=arguments.draws,
         seed=arguments.seed,
-        delta=equivalence_margin.parse(arguments.delta),
+        equivalence_margin=equivalence_margin.parse(arguments.equivalence_margin),
         command=_command(arguments, argv),
         endpoints=_endpoints(arguments.failure_dice, arguments.endpoint),
         folders=(arguments.out,),
@@ -310,7 +312,7 @@ def _command(arguments: argparse.Namespace, argv: Sequence[str]) -> str:
     checkpoint = [Path(arguments.suspicious)] if arguments.suspicious else []
     folders = [*models, *checkpoint, *(path for path in single if path is not None)]
     words = [safe_text.strip_paths(word, *folders) for word in argv]
-    return run_directory.public_command(["kneefair_jax.audit", *words]).replace("python", "python -m", 1)
+    return run_directory.public_command(["kneefair", "audit", *words])
 
 
 def _models(words: Sequence[str]) -> dict[str, Path]:

@@ -23,7 +23,7 @@ from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.report.schema import ModelComparison, Report
 from kneefair_jax.report.schema import ReaderAgreement as ReaderSummary
 from kneefair_jax.report.text import models as model_text
-from kneefair_jax.runtime import atomic, output_folder, provenance
+from kneefair_jax.runtime import atomic, output_folder, provenance, written_files
 from kneefair_jax.runtime.progress import Progress
 from kneefair_jax.safe_text import strip_paths
 
@@ -41,6 +41,7 @@ _OUTPUTS = (
     mask_faults.FILE,
     pdf.FILE,
     "[0-9]*-*",
+    written_files.manifest("audit"),
 )
 _LIBRARIES = ("kneefair_jax", "numpy", "scipy", "pandas")
 
@@ -76,7 +77,8 @@ class Audit(NamedTuple):
         masks have faults. Further models have a page each, in `2-NAME`, `3-NAME`, ...
 
         All files appear together, or, if one cannot be written, none. The call waits for another audit that writes to
-        the same folder. In the CSV, an apostrophe precedes a cell of text that a spreadsheet would run as a formula;
+        the same folder. It replaces an earlier audit in the folder: files that only the earlier one has are deleted
+        (`written_files`). In the CSV, an apostrophe precedes a cell of text that a spreadsheet would run as a formula;
         the parquet has the text itself.
 
         Args:
@@ -93,17 +95,15 @@ class Audit(NamedTuple):
             model: f"{number + 1}-{re.sub(r'[^\w-]', '_', model)}" if number else ""
             for number, model in enumerate(self.reports)
         }
-        tables = [
-            str(Path(folder, name)) for folder in folders.values() for name in (*csv_tables.NAMES, pdf.FILE)
-        ]
-        with (
-            output_folder.exclusive_lock(out, "--out", wait=True),
-            atomic.staging_folder(out, [*tables, _LABEL_ERRORS, mask_faults.FILE]) as stage,
-        ):
-            self._write(stage, folders)
-            if with_pdf:
-                for model, report in self.reports.items():
-                    pdf.write(stage / folders[model] / pdf.FILE, page.summary_page(page.plain(report)))
+        with output_folder.exclusive_lock(out, "--out", wait=True):
+            earlier = written_files.earlier(out, "audit")
+            with atomic.staging_folder(out) as stage:
+                self._write(stage, folders)
+                if with_pdf:
+                    for model, report in self.reports.items():
+                        pdf.write(stage / folders[model] / pdf.FILE, page.summary_page(page.plain(report)))
+                written_files.write_manifest(stage, "audit")
+            written_files.delete(out, set(earlier).difference(written_files.earlier(out, "audit")))
         return {model: out / folder / page.PAGE for model, folder in folders.items()}
 
     def _write(self, out: Path, folders: Mapping[str, str]) -> None:
@@ -227,7 +227,7 @@ def audit(
         min_group_patients=settings.min_group_patients,
         draws=settings.draws,
         seed=settings.seed,
-        delta=settings.delta,
+        equivalence_margin=settings.equivalence_margin,
         endpoints=settings.endpoints,
         primary=settings.primary,
         intersections=settings.intersections,
@@ -275,7 +275,7 @@ def _compare(
             failure_dice=settings.endpoints.failure_dice,
             advance=progress.advance,
         )
-    return cast(ModelComparison, models)
+    return cast(ModelComparison, models.to_dict())
 
 
 def _affordable(settings: Settings, cohort: Cohort, models: int) -> tuple[Settings, int]:
@@ -332,7 +332,7 @@ def _run_fields(settings: Settings) -> dict[str, Any]:
         **{name: text for name in ("title", "author") if (text := getattr(settings, name))},
         **({"inputs": dict(settings.inputs)} if settings.inputs else {}),
         "seed": settings.seed,
-        "delta": dict(settings.delta) or None,
+        "delta": dict(settings.equivalence_margin) or None,
         "bootstrap_draws": settings.draws,
         "failure_dice": settings.endpoints.failure_dice,
         "endpoints": list(settings.endpoints.thresholds),
@@ -342,7 +342,16 @@ def _run_fields(settings: Settings) -> dict[str, Any]:
     }
 
 
-def require_folder(out: Path) -> None:
-    """Refuse an output folder that is a file, or holds links in place of outputs, before any work starts."""
+def require_folder(out: Path, *, overwrite: bool = True) -> None:
+    """Refuse an output folder that is a file, or holds links in place of outputs, before any work starts.
+
+    Args:
+        out: the folder; it need not exist.
+        overwrite: whether it may hold an earlier audit.
+
+    Raises:
+        InputError: it cannot be used; the message has the remedy.
+    """
     output_folder.require_writable(out, "--out")
     output_folder.require_regular_files(out, _OUTPUTS)
+    written_files.require_new(out, "audit", "--out", overwrite=overwrite, results=("report.json",))

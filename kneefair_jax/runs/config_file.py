@@ -1,5 +1,9 @@
-"""Load a config file and its flags; errors become one line with the file and line, or the field, and the remedy."""
+"""Load a config file and its flags; errors become one line with the file and line, or the field, and the remedy.
 
+A config is a Python file, the name of a shipped one (`folder` is `configs/folder.py`), or the `config.json` of a run.
+"""
+
+import difflib
 import re
 import traceback
 from collections.abc import Sequence
@@ -11,8 +15,12 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
+import kneefair_jax
 from kneefair_jax.errors import InputError, describe
+from kneefair_jax.runtime import run_files
 from kneefair_jax.training import config_fields
+
+SHIPPED = Path(kneefair_jax.__file__).parent / "configs"
 
 # A line that gives a part of the mitigation a method's name; the part is a section now.
 _SECTION = re.compile(r"\bmitigation\b.*\b(sampler|objective|head|schedule)\b(?!\.)")
@@ -21,22 +29,68 @@ _OVERRIDE = re.compile(r"override field '(sampler|objective|head|schedule)'")
 # Absl's error for a value of another type.
 _ILLEGAL = re.compile(r"flag --config\.([\w.]+)=(.*?): ", re.DOTALL)
 _REMEDY = "correct it, or start from one of configs/"
+_PARTS = ("default", "mitigations", "paper/recipe")  # of other configs
 
 
 def load(path: str) -> ConfigDict:
-    """Return the result of a config file's `get_config`.
+    """Return the result of a config file's `get_config`, or the config of a run.
 
     A config file is the user's own program: unlike data and run folders, it is executed.
 
     Args:
-        path: of the file, or `FILE:ARGUMENT`, whose argument goes to `get_config`.
+        path: of the file, or the name of a shipped one, each also with an argument that goes to `get_config`,
+            `FILE:ARGUMENT`; or the `config.json` of a run.
 
     Raises:
         InputError: there is no such file, it raises an error or exits, has no `get_config`, or returns no `ConfigDict`.
     """
     file, *argument = path.split(":", 1)
-    if not Path(file).is_file():
-        raise InputError(f"the config file cannot be loaded: {file!r} is no file; {_REMEDY}")
+    if file.endswith(".json"):
+        return of_run(Path(file))
+    return _execute(find(file), argument)
+
+
+def find(file: str) -> str:
+    """Return the path of a config file, or of the shipped config of that name.
+
+    Raises:
+        InputError: there is neither; the message has a near name, or all of them.
+    """
+    if Path(file).is_file():
+        return file
+    shipped = SHIPPED / f"{file}.py"
+    if file in names():
+        return str(shipped)
+    near = difflib.get_close_matches(file, names(), n=1)
+    guess = f"did you mean {near[0]!r}?" if near else f"give a file, or one of {', '.join(names())}"
+    raise InputError(f"the config cannot be loaded: {file!r} is no file and no shipped config; {guess}")
+
+
+def names() -> list[str]:
+    """Return the names of the shipped configs, such as `folder` and `paper/oai`."""
+    paths = [path.relative_to(SHIPPED) for pattern in ("*.py", "*/*.py") for path in SHIPPED.glob(pattern)]
+    return sorted({path.with_suffix("").as_posix() for path in paths}.difference(_PARTS))
+
+
+def of_run(path: Path) -> ConfigDict:
+    """Return the config of a run from its `config.json`, in which JSON's lists are the config's tuples.
+
+    Raises:
+        InputError: the file cannot be used.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file; give the folder of a run, which has a config.json")
+    return ConfigDict(_with_tuples(run_files.read_config(path)))
+
+
+def _with_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_tuples(item) for key, item in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+
+
+def _execute(file: str, argument: Sequence[str]) -> ConfigDict:
+    """Return the result of `get_config` of a file, with its argument if there is one."""
     try:
         loader = SourceFileLoader("config_file", file)
         spec = spec_from_loader(loader.name, loader)

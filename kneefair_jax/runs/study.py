@@ -48,20 +48,8 @@ def run_study(config: ConfigDict, workdir: Path, shard: str = "0/1") -> None:
     Raises:
         InputError: the config is not that of a study, or one of its runs cannot work.
     """
-    index, shards = _shard(shard)
-    output_folder.require_regular_files(workdir, run_directory.OUTPUTS)
-    study_trials.check(config)
-    trials = study_trials.trials(config)
-    configs = {trial: study_trials.config_of(config, trial) for trial in trials}
-    _validate(config, workdir, configs)
-    logger.info("%s", study_trials.describe(config, trials))
-    baseline = configs[Trial(study_trials.BASELINE, config.study.seeds[0])]
-    for method in config.study.methods:
-        run = configs[Trial(method, config.study.seeds[0])]
-        logger.info("  %-18s %s", method, study_trials.difference(baseline, run))
-    numbered = [(number, trial) for number, trial in enumerate(trials, 1) if (number - 1) % shards == index]
-    remaining = [(number, trial) for number, trial in numbered if not _is_over(workdir, trial)]
-    _log_remaining(workdir, numbered, remaining, shards)
+    configs, remaining = plan(config, workdir, shard)
+    trials = list(configs)
     directory = experiment.store_dir(config, workdir)
     start = time.perf_counter()
     with _compilation_cache():
@@ -82,6 +70,34 @@ def run_study(config: ConfigDict, workdir: Path, shard: str = "0/1") -> None:
         return
     page = study_page.write(workdir / "report", summary(config, workdir))
     logger.info("study: %s", page)
+
+
+def plan(
+    config: ConfigDict, workdir: Path, shard: str = "0/1"
+) -> tuple[dict[Trial, ConfigDict], list[tuple[int, Trial]]]:
+    """Validate a study, log its runs, and return what remains to do; nothing is written. Arguments as `run_study`.
+
+    Returns:
+        The config of every run, and the number (from 1) and the run of those that this shard has to train.
+
+    Raises:
+        InputError: the config is not that of a study, or one of its runs cannot work.
+    """
+    index, shards = _shard(shard)
+    output_folder.require_regular_files(workdir, run_directory.OUTPUTS)
+    study_trials.check(config)
+    trials = study_trials.trials(config)
+    configs = {trial: study_trials.config_of(config, trial) for trial in trials}
+    _validate(config, workdir, configs)
+    logger.info("%s", study_trials.describe(config, trials))
+    baseline = configs[Trial(study_trials.BASELINE, config.study.seeds[0])]
+    for method in config.study.methods:
+        run = configs[Trial(method, config.study.seeds[0])]
+        logger.info("  %-18s %s", method, study_trials.difference(baseline, run))
+    numbered = [(number, trial) for number, trial in enumerate(trials, 1) if (number - 1) % shards == index]
+    remaining = [(number, trial) for number, trial in numbered if not _is_over(workdir, trial)]
+    _log_remaining(workdir, numbered, remaining, shards)
+    return configs, remaining
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -132,9 +132,7 @@ def load_by_group(name: str | Path) -> NetworksByGroup:
         return {network.about.get("group"): network}
     paths = sorted((folder / EXPORT_FOLDER).glob(f"*{SUFFIX}")) or sorted(folder.glob(f"*{SUFFIX}"))
     if not paths:
-        raise InputError(
-            f"{folder}: no exported weights; create them with python -m kneefair_jax.export {folder}"
-        )
+        raise InputError(f"{folder}: no exported weights; create them with: kneefair export {folder}")
     loaded = [load(path) for path in paths]
     networks = {network.about.get("group"): network for network in loaded}
     if len(networks) < len(loaded):

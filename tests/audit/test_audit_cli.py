@@ -25,7 +25,7 @@ def command(tmp_path):
 def test_one_command_leaves_page_and_numbers_and_no_path(command, tmp_path, capsys):
     (tmp_path / "pred" / "stray.png").write_bytes((tmp_path / "pred" / "c0.png").read_bytes())
     endpoints = ("--failure-dice", "0.8", "--endpoint", "dice>=0.6", "--endpoint", "nsd>=0.5")
-    assert main([*command, "--delta", "dice=0.01", *endpoints]) == 0
+    assert main([*command, "--equivalence-margin", "dice=0.01", *endpoints]) == 0
     said = capsys.readouterr().out
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["run"]["delta"] == {"dice": 0.01}
@@ -35,7 +35,7 @@ def test_one_command_leaves_page_and_numbers_and_no_path(command, tmp_path, caps
     failed = scored[scored["dice"] < 0.8]["patient_id"].nunique()
     assert report["rates"]["endpoints"]["failure"]["count"] == failed > 0
     assert report["run"]["model"] == "pred"
-    assert report["run"]["command"].startswith("python -m kneefair_jax.audit --truth truth --pred pred")
+    assert report["run"]["command"].startswith("kneefair audit --truth truth --pred pred")
     women = report["scores"]["dice"]["groups"]["sex=female"]["mean"]
     assert f"sex female         6  {women:.3f}  [" in said
     assert "gap by sex: 0.0" in said
@@ -72,8 +72,10 @@ def test_the_primary_family_and_the_choice_of_pairs_reach_the_report(tmp_path, c
     words += ["--min-group-patients", "2", "--out", f"{tmp_path}/out"]
     reports = []
     for more in ((), ("--primary", "iou:sex", "--no-intersections"), ("--primary", "iou:sex")):
-        assert main([*words, *more]) == 0
+        assert main([*words, *more, *(["--overwrite"] if reports else [])]) == 0
         reports.append(json.loads((tmp_path / "out" / "report.json").read_text()))
+    said = capsys.readouterr().out
+    assert main(words) == 2 and "--overwrite" in capsys.readouterr().err
     both, stated, crossed = reports
     assert (both["primary"]["score"], both["primary"]["attributes"]) == ("dice", ["sex", "race"])
     assert both["run"]["intersections"] and "sex,race" in both["scores"]["dice"]["summaries"]
@@ -83,7 +85,6 @@ def test_the_primary_family_and_the_choice_of_pairs_reach_the_report(tmp_path, c
     assert stated["scores"]["iou"]["summaries"]["race"]["test"] is None
     assert both["rates"]["small_groups"]["dice"]["race"]["race=B"]["p"] > 0
     assert stated["primary"]["sha256"] == crossed["primary"]["sha256"] != both["primary"]["sha256"]
-    said = capsys.readouterr().out
     assert said.count("gap by race:") == 3 and said.count("gap by sex x race:") == 2
 
 
