@@ -91,7 +91,7 @@ class Audit(NamedTuple):
         }
         with output_folder.exclusive_lock(out, "--out", wait=True):
             earlier = written_files.earlier(out, "audit")
-            with atomic.staging_folder(out) as stage:
+            with atomic.staging_folder(out, earlier) as stage:
                 self._write(stage, folders)
                 written_files.write_manifest(stage, "audit")
             written_files.delete(out, set(earlier).difference(written_files.earlier(out, "audit")))
