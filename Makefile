@@ -4,12 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: bench demo docs test test-all test-beam fuzz lint clean
+.PHONY: bench build demo docs test test-all test-beam fuzz lint clean
 
 demo: $(READY)
-	$(BIN)/python launch.py --config=configs/quickstart.py --workdir=runs/quickstart
-	$(BIN)/python -m kneefair_jax.data.phantom --knee runs/knee.png
-	$(BIN)/python -m kneefair_jax.predict --checkpoint phantom --images runs/knee.png --out runs/segmented
+	$(BIN)/kneefair demo runs
+
+# A source archive and a wheel, in dist/.
+build: $(READY)
+	@rm -rf build dist
+	@if command -v uv >/dev/null; then uv build --quiet --out-dir dist; \
+	else $(BIN)/python -m pip install --quiet --disable-pip-version-check build && \
+		$(BIN)/python -m build --outdir dist; fi
+	@ls -l dist
 
 test: lint
 	$(BIN)/python -m pytest
@@ -57,7 +63,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) .venv-beam .venv-torch runs
+	rm -rf $(VENV) .venv-beam .venv-torch runs build dist
 
 # uv if it is installed, else venv and pip. The versions are those of constraints.txt, which the tests passed with.
 $(READY): pyproject.toml constraints.txt

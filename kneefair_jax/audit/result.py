@@ -97,7 +97,7 @@ class Audit(NamedTuple):
         }
         with output_folder.exclusive_lock(out, "--out", wait=True):
             earlier = written_files.earlier(out, "audit")
-            with atomic.staging_folder(out) as stage:
+            with atomic.staging_folder(out, earlier) as stage:
                 self._write(stage, folders)
                 if with_pdf:
                     for model, report in self.reports.items():

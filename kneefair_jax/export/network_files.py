@@ -102,7 +102,7 @@ def export(
     shapes = weights.variable_shapes(model, about["grid"])
     with output_folder.exclusive_lock(out, "--out", wait=True):
         earlier = written_files.earlier(out, kind)
-        with atomic.staging_folder(out) as stage:
+        with atomic.staging_folder(out, earlier) as stage:
             for file, checkpoint in checkpoints.items():
                 variables = _restore(checkpoint, shapes)
                 parameters = models.count(variables["params"])

@@ -40,6 +40,7 @@ def words(root, out):
         "tibia=2",
         "--draws",
         "100",
+        "--overwrite",
         "--out",
         str(out),
         "--attributes",

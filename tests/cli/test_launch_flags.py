@@ -23,7 +23,8 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
         launch.with_run_folder(["kneefair evaluate", str(tmp_path)], "evaluate")
 
 
-def test_a_dry_run_shows_cohort_steps_and_time_and_writes_nothing(tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize("is_timed", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_dry_run_shows_cohort_steps_and_time_and_writes_nothing(is_timed, tmp_path, monkeypatch, caplog):
     config = folder.get_config()
     config.data.update({"root": str(films.folder(tmp_path / "films")), "size": (16, 16)})
     config.model.widths = (2, 4)
@@ -31,11 +32,13 @@ def test_a_dry_run_shows_cohort_steps_and_time_and_writes_nothing(tmp_path, monk
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     monkeypatch.setattr(hardware, "SECONDS", 0)
+    if not is_timed:
+        monkeypatch.setattr(dry_run, "_training_seconds", lambda config, cohort: 65.0)
     with caplog.at_level("INFO", "kneefair_jax"):
         dry_run.show("train", config, tmp_path / "empty" / "run")
     text = caplog.text
     assert "train: " in text and f"{config.train.steps} steps of {config.train.batch_size} cases" in text
-    assert "time on this machine: about" in text
+    assert "time on this machine: about" in text and (is_timed or "about 1m05s for" in text)
     assert not list((tmp_path / "empty").iterdir())
 
 

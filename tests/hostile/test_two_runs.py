@@ -28,7 +28,7 @@ def films(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(weights, *images, more=()):
+def run(weights, *images, more=("--overwrite",)):
     return predict.main(
         ["--checkpoint", weights, "--out", "out", "--no-overlays", *more, "--images", *images]
     )
@@ -48,12 +48,22 @@ def test_a_second_run_adds_its_rows_and_replaces_those_of_the_same_file(films, w
     assert files(films)[0] == ["first/a.png", "first/b.png", "second/c.png"]
     before = files(films)[1]
     Image.fromarray(np.tile(np.arange(40, dtype=np.uint8), (40, 1))).save(films / "first/b.png")
-    assert run(weights, "first/b.png", more=("--format", "nifti")) == 0
+    assert run(weights, "first/b.png", more=("--format", "nifti", "--overwrite")) == 0
     names, after = files(films)
     assert names == ["first/a.png", "first/b.png", "second/c.png"]
     changed = [row["file"] for row in after if row not in before]
     assert changed == ["first/b.png"] * 3
     assert {row["mask"] for row in after if row["file"] == "first/b.png"} == {"masks/b.nii.gz"}
+
+
+def test_another_format_is_refused_without_overwrite(films, weights, capsys):
+    assert run(weights, "first") == 0
+    mask = (films / "out/masks/a.png").read_bytes()
+    capsys.readouterr()
+    assert run(weights, "first", more=("--format", "nifti")) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert (films / "out/masks/a.png").read_bytes() == mask
+    assert run(weights, "first", more=()) == 0  # the same command keeps the results
 
 
 def test_a_mask_of_another_film_is_not_replaced(films, weights, capsys):
