@@ -17,7 +17,7 @@ of 1e-3, 2e-3 and 4e-3.
 
 from ml_collections import ConfigDict
 
-from configs import folder
+from kneefair_jax.configs import folder
 
 
 def get_config() -> ConfigDict:

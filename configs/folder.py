@@ -8,7 +8,7 @@ README, "Measured", has its time and scores on the chest films of JSRT (246 pati
 
 from ml_collections import ConfigDict
 
-from configs import default
+from kneefair_jax.configs import default
 
 
 def get_config() -> ConfigDict:

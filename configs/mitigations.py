@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import default
+from kneefair_jax.configs import default
 
 METHODS: dict[str, dict[str, Any]] = {
     "erm": {},

@@ -14,7 +14,7 @@ A case is a film, or with --config.data.knees=split a knee; reports can then be 
 
 from ml_collections import ConfigDict
 
-from configs import default
+from kneefair_jax.configs import default
 
 
 def get_config() -> ConfigDict:

@@ -15,7 +15,7 @@ repository), as varied: whole femur 0.984 (median 0.991, worst 0.824), tibia 0.9
 
 from ml_collections import ConfigDict
 
-from configs import default
+from kneefair_jax.configs import default
 
 
 def get_config() -> ConfigDict:

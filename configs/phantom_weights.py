@@ -17,7 +17,7 @@ The second run has another seed, since equal seeds draw equal training cases.
 
 from ml_collections import ConfigDict
 
-from configs import phantom_to_real
+from kneefair_jax.configs import phantom_to_real
 
 
 def get_config() -> ConfigDict:

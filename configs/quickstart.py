@@ -7,7 +7,7 @@ README, "Measured", has its time and scores on two CPU cores. Nothing is planted
 
 from ml_collections import ConfigDict
 
-from configs import default
+from kneefair_jax.configs import default
 
 
 def get_config() -> ConfigDict:

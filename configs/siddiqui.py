@@ -9,7 +9,7 @@ tibia, fibula); the id is or holds the patient's. Size and attributes are the st
 
 from ml_collections import ConfigDict
 
-from configs import default
+from kneefair_jax.configs import default
 
 
 def get_config() -> ConfigDict:

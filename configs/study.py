@@ -10,8 +10,8 @@ chance. On several machines, add `--shard=i/n`, i = 0, ..., n - 1; the last one 
 
 from ml_collections import ConfigDict
 
-from configs import default
-from configs.mitigations import METHODS, section
+from kneefair_jax.configs import default
+from kneefair_jax.configs.mitigations import METHODS, section
 
 STEPS = {"short": 300, "long": 1500, "null": 300, "all": 300}
 PLANTED = "Group B, a tenth of the training patients, has bones of another shape and less contrast."

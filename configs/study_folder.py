@@ -8,8 +8,8 @@ On several machines, add `--shard=i/n`, i = 0, ..., n - 1; the last one to finis
 
 from ml_collections import ConfigDict
 
-from configs import folder
-from configs.mitigations import section
+from kneefair_jax.configs import folder
+from kneefair_jax.configs.mitigations import section
 
 METHODS = ("erm", "undersampled", "proportional", "equal_share", "reweighted", "group_dro", "group_specific")
 

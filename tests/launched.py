@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 from absl import logging
 from absl.testing import flagsaver
 
+from kneefair_jax.cli import launch
 from kneefair_jax.runs import modes  # noqa: F401 - whose libraries define flags once, which have to stay
 
 ROOT = Path(__file__).parents[1]
@@ -43,8 +43,8 @@ def run_in_process(command: list[str]) -> subprocess.CompletedProcess[str]:
             warnings.filterwarnings(
                 "ignore", "the load_module", DeprecationWarning
             )  # ml_collections, of a config
-            launch = runpy.run_path(arguments[0])
-            launch["main"](launch["parse_flags"](arguments))
+            launch.define_flags(arguments)
+            launch.main(launch.parse_flags(arguments))
             raise SystemExit(0)
     finally:
         for kind, handler in handlers.items():

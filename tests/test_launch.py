@@ -137,7 +137,7 @@ def test_check_reads_everything_and_refuses_what_training_would(films, straight,
     result = launch(films, workdir, "--mode=check")
     assert result.returncode == 0, result.stderr
     assert "sex=f" in result.stdout and "near-duplicate films" in result.stdout
-    assert {"check.json", "contact_sheet.png", "faults.csv", "machine.json"} == set(
+    assert {".written-check.json", "check.json", "contact_sheet.png", "faults.csv", "machine.json"} == set(
         os.listdir(workdir / "check")
     )
     assert "a training step takes" in result.stdout and "of disk free" in result.stdout
@@ -210,8 +210,8 @@ BAD = {
         ("--config=configs/foldr.py",),
         "'configs/foldr.py' is no file",
     ),
-    "typo in the config": ({}, None, ("--config.train.stepz=3",), "did you mean 'steps'"),
-    "typo in a section": ({}, None, ("--config.trian.steps=3",), "did you mean 'train'"),
+    "typo in the config": ({}, None, ("--config.train.stepz=3",), "did you mean train.steps?"),
+    "typo in a section": ({}, None, ("--config.trian.steps=3",), "did you mean train.steps?"),
     "a name that results use": (
         {"model": "unit 1"},
         None,

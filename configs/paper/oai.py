@@ -9,8 +9,8 @@ epochs of 2,800 training films; for another number n, --config.train.steps is 50
 
 from ml_collections import ConfigDict
 
-from configs import oai
-from configs.paper import recipe
+from kneefair_jax.configs import oai
+from kneefair_jax.configs.paper import recipe
 
 
 def get_config(attribute: str = "race") -> ConfigDict:

@@ -8,8 +8,8 @@ comes from the sizes of the groups and from the recipe. Run it on a GPU.
 
 from ml_collections import ConfigDict
 
-from configs import default
-from configs.paper import recipe
+from kneefair_jax.configs import default
+from kneefair_jax.configs.paper import recipe
 
 SHARES = {
     "sex": {"female": 0.58, "male": 0.42},

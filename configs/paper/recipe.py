@@ -9,7 +9,7 @@ many steps, and there are seeds, intervals and tests. Checkpoints are selected b
 
 from ml_collections import ConfigDict
 
-from configs.mitigations import section
+from kneefair_jax.configs.mitigations import section
 
 METHODS = ("erm", "undersampled", "proportional", "group_specific")
 EPOCHS = 50

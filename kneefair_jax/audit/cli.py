@@ -1,4 +1,4 @@
-"""Parse the arguments of `python -m kneefair_jax.audit`, run the audit, and print its main numbers."""
+"""Parse the arguments of `kneefair audit`, run the audit, and print its main numbers."""
 
 import argparse
 from collections.abc import Sequence
@@ -6,24 +6,24 @@ from pathlib import Path
 from typing import cast
 
 from kneefair_jax import safe_text
-from kneefair_jax.audit import equivalence_margin, label_map, mask_faults, options, result, run
-from kneefair_jax.data import cell_text, layouts
+from kneefair_jax.audit import equivalence_margin, mask_faults, options, result, run
+from kneefair_jax.data import cell_text, label_map, layouts
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, family
 from kneefair_jax.report.schema import Report
 from kneefair_jax.report.score_schema import GroupRow, Statistic
 from kneefair_jax.report.text import failures, findings, formatting
-from kneefair_jax.runtime import command_line, run_directory
+from kneefair_jax.runtime import command, run_directory
 from kneefair_jax.runtime.progress import Progress
 
 _MASK_ARGUMENTS = ("truth", "pred", "labels", "pred_labels", "images", "suspicious")
 _EPILOG = """\
 examples:
-  python -m kneefair_jax.audit --truth masks --pred predicted --metadata metadata.csv \\
+  kneefair audit --truth masks --pred predicted --metadata metadata.csv \\
       --labels femur=1 tibia=2 --attributes sex race --out report
-  python -m kneefair_jax.audit --truth masks --pred unet=a nnunet=b --metadata metadata.csv \\
+  kneefair audit --truth masks --pred unet=a nnunet=b --metadata metadata.csv \\
       --attributes sex age --bins age=50,64 --images films --delta dice=0.01 --out report
-  python -m kneefair_jax.audit --scores cases.csv --attributes sex --out report
+  kneefair audit --scores cases.csv --attributes sex --out report
 
 metadata.csv has a row per case: case_id (the masks' file name without its ending), the attributes, and optionally
 patient_id (the same for all cases of a patient), mask and image (paths relative to --truth and --images, or to the
@@ -35,10 +35,11 @@ structure absent from truth and prediction.
 """
 
 
+# Long, since it is a list of arguments with their help.
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    command_parser = command_line.Parser(
-        prog="python -m kneefair_jax.audit",
+    command_parser = command.Parser(
+        prog="kneefair audit",
         description="Audit predicted masks, or a table of scores, for unequal quality between groups of patients; "
         "write one page and all numbers. This needs no training and no GPU.",
         epilog=_EPILOG,
@@ -101,6 +102,7 @@ def parser() -> argparse.ArgumentParser:
     )
     analysis = command_parser.add_argument_group("analysis and output")
     analysis.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
+    analysis.add_argument("--overwrite", action="store_true", help="replace an earlier audit in --out")
     analysis.add_argument("--images", type=Path, metavar="DIR", help="radiographs to draw the examples on")
     analysis.add_argument(
         "--suspicious",
@@ -153,22 +155,22 @@ def parser() -> argparse.ArgumentParser:
     )
     analysis.add_argument(
         "--min-group-patients",
-        type=command_line.integer(1, 1_000_000),
+        type=command.integer(1, 1_000_000),
         default=10,
         metavar="N",
         help="smaller groups are not ranked",
     )
     analysis.add_argument(
         "--draws",
-        type=command_line.integer(bootstrap.MIN_DRAWS, command_line.MAX_DRAWS),
+        type=command.integer(bootstrap.MIN_DRAWS, command.MAX_DRAWS),
         default=10_000,
         metavar="N",
         help=f"bootstrap resamples, and permutations of the tests, {bootstrap.MIN_DRAWS:,} "
-        f"to {command_line.MAX_DRAWS:,}",
+        f"to {command.MAX_DRAWS:,}",
     )
     analysis.add_argument(
         "--seed",
-        type=command_line.integer(0, command_line.SEED.high),
+        type=command.integer(0, command.SEED.high),
         default=0,
         metavar="N",
         help="seed of the resamples and permutations",
@@ -230,7 +232,7 @@ def _gap(gap: Statistic) -> str:
 
 
 def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
-    result.require_folder(arguments.out)
+    result.require_folder(arguments.out, overwrite=arguments.overwrite)
     settings = options.Settings(
         min_group_patients=arguments.min_group_patients,
         draws=arguments.draws,
@@ -298,7 +300,7 @@ def _command(arguments: argparse.Namespace, argv: Sequence[str]) -> str:
     checkpoint = [Path(arguments.suspicious)] if arguments.suspicious else []
     folders = [*models, *checkpoint, *(path for path in single if path is not None)]
     words = [safe_text.strip_paths(word, *folders) for word in argv]
-    return run_directory.public_command(["kneefair_jax.audit", *words]).replace("python", "python -m", 1)
+    return run_directory.public_command(["kneefair", "audit", *words])
 
 
 def _models(words: Sequence[str]) -> dict[str, Path]:

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kneefair_jax.audit import files, label_map, score_table, scoring
+from kneefair_jax.audit import files, score_table, scoring
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.mask_pair import Reading
-from kneefair_jax.data import cell_text, identifiers, metadata
+from kneefair_jax.data import cell_text, identifiers, label_map, metadata, typed_tables
 from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
@@ -73,7 +73,23 @@ def of_readers(
         InputError: the table cannot be used, there are not two readers of the same cases, they read too few patients,
             or their Dice is equal in every patient.
     """
-    text = score_table.read_as_text(path)[0].cells
+    text, names = _readings(path, cohort, allow_similar)
+    if "mask" in text:
+        if reading is None:
+            raise InputError(
+                f"{path}: lists masks, and an audit of scores has no truth to score them by; give scores"
+            )
+        long = _score_masks(path, text, names, cohort, truth, reading)
+    else:
+        scores = score_table.read_scores(text.assign(model=text["reader"]), path)[0]
+        long = scores.merge(cohort.frame[["case_id", "patient_id"]], on="case_id")
+    differences = {score: _by_patient(long, names, score, failure_dice) for score in patient_table.SCORES}
+    return _agreements(differences, path, names)
+
+
+def _readings(path: Path, cohort: Cohort, allow_similar: bool) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows of the audited cases as text, and the names of the two readers."""
+    text = typed_tables.read_as_text(path)[0].cells
     if missing := {"reader", "case_id"} - set(text):
         raise InputError(
             f"{path}: column {sorted(missing)[0]!r} is missing; there are: {', '.join(text.columns)}"
@@ -86,16 +102,13 @@ def of_readers(
             f"has {len(names)} readers of the audited cases" if names else "has none of the audited cases"
         )
         raise InputError(f"{path}: {content}; give two readers of these cases, named in the column reader")
-    if "mask" in text:
-        if reading is None:
-            raise InputError(
-                f"{path}: lists masks, and an audit of scores has no truth to score them by; give scores"
-            )
-        long = _score_masks(path, text, names, cohort, truth, reading)
-    else:
-        scores = score_table.read_scores(text.assign(model=text["reader"]), path)[0]
-        long = scores.merge(cohort.frame[["case_id", "patient_id"]], on="case_id")
-    differences = {score: _by_patient(long, names, score, failure_dice) for score in patient_table.SCORES}
+    return text, names
+
+
+def _agreements(
+    differences: Mapping[str, np.ndarray], path: Path, names: Sequence[str]
+) -> dict[str, ReaderAgreement]:
+    """Return score -> agreement, of score -> difference of each patient; refuse differences that give no margin."""
     if not (patients := len(differences["dice"])):
         raise InputError(f"{path}: no case was read by both {names[0]!r} and {names[1]!r}")
     if patients < MIN_READER_PATIENTS:

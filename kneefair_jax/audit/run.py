@@ -12,24 +12,24 @@ from kneefair_jax.audit import (
     cases,
     equivalence_margin,
     files,
-    label_error_table,
-    label_map,
     mask_faults,
+    mask_pair,
     observations,
-    pictures,
+    radiographs,
     result,
     score_table,
     scoring,
 )
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.files import Arrays
-from kneefair_jax.audit.label_map import Labels
 from kneefair_jax.audit.mask_faults import FaultyMask
 from kneefair_jax.audit.mask_pair import Reading
 from kneefair_jax.audit.options import CaseOptions, MaskOptions, Settings
-from kneefair_jax.audit.pictures import FilmHeader
+from kneefair_jax.audit.radiographs import FilmHeader
 from kneefair_jax.audit.result import Audit
 from kneefair_jax.audit.scoring import Case
+from kneefair_jax.data import label_map
+from kneefair_jax.data.label_map import Labels
 from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import reference_ser
@@ -94,10 +94,10 @@ def masks(
     errors = None
     headers: dict[str, FilmHeader] = {}
     if options.label_error_checkpoint:
-        errors, headers = label_error_table.table(
+        errors, headers = radiographs.label_error_table(
             cohort, audited.truth, audited.films, reading, options.label_error_checkpoint
         )
-        cohort.notes.append(label_error_table.note(errors))
+        cohort.notes.append(radiographs.label_error_note(errors))
     results = scoring.score_cases(cohort, audited.truth, audited.predictions, reading)
     of_references = observations.of_references(cohort, results)
     cohort.notes.extend(of_references.notes)
@@ -110,7 +110,9 @@ def masks(
     faults = observations.combine(faults)
     offsets = {model: one.boundary_offset_mm for model, one in models.items()}
     by_size = scoring.size_errors(cohort, audited.truth, results, reading, offsets)
-    cohort.notes.extend([*pictures.header_notes_of_films(headers), *mask_faults.notes(faults, len(results))])
+    cohort.notes.extend(
+        [*radiographs.header_notes_of_films(headers), *mask_faults.notes(faults, len(results))]
+    )
     audit = result.audit(
         cohort,
         {model: one.table for model, one in models.items()},
@@ -186,7 +188,7 @@ def _read_masks(
     matched = files.match_masks(cohort, source, by_model, options.on_missing, names)
     cohort = matched.cohort
     films = {} if options.images is None else files.match_images(cohort, Path(options.images))
-    values = options.labels or label_map.discover(cohort.frame, cohort.path, matched.truth)
+    values = options.labels or mask_pair.discover_labels(cohort.frame, cohort.path, matched.truth)
     reading = _reading(values, options.pred_labels)._replace(orientation=options.orientation)
     return _Masks(cohort, matched.truth, matched.predictions, films, reading)
 
@@ -267,7 +269,7 @@ def _model_result(
         )
         run_fields["ignored"] = ignored.as_dict()
         cohort.notes.append(ignored.note(len(results), f" by {model}" if model else ""))
-    drawings = pictures.views(
+    drawings = radiographs.views(
         table,
         cohort,
         audited.truth,

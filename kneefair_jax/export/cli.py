@@ -1,34 +1,54 @@
-"""The arguments and the output of `python -m kneefair_jax.export RUN`."""
+"""The arguments and the output of `kneefair export RUN`."""
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from kneefair_jax.export import network_files
-from kneefair_jax.runtime import command_line
+from kneefair_jax.runtime import command
 from kneefair_jax.weights.network import FITS
 
+_EPILOG = """\
+examples:
+  kneefair export runs/mine
+  kneefair export runs/mine --out weights --name knee --half --license apache-2.0
+"""
 
-def main(argv: Sequence[str]) -> int:
-    """Export the selected checkpoint of a run as weights and a model card."""
-    parser = command_line.Parser(
-        prog="python -m kneefair_jax.export",
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    command_parser = command.Parser(
+        prog="kneefair export",
         description="Export the selected checkpoint of a finished run as weights for `predict`.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    parser.add_argument(
+    command_parser.add_argument(
         "run", type=Path, metavar="RUN", help="folder of a finished run (launch.py --workdir)"
     )
-    parser.add_argument("--out", type=Path, help="folder of the weights; by default RUN/export")
-    parser.add_argument("--name", default=network_files.NAME, help="of the files, without ending")
-    parser.add_argument("--half", action="store_true", help="round to float16: half the bytes")
-    parser.add_argument(
+    command_parser.add_argument("--out", type=Path, help="folder of the weights; by default RUN/export")
+    command_parser.add_argument("--name", default=network_files.NAME, help="of the files, without ending")
+    command_parser.add_argument(
+        "--overwrite", action="store_true", help="replace earlier weights of this name"
+    )
+    command_parser.add_argument("--half", action="store_true", help="round to float16: half the bytes")
+    command_parser.add_argument(
         "--fit",
         choices=FITS,
         default=FITS[0],
         help="how predict resizes radiographs to the working resolution: stretch to its shape, or pad, which keeps the "
         "aspect ratio",
     )
-    parser.add_argument("--license", metavar="ID", help="of the weights, for the model card: apache-2.0, say")
-    options = parser.parse_args(argv)
+    command_parser.add_argument(
+        "--license", metavar="ID", help="of the weights, for the model card: apache-2.0, say"
+    )
+    return command_parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Export the selected checkpoint of a run as weights and a model card."""
+    options = parser().parse_args(argv)
     paths = network_files.export(
         options.run,
         options.out or options.run / network_files.FOLDER,
@@ -36,6 +56,7 @@ def main(argv: Sequence[str]) -> int:
         half=options.half,
         fit=options.fit,
         license_id=options.license,
+        overwrite=options.overwrite,
     )
     for path in paths:
         print(

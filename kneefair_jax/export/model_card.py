@@ -1,6 +1,6 @@
 """The model card of a run: Markdown with the front matter that model hubs read.
 
-`python -m kneefair_jax.export RUN` writes it beside the weights; a hub expects it as README.md, in Hugging Face's
+`kneefair export RUN` writes it beside the weights; a hub expects it as README.md, in Hugging Face's
 format. All its content comes from the run directory; the card marks what is missing there as not recorded. It names
 groups, never patients, and gives no count of patients below the report's minimum for ranking a group.
 

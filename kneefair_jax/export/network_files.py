@@ -10,7 +10,7 @@ from flax import traverse_util
 from kneefair_jax import models, weights
 from kneefair_jax.errors import InputError
 from kneefair_jax.export import model_card
-from kneefair_jax.runtime import atomic, checked_files, output_folder, run_directory, run_files
+from kneefair_jax.runtime import atomic, checked_files, output_folder, run_directory, run_files, written_files
 from kneefair_jax.runtime.schema import Anything, Omittable, Table, Text, find_fault
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.state import TrainState
@@ -67,6 +67,7 @@ def export(
     half: bool = False,
     fit: str = FITS[0],
     license_id: str | None = None,
+    overwrite: bool = False,
 ) -> list[Path]:
     """Write the network of a run, or each group's network of a group-specific run, and one model card.
 
@@ -78,30 +79,39 @@ def export(
         half: whether to round to float16.
         fit: how `predict` resizes radiographs to the working resolution, of `weights.FITS`.
         license_id: of the weights, for the card.
+        overwrite: whether to replace earlier files of this name in `out`.
 
     Returns:
         The `.safetensors` files.
 
     Raises:
-        InputError: the run is not finished, or its network needs modules that only training has.
+        InputError: the folder holds files of this name, the run is not finished, or its network needs modules that
+            only training has.
     """
     _check_name(name)
     output_folder.require_regular_files(run, run_directory.OUTPUTS)
     output_folder.require_writable(out, "--out")
-    output_folder.require_regular_files(out, (f"{name}*",))
+    kind = f"export-{name}"
+    output_folder.require_regular_files(out, (f"{name}*", written_files.manifest(kind)))
+    results = [f"{name}{weights.SUFFIX}", f"{name}_0{weights.SUFFIX}"]
+    written_files.require_new(out, kind, "--out", overwrite=overwrite, results=results)
     files = _read_run(run)
     about = _describe(files, fit)
     checkpoints = _selected_checkpoints(run, name, files)
     model = models.create(about["network"], classes=len(about["structures"]) + 1)
     shapes = weights.variable_shapes(model, about["grid"])
-    with output_folder.exclusive_lock(out, "--out", wait=True), atomic.staging_folder(out) as stage:
-        for file, checkpoint in checkpoints.items():
-            variables = _restore(checkpoint, shapes)
-            parameters = models.count(variables["params"])
-            of_checkpoint = {"group": checkpoint.group, "step": checkpoint.step, "parameters": parameters}
-            weights.save_network(stage / file, variables, about | of_checkpoint, half=half)
-        text = model_card.card(name, *files, parameters=parameters, license_id=license_id)
-        atomic.write_text(stage / f"{name}.md", text)
+    with output_folder.exclusive_lock(out, "--out", wait=True):
+        earlier = written_files.earlier(out, kind)
+        with atomic.staging_folder(out) as stage:
+            for file, checkpoint in checkpoints.items():
+                variables = _restore(checkpoint, shapes)
+                parameters = models.count(variables["params"])
+                of_checkpoint = {"group": checkpoint.group, "step": checkpoint.step, "parameters": parameters}
+                weights.save_network(stage / file, variables, about | of_checkpoint, half=half)
+            text = model_card.card(name, *files, parameters=parameters, license_id=license_id)
+            atomic.write_text(stage / f"{name}.md", text)
+            written_files.write_manifest(stage, kind)
+        written_files.delete(out, set(earlier).difference(written_files.earlier(out, kind)))
     return [out / file for file in checkpoints]
 
 
@@ -119,9 +129,8 @@ def _check_name(name: str) -> None:
 
 def _read_run(run: Path) -> _Run:
     """Read the files of a run, and check that it is finished and that its network can be exported."""
-    run_files.read_config(run / "config.json", _REMEDY)  # refuses the layout of an earlier version
     files = _Run(
-        checked_files.read_json(run / "config.json", _CONFIG, _REMEDY),
+        run_files.read_config(run / "config.json", _REMEDY, _CONFIG),
         run_files.read_report(run / "report" / "report.json", run_files.EXPORTED),
         checked_files.read_json(run / "environment.json", _ENVIRONMENT, _REMEDY),
     )

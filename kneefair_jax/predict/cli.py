@@ -1,4 +1,4 @@
-"""Parse the arguments of `python -m kneefair_jax.predict`, run it, and print the counts."""
+"""Parse the arguments of `kneefair predict`, run it, and print the counts."""
 
 import argparse
 import sys
@@ -6,23 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kneefair_jax import weights
-from kneefair_jax.predict import films, inputs, predictor, run, writers
+from kneefair_jax.errors import InputError
+from kneefair_jax.predict import films, inputs, predictor, run, session, writers
 from kneefair_jax.predict.areas import AREAS
-from kneefair_jax.runtime import command_line, output_folder
+from kneefair_jax.runtime import command, output_folder
 from kneefair_jax.weights.network import FITS
 
 SOME_FAILED, ALL_FAILED = 1, 2  # exit statuses
 
 _EPILOG = f"""\
 examples:
-  python -m kneefair_jax.predict --checkpoint phantom --images knee.png --out segmented
-  python -m kneefair_jax.predict --checkpoint phantom --images films "more/*.dcm" --out segmented --format nifti --flip
-  python -m kneefair_jax.predict --checkpoint runs/mine --images film.dcm --knees both --out segmented
+  kneefair predict runs/mine --images films --out segmented
+  kneefair predict --checkpoint phantom --images knee.png --out segmented
+  kneefair predict --checkpoint phantom --images films "more/*.dcm" --out segmented --format nifti --flip
+  kneefair predict --checkpoint runs/mine --images film.dcm --knees both --out segmented
 
 A second run into the same OUT adds to its areas.csv; rows of files that are segmented again are replaced. The results
 of a file are kept, and the file is not segmented again, if the network, the options (except --batch-size) and the
 file's content are those of the earlier run and its results are unchanged: the same command completes an interrupted
-run. The results that an earlier run wrote with other options (another format, overlays, outlines) are deleted once the
+run. If OUT has results of a file by another network or other options, the command stops before any work; with
+--overwrite the earlier results of a file (its mask in another format, its overlay, its outlines) are deleted once the
 new results are written, or the file fails. Two files are the same if their absolute paths are equal (file_id is a hash
 of the path): a file of another folder whose mask would have the same name is refused.
 
@@ -46,20 +49,24 @@ For research only, not for the care of patients.
 """
 
 
+# Long, since it is a list of arguments with their help.
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    command_parser = command_line.Parser(
-        prog="python -m kneefair_jax.predict",
+    command_parser = command.Parser(
+        prog="kneefair predict",
         description="Segments radiographs: PNG, JPEG, TIFF, DICOM, NIfTI, NPY.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     command_parser.add_argument(
+        "run", nargs="?", default="", metavar="RUN", help="folder of a finished run, whose network segments"
+    )
+    command_parser.add_argument(
         "--checkpoint",
         nargs="+",
         action="extend",
-        required=True,
+        default=[],
         metavar="NAME",
         help=f"a shipped network ({', '.join(weights.NAMES)}), an exported run directory or a .safetensors file; "
         "several are averaged",
@@ -74,12 +81,17 @@ def parser() -> argparse.ArgumentParser:
     )
     command_parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
     command_parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace results of the same files by another network or other options",
+    )
+    command_parser.add_argument(
         "--format", choices=writers.FORMATS, default="png", help="of masks; dicomseg is for DICOM"
     )
     command_parser.add_argument("--no-overlays", action="store_true", help="write only masks and areas")
     command_parser.add_argument(
         "--knees",
-        choices=run.KNEES,
+        choices=session.KNEES,
         default="auto",
         help="both: a film is cut at its midline, image left is the patient's right; auto: as the DICOM header "
         "states, else one",
@@ -143,12 +155,26 @@ def parser() -> argparse.ArgumentParser:
     )
     command_parser.add_argument(
         "--batch-size",
-        type=command_line.integer(1, 1024),
+        type=command.integer(1, 1024),
         default=8,
         metavar="N",
         help="files per batch (default: 8; at most 32 are read at once)",
     )
     return command_parser
+
+
+def networks(options: argparse.Namespace) -> list[str]:
+    """Return the names, runs and files of networks that a command line gives.
+
+    Raises:
+        InputError: it gives none.
+    """
+    names = [*([options.run] if options.run else []), *options.checkpoint]
+    if not names:
+        raise InputError(
+            f"which network? give the folder of a run, or --checkpoint with {weights.NAMES[0]} or a .safetensors file"
+        )
+    return names
 
 
 def main(argv: Sequence[str]) -> int:
@@ -157,7 +183,7 @@ def main(argv: Sequence[str]) -> int:
     output_folder.require_writable(options.out, "--out")
     spacing = None if options.spacing is None else films.parse_spacing(options.spacing)
     network = predictor.load(
-        *options.checkpoint,
+        *networks(options),
         flip=options.flip,
         whole_femur=options.whole_femur,
         outlines=options.outlines,
@@ -168,7 +194,7 @@ def main(argv: Sequence[str]) -> int:
     groups = options.metadata and inputs.groups_of_cases(
         options.metadata, network.groups, allow_similar=options.allow_similar_ids
     )
-    settings = run.Settings(
+    settings = session.Settings(
         format=options.format,
         overlays=not options.no_overlays,
         knees=options.knees,
@@ -177,6 +203,7 @@ def main(argv: Sequence[str]) -> int:
         groups=groups,
         anonymous=options.anonymous,
         spacing=spacing,
+        overwrite=options.overwrite,
     )
     tally = run.run(network, options.images, options.out, settings)
     earlier = (

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kneefair_jax.data import cell_text, file_lookup, identifiers, metadata, readers
+from kneefair_jax.data import cell_text, identifiers, mask_files, metadata, readers
 from kneefair_jax.data.readers import limits
 from kneefair_jax.errors import InputError
 
@@ -124,7 +124,7 @@ def _candidates(arguments: Sequence[str], out: Path) -> Iterator[Input | InputEr
 
 
 def _image_files(folder: Path, out: Path) -> Iterator[Path | InputError]:
-    paths, errors = file_lookup.list_files(folder)
+    paths, errors = mask_files.list_files(folder)
     yield from errors
     for path in paths:
         is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)

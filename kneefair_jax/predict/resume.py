@@ -81,6 +81,10 @@ class Record(LinesByFile):
         """Return whether a file's result is that of its source; False where one of them is unknown."""
         return None not in (source, result) and self._lines.get(file) == _line(file, source, result)
 
+    def is_of_source(self, file: str, source: str) -> bool:
+        """Return whether a file's recorded result comes from this source."""
+        return self._lines.get(file, "").startswith(f"{file},{source},")
+
     def add(self, file: str, source: str | None, result: str | None) -> None:
         """Record a finished file, unless its source or result cannot be read any more."""
         if source is not None and result is not None:

@@ -5,7 +5,7 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import batched
 from pathlib import Path
@@ -20,61 +20,14 @@ from kneefair_jax.predict.films import Film
 from kneefair_jax.predict.inputs import Input
 from kneefair_jax.predict.plausibility import SIDES
 from kneefair_jax.predict.predictor import Prediction, Predictor
+from kneefair_jax.predict.session import Session, Settings, require_same_sources
 from kneefair_jax.runtime import output_folder, preemption, progress
 
 logger = logging.getLogger(__name__)
 _FOLDERS = ("masks", "outlines", "overlays")
 WRITTEN = (".lock", resume.RECORD, AREAS, *_FOLDERS)
-KNEES = ("auto", "one", "both")
 # Films in memory at a time: 32 of the largest allowed, of a byte a pixel, take 1.6 GB.
 MOST_READ = 32
-
-
-class Settings(NamedTuple):
-    """Options of a segmentation.
-
-    Attributes:
-        format: of masks, a key of `writers.FORMATS`.
-        overlays: whether overlays are drawn.
-        knees: how many knees a film shows; `auto` reads its DICOM header.
-        group: of all patients, for group-specific networks.
-        batch: files per batch, at most `MOST_READ`.
-        groups: case id (a file's name without ending) -> its group; None where all files are of `group`.
-        anonymous: whether DICOM-SEG is written without the patient's identity.
-        spacing: f32[2], mm per pixel down and across of films whose files state none; None leaves it unknown.
-    """
-
-    format: str = "png"
-    overlays: bool = True
-    knees: str = "auto"
-    group: str | None = None
-    batch: int = 8
-    groups: Mapping[str, str] | None = None
-    anonymous: bool = False
-    spacing: np.ndarray | None = None
-
-    def mask_path(self, item: Input) -> Path:
-        """Return the path of a file's mask in the output folder."""
-        return Path("masks", f"{item.name}{writers.FORMATS[self.format][0]}")
-
-    def view_path(self, item: Input) -> Path:
-        """Return the path, in the output folder, of the picture to look at: the overlay, or else the mask."""
-        return Path("overlays", f"{item.name}.png") if self.overlays else self.mask_path(item)
-
-    def group_of(self, item: Input) -> str | None:
-        """Return the group of a file's patient.
-
-        Raises:
-            InputError: `groups` lacks the file.
-        """
-        if self.groups is None:
-            return self.group
-        for case in (item.name, Path(item.name).name):
-            if case in self.groups:
-                return self.groups[case]
-        raise InputError(
-            f"{item.path}: --metadata has no case {item.name!r}, so its group is unknown; add a row"
-        )
 
 
 class Tally(NamedTuple):
@@ -113,58 +66,6 @@ class _Outcome(NamedTuple):
     error: str = ""
 
 
-class _Session(NamedTuple):
-    """A run into one output folder.
-
-    Attributes:
-        predictor: segments.
-        settings: the options.
-        out: the output folder; its lock is held.
-        table: `areas.csv`.
-        record: the finished files.
-        network: digest of the predictor.
-        films: real paths of all films, which are never deleted.
-    """
-
-    predictor: Predictor
-    settings: Settings
-    out: Path
-    table: Areas
-    record: resume.Record
-    network: str
-    films: frozenset[str]
-
-    def source_digest(self, item: Input | InputError) -> str | None:
-        """Return the digest of what determines a file's result, except the batch size; None if there is no result."""
-        if isinstance(item, InputError):
-            return None
-        try:
-            group = self.settings.group_of(item)
-        except InputError:
-            return None
-        settings = self.settings
-        spacing = None if settings.spacing is None else settings.spacing.tolist()
-        options = settings.format, settings.overlays, settings.knees, settings.anonymous, spacing
-        return resume.source_digest(
-            item.path, [self.network, group, item.name, areas.path_cell(item), options]
-        )
-
-    def result_digest(self, item: Input) -> str | None:
-        """Return the digest of all results of a file; None where one is missing."""
-        rows = self.table.rows(item.path)
-        paths = [self.settings.mask_path(item), self.settings.view_path(item)]
-        paths += [Path(row[areas.MASK]) for row in rows if row[areas.MASK].startswith("outlines/")]
-        return (
-            resume.result_digest(rows, [self.out / path for path in dict.fromkeys(paths)]) if rows else None
-        )
-
-    def is_finished(self, item: Input | InputError, source: str | None) -> bool:
-        """Return whether an earlier run wrote the results that this run would write."""
-        if isinstance(item, InputError) or (file := file_id(item.path)) not in self.record:
-            return False
-        return self.record.is_finished(file, source, self.result_digest(item))
-
-
 def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Settings) -> Tally:
     """Write `masks/`, `overlays/`, `areas.csv` and, of whole bones, `outlines/` into a folder.
 
@@ -196,7 +97,9 @@ def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Set
         stack.enter_context(output_folder.exclusive_lock(out, "--out", _FOLDERS))
         table = stack.enter_context(Areas(out))
         record = stack.enter_context(resume.Record(out))
-        session = _Session(predictor, settings, out, table, record, network, film_paths)
+        session = Session(predictor, settings, out, table, record, network, film_paths)
+        if not settings.overwrite:
+            require_same_sources(session, items)
         start = time.monotonic()
         for outcome in _process(session, items):
             tally = _count(tally, outcome)
@@ -225,7 +128,7 @@ def _count(tally: Tally, outcome: _Outcome) -> Tally:
     )
 
 
-def _process(session: _Session, items: Sequence[Input | InputError]) -> Iterator[_Outcome]:
+def _process(session: Session, items: Sequence[Input | InputError]) -> Iterator[_Outcome]:
     """Segment and write the files in batches; yield an outcome for each, in order."""
     for batch in batched(items, min(session.settings.batch, MOST_READ)):
         sources = [session.source_digest(item) for item in batch]
@@ -253,7 +156,7 @@ class _Segmented(NamedTuple):
 
 
 def _finish(
-    session: _Session, item: Input, source: str | None, result: _Segmented | InputError | None
+    session: Session, item: Input, source: str | None, result: _Segmented | InputError | None
 ) -> _Outcome:
     """Write the results of one file, and delete outdated ones; None is the result of a file that is kept.
 

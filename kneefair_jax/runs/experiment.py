@@ -18,7 +18,7 @@ from kneefair_jax.evaluation import evaluate
 from kneefair_jax.preflight import group_sizes
 from kneefair_jax.report import csv_tables
 from kneefair_jax.runtime import atomic, distributed, run_directory
-from kneefair_jax.training import config_checks, group_models, setup, stages
+from kneefair_jax.training import config_checks, scoring, setup, stages
 
 logger = logging.getLogger(__name__)
 
@@ -100,14 +100,7 @@ def prepare_run(
     Raises:
         InputError: a config, table or file cannot be used.
     """
-    run_directory.check_config(workdir, config)
-    cohort = cohort_loader.load(config.data, config.data.seed)
-    external = cohort_loader.load_external(config.data, cohort)
-    config_checks.validate(config, cohort, external)
-    initial_weights = training and not run_directory.has_checkpoint(workdir)
-    config_checks.validate_network(config, cohort, initial_weights=initial_weights)
-    if not training:
-        _require_checkpoints(config, cohort, workdir)
+    cohort, external = validate_run(config, workdir, training=training)
     # Before hours of reading, where the reading cannot change the table.
     stored = case_arrays.stored_source(cohort.source, cohort.cases)
     if on_read_error == "stop" and not store.is_prepared(stored, cohort.grid, directory):
@@ -131,6 +124,28 @@ def prepare_run(
             if (external_cases.cohort.cases[name] == groups.MISSING).all():
                 logger.warning("note: no external case has a value of %s", name)
     return setup.build(config, main.cohort), main, external_cases
+
+
+def validate_run(config: ConfigDict, workdir: Path, *, training: bool) -> tuple[Cohort, Cohort | None]:
+    """Return the cohort and the external cohort of a run that its config and tables allow; nothing is written.
+
+    Args:
+        config: of the run.
+        workdir: its folder.
+        training: False to evaluate the checkpoints of the folder.
+
+    Raises:
+        InputError: a config or table cannot be used, or there is no checkpoint to evaluate.
+    """
+    run_directory.check_config(workdir, config)
+    cohort = cohort_loader.load(config.data, config.data.seed)
+    external = cohort_loader.load_external(config.data, cohort)
+    config_checks.validate(config, cohort, external)
+    initial_weights = training and not run_directory.has_checkpoint(workdir)
+    config_checks.validate_network(config, cohort, initial_weights=initial_weights)
+    if not training:
+        _require_checkpoints(config, cohort, workdir)
+    return cohort, external
 
 
 def report_excluded(
@@ -176,6 +191,6 @@ def _fingerprint(config: ConfigDict, cohort: Cohort) -> str:
 
 def _require_checkpoints(config: ConfigDict, cohort: Cohort, workdir: Path) -> None:
     partition = setup.mitigation_groups(cohort, config.mitigation.groups)
-    for model in group_models.of_run(config, partition):
+    for model in scoring.of_run(config, partition):
         if not (workdir / model.directory / "checkpoints").is_dir():
             raise InputError(f"{workdir} has no checkpoint; train first with --mode=train")

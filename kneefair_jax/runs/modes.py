@@ -13,9 +13,13 @@ from kneefair_jax.evaluation import evaluate
 from kneefair_jax.preflight import check as preflight_check
 from kneefair_jax.preflight import group_sizes, hardware
 from kneefair_jax.runs import experiment, study
-from kneefair_jax.runtime import atomic, distributed, output_folder, run_directory
+from kneefair_jax.runtime import atomic, distributed, output_folder, run_directory, written_files
 
 logger = logging.getLogger(__name__)
+_CHECK_FILES = (
+    *("check.json", "faults.csv", "contact_sheet.png", "suspicious.png", "suspicious_external.png"),
+    *("excluded.csv", "excluded_external.csv", "machine.json"),
+)
 
 
 def train(config: ConfigDict, workdir: Path) -> None:
@@ -32,11 +36,17 @@ def evaluate_only(config: ConfigDict, workdir: Path) -> None:
     _run(config, workdir, training=False)
 
 
-def check(config: ConfigDict, workdir: Path) -> None:
+def check(config: ConfigDict, workdir: Path, overwrite: bool = False) -> None:
     """Read the whole cohort, time this machine, and report both; of folds, the first or the one that `data.fold` names.
 
+    Args:
+        config: of a run.
+        workdir: its folder; the result is in `check`.
+        overwrite: whether to replace the result of an earlier check.
+
     Raises:
-        InputError: training would be refused, for the same reason; the readable cases have been reported before.
+        InputError: the folder holds an earlier check, or training would be refused, for the same reason; the readable
+            cases have been reported before.
     """
     if config.data.get("source") == "phantom" and config.data.phantom.get("online", False):
         raise InputError(
@@ -47,12 +57,16 @@ def check(config: ConfigDict, workdir: Path) -> None:
         config = _of_fold(config, 0)
         logger.info("splits are those of fold 0 of %d", config.data.folds)
     store.check_options(experiment.store_options(config))
+    folder = workdir / "check"
+    written_files.require_new(folder, "check", "--workdir", overwrite=overwrite, results=("check.json",))
 
     def inspect(main: Prepared, external: Prepared | None) -> None:
         folders = experiment.private_folders(config, workdir)
         small = group_sizes.small_groups(main.cohort, config.data, config.report.min_group_patients)
-        preflight_check.run(main, external, workdir / "check", config.check.against, folders, small)
-        experiment.report_excluded(workdir / "check", main, external, folders)
+        written_files.delete(folder, written_files.earlier(folder, "check"))
+        preflight_check.run(main, external, folder, config.check.against, folders, small)
+        experiment.report_excluded(folder, main, external, folders)
+        written_files.write_manifest(folder, "check", _check_files(folder))
 
     # Skipping reports all unreadable cases, not the first five alone.
     run, main, external = experiment.prepare_run(
@@ -64,13 +78,19 @@ def check(config: ConfigDict, workdir: Path) -> None:
         inspect=inspect,
     )
     measurements = hardware.measure(config, run, main.cases, workdir)
-    atomic.write_json(workdir / "check" / "machine.json", measurements._asdict())
+    atomic.write_json(folder / "machine.json", measurements._asdict())
+    written_files.write_manifest(folder, "check", _check_files(folder))
     for line in hardware.lines(measurements):
         logger.info("%s", line)
     unreadable = [*main.cases.excluded, *(external.cases.excluded if external else ())]
     if unreadable and config.data.on_read_error == "stop":
         count = len(main.cases) + len(external.cases if external else ())
         raise InputError(store.unreadable_message(unreadable, count))
+
+
+def _check_files(folder: Path) -> list[str]:
+    """Return the names of the files that a check wrote."""
+    return [name for name in _CHECK_FILES if (folder / name).is_file()]
 
 
 MODES: dict[str, Callable[..., None]] = {

@@ -209,7 +209,9 @@ def public_command(argv: Sequence[str]) -> str:
             # A path may contain an equals sign itself.
             flag, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
             words.append(flag + equals + _cut_path(value))
-    return " ".join(map(_quote, ["python", Path(words[0]).name, *words[1:]]))
+    program = Path(words[0]).name
+    programs = ["kneefair"] if program in ("kneefair", "__main__.py") else ["python", program]
+    return " ".join(map(_quote, [*programs, *words[1:]]))
 
 
 def _quote(word: str) -> str:

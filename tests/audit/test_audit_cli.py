@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kneefair_jax.audit import equivalence_margin, files, label_map
+from kneefair_jax.audit import equivalence_margin, files
 from kneefair_jax.audit.__main__ import main
 from kneefair_jax.audit.cli import parser
+from kneefair_jax.data import label_map
 from kneefair_jax.errors import InputError
 from tests.audit import folder
 
@@ -34,7 +35,7 @@ def test_one_command_leaves_page_and_numbers_and_no_path(command, tmp_path, caps
     failed = scored[scored["dice"] < 0.8]["patient_id"].nunique()
     assert report["rates"]["endpoints"]["failure"]["count"] == failed > 0
     assert report["run"]["model"] == "pred"
-    assert report["run"]["command"].startswith("python -m kneefair_jax.audit --truth truth --pred pred")
+    assert report["run"]["command"].startswith("kneefair audit --truth truth --pred pred")
     women = report["scores"]["dice"]["groups"]["sex=female"]["mean"]
     assert f"sex female         6  {women:.3f}  [" in said
     assert "gap by sex: 0.0" in said
@@ -71,8 +72,10 @@ def test_the_primary_family_and_the_choice_of_pairs_reach_the_report(tmp_path, c
     words += ["--min-group-patients", "2", "--out", f"{tmp_path}/out"]
     reports = []
     for more in ((), ("--primary", "iou:sex", "--no-intersections"), ("--primary", "iou:sex")):
-        assert main([*words, *more]) == 0
+        assert main([*words, *more, *(["--overwrite"] if reports else [])]) == 0
         reports.append(json.loads((tmp_path / "out" / "report.json").read_text()))
+    said = capsys.readouterr().out
+    assert main(words) == 2 and "--overwrite" in capsys.readouterr().err
     both, stated, crossed = reports
     assert (both["primary"]["score"], both["primary"]["attributes"]) == ("dice", ["sex", "race"])
     assert both["run"]["intersections"] and "sex,race" in both["scores"]["dice"]["summaries"]
@@ -82,7 +85,6 @@ def test_the_primary_family_and_the_choice_of_pairs_reach_the_report(tmp_path, c
     assert stated["scores"]["iou"]["summaries"]["race"]["test"] is None
     assert both["rates"]["small_groups"]["dice"]["race"]["race=B"]["p"] > 0
     assert stated["primary"]["sha256"] == crossed["primary"]["sha256"] != both["primary"]["sha256"]
-    said = capsys.readouterr().out
     assert said.count("gap by race:") == 3 and said.count("gap by sex x race:") == 2
 
 

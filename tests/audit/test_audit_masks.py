@@ -353,7 +353,7 @@ def test_models_names_stay_inside_the_folder(root):
     pages = result.write(root / "new" / "out")
     assert [path.parent.parent.name for path in pages.values()] == ["new", "out"]
     assert sorted(path.name for path in (root / "new").rglob("*")) == sorted(
-        ["out", "cases.csv", "cases.parquet", "2-______b_i_"]
+        ["out", ".written-audit.json", "cases.csv", "cases.parquet", "2-______b_i_"]
         + [
             "index.html",
             "checklist.csv",

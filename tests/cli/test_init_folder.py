@@ -117,7 +117,8 @@ def test_a_clinical_table_is_joined_before_pseudonyms(root, run, tmp_path, kind)
     ]
     path = tmp_path / f"patients.{kind}"
     if kind == "xlsx":
-        openpyxl = pytest.importorskip("openpyxl")
+        import openpyxl
+
         book = openpyxl.Workbook()
         for row in rows:
             book.active.append(row)

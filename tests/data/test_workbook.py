@@ -1,12 +1,11 @@
 import datetime
 import zipfile
 
+import openpyxl
 import pytest
 
 from kneefair_jax.data import metadata, table_files
 from kneefair_jax.errors import InputError
-
-openpyxl = pytest.importorskip("openpyxl")
 
 
 def workbook(path, *sheets):

@@ -55,7 +55,7 @@ def run_folder(folder, schedule, step):
 def test_a_run_is_exported_as_weights(tmp_path, capsys):
     run = run_folder(tmp_path / "run", "single", 7)
     params = save(run, 0, "sex=f")
-    with pytest.raises(InputError, match=r"python -m kneefair_jax.export .*run"):
+    with pytest.raises(InputError, match=r"kneefair export .*run"):
         weights.load_by_group(run)
     assert main([str(run)]) == 0
     assert "model.safetensors" in capsys.readouterr().out

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.predict import predictor, resume, run
+from kneefair_jax.predict import predictor, resume, run, session
 from kneefair_jax.predict.resume import RECORD
 from tests.predict.networks import write
 
 FILMS = 5
-SETTINGS = run.Settings(batch=2, overlays=False)  # which take most of the time
+SETTINGS = session.Settings(batch=2, overlays=False)  # which take most of the time
 
 
 def save(path, seed):

@@ -2,6 +2,7 @@ import pytest
 
 from kneefair_jax.errors import InputError
 from kneefair_jax.runs import config_file
+from kneefair_jax.runtime import run_directory
 
 HEAD = "from ml_collections import ConfigDict\n\n\ndef get_config(text='a'):\n"
 
@@ -72,3 +73,30 @@ def test_what_is_no_config_is_refused(tmp_path, text):
         config_file.load(str(tmp_path / "absent.py"))
     with pytest.raises(InputError, match="no file"):
         config_file.load(str(tmp_path))
+
+
+def test_a_shipped_config_is_loaded_by_its_name_in_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert config_file.load("quickstart").train.steps == 400
+    assert config_file.load("study:long").train.steps == 1500
+    assert {"folder", "quickstart", "paper/oai"} <= set(config_file.names())
+    assert "default" not in config_file.names()
+
+
+def test_a_file_takes_precedence_over_a_shipped_name(tmp_path, monkeypatch):
+    (tmp_path / "folder").write_text(HEAD + "    return ConfigDict({'seed': 7})\n")
+    monkeypatch.chdir(tmp_path)
+    assert config_file.load("folder").seed == 7
+
+
+def test_a_near_name_is_suggested():
+    with pytest.raises(InputError, match="'foldr' is no file.*'folder'"):
+        config_file.load("foldr")
+
+
+def test_the_config_of_a_run_is_that_of_its_file(tmp_path):
+    config = config_file.load("quickstart")
+    run_directory.open_run(tmp_path, config)
+    assert config_file.load(str(tmp_path / "config.json")) == config
+    with pytest.raises(InputError, match=r"config\.json"):
+        config_file.load(str(tmp_path / "absent" / "config.json"))

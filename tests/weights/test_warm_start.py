@@ -104,7 +104,7 @@ def test_invalid_names_of_a_network_are_refused(tmp_path):
         warm_start.find(str(path), NETWORK, 3)
     with pytest.raises(InputError, match="or one of phantom"):
         warm_start.find("phantoms", NETWORK, 1)
-    with pytest.raises(InputError, match="create them with python -m kneefair_jax.export"):
+    with pytest.raises(InputError, match="create them with: kneefair export"):
         (tmp_path / "run").mkdir()
         warm_start.find(str(tmp_path / "run"), NETWORK, 1)
     for group in ("sex=f", "sex=m"):

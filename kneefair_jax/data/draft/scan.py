@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kneefair_jax.data import ages, dicom_seg, file_lookup, readers
+from kneefair_jax.data import ages, dicom_seg, mask_files, readers
 from kneefair_jax.data.draft.identity import SHORTEST_PART, Identifiers
 from kneefair_jax.data.readers import dicom, nifti, spacing
 from kneefair_jax.errors import InputError
@@ -159,7 +159,7 @@ def read(
             raise InputError(
                 f"{option} {root / name}: no such folder; give the folder that contains the files"
             )
-    listing = file_lookup.list_files(root)
+    listing = mask_files.list_files(root)
     if listing.errors:
         raise listing.errors[0]
     identifiers = Identifiers()

@@ -1,0 +1,209 @@
+"""Train, evaluate, check or study by a config: the code of `launch.py` and of four sub-commands of `kneefair`."""
+
+import re
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from kneefair_jax import safe_text
+from kneefair_jax.cli import run_help
+from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import atomic, command
+
+MODES = ("check", "evaluate", "study", "train")
+
+
+def define_flags(argv: Sequence[str], mode: str = "train") -> None:
+    """Define the flags of a run.
+
+    Args:
+        argv: the command line, whose `--config.FIELD` flags ml_collections defines once the config is loaded.
+        mode: the default of `--mode`.
+    """
+    config_flags.DEFINE_config_file(
+        "config", None, "A config file, or the name of a shipped one.", lock_config=True, sys_argv=list(argv)
+    )
+    flags.DEFINE_string("workdir", None, "The run's folder: checkpoints, tables, report.", required=True)
+    flags.DEFINE_enum("mode", mode, MODES, "What to do; train ends with an evaluation.")
+    flags.DEFINE_string(
+        "shard", "0/1", "Of a study: i/n trains every n-th run from the i-th on, i = 0, ..., n - 1."
+    )
+    flags.DEFINE_bool(
+        "distributed",
+        False,
+        "One of several processes of a run; SLURM, MPI, Kubernetes and Cloud TPUs are detected.",
+    )
+    flags.DEFINE_string(
+        "coordinator", "", "Of several processes on other clusters: host:port of the first one."
+    )
+    flags.DEFINE_integer("processes", 0, "With --coordinator: the number of processes.")
+    flags.DEFINE_integer("process", -1, "With --coordinator: the number of this process, from 0.")
+    flags.DEFINE_bool(
+        "dry-run", False, "Show cohort, splits, groups, steps and an estimate of the time; write nothing."
+    )
+    flags.DEFINE_bool("overwrite", False, "With --mode=check: replace the result of an earlier check.")
+    flags.mark_flag_as_required("config")
+
+
+def start(argv: Sequence[str], mode: str = "train") -> NoReturn:
+    """Run the command of `launch.py`, and of `kneefair train`, `evaluate`, `check` and `study`, and exit.
+
+    Args:
+        argv: the program and its flags.
+        mode: the default of `--mode`.
+    """
+    if {"--help", "-help", "-h"} & set(argv[1:]):
+        sys.stdout.write(run_help.text(Path(argv[0]).name, mode))
+        sys.exit(0)
+    command.exit_process(command.run(lambda: _start(argv, mode), REMEDIES))
+
+
+def with_run_folder(argv: Sequence[str], mode: str) -> list[str]:
+    """Return the command line with the flags that a run's folder as first argument of `kneefair evaluate` stands for.
+
+    Raises:
+        InputError: the folder holds no run.
+    """
+    if mode != "evaluate" or len(argv) < 2 or argv[1].startswith("-"):
+        return list(argv)
+    run = Path(argv[1])
+    if not (run / "config.json").is_file():
+        raise InputError(f"{run}: there is no config.json; give the folder of a run")
+    return [argv[0], f"--config={run / 'config.json'}", f"--workdir={run}", *argv[2:]]
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run the mode and exit with the status of `runtime.command`; schedulers restart the command at status 75."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    status = command.run(lambda: _run(Path(flags.FLAGS.workdir)), REMEDIES)
+    if status in (command.BAD_INPUT, command.FAILED):
+        from kneefair_jax.runtime import distributed
+
+        distributed.exit_process(status, wait_for_peers=status == command.BAD_INPUT)
+    command.exit_process(status)
+
+
+def _run(workdir: Path) -> int:
+    # Imported late, so that a signal during these seconds of imports ends in one line.
+    import jax
+
+    from kneefair_jax.runs import modes
+    from kneefair_jax.runtime import distributed
+    from kneefair_jax.training import config_checks
+    from kneefair_jax.training.loop import NonFiniteLossError
+
+    logging.set_verbosity(logging.ERROR)
+    try:
+        if flags.FLAGS.mode != "study" and flags.FLAGS["shard"].present:
+            raise InputError(
+                f"--shard distributes the runs of --mode=study; drop it with --mode={flags.FLAGS.mode}"
+            )
+        config_checks.validate_config(flags.FLAGS.config)
+        if flags.FLAGS.distributed or flags.FLAGS.coordinator:
+            _check_distributed()
+            distributed.start(flags.FLAGS.coordinator, flags.FLAGS.processes, flags.FLAGS.process)
+        options = {}
+        if flags.FLAGS.mode == "study":
+            options["shard"] = flags.FLAGS.shard
+        if flags.FLAGS.mode == "check":
+            options["overwrite"] = flags.FLAGS.overwrite
+        if flags.FLAGS["dry-run"].value:
+            from kneefair_jax.cli import dry_run
+
+            dry_run.show(flags.FLAGS.mode, flags.FLAGS.config, workdir, flags.FLAGS.shard)
+            return 0
+        # Before the seconds in which tables are read and networks built.
+        path = config_flags.get_config_filename(flags.FLAGS["config"])
+        print(f"--mode={flags.FLAGS.mode}: {path} in {workdir}", flush=True)
+        modes.MODES[flags.FLAGS.mode](flags.FLAGS.config, workdir, **options)
+    except NonFiniteLossError as error:  # the same command would diverge again
+        raise InputError(str(error)) from error
+    except Exception as error:
+        if not jax.distributed.is_initialized() or isinstance(error, InputError):
+            raise
+        traceback.print_exc()  # may name the process that failed
+        if message := distributed.peer_failure(error):
+            raise command.CommandError(message) from error
+        if atomic.describe_storage_error(error, REMEDIES.option):
+            raise
+        distributed.exit_process(1)  # a normal exit would wait for processes that may have exited
+    return 0
+
+
+def _resume() -> str:
+    if not flags.FLAGS.is_parsed():
+        return "the same command starts again"
+    # Not by `run_directory`, whose imports may be what was interrupted.
+    checkpoints = Path(flags.FLAGS.workdir).glob("**/checkpoints/*")
+    resumes = flags.FLAGS.mode in ("train", "study") and any(path.name.isdigit() for path in checkpoints)
+    return "the same command " + ("resumes from the last checkpoint" if resumes else "starts again")
+
+
+REMEDIES = command.Remedies(
+    option="--workdir",
+    memory="give a smaller --config.train.batch_size or --config.data.size",
+    resume=_resume,
+)
+
+
+def _check_distributed() -> None:
+    """Refuse modes and folds that several hosts cannot run together, because all hosts would write."""
+    if flags.FLAGS.mode in ("study", "check"):
+        raise InputError(
+            f"--mode={flags.FLAGS.mode} runs on one host; drop --distributed and --coordinator"
+            + (" and distribute its runs with --shard=i/n" if flags.FLAGS.mode == "study" else "")
+        )
+    if flags.FLAGS.config.data.folds and flags.FLAGS.config.data.fold == -1:
+        raise InputError("data.folds: several hosts train one fold at a time; give --config.data.fold=k")
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parse the flags with absl; an error in a flag, a field or the config file becomes one line."""
+    if not (message := _unusable_field(argv)):
+        from kneefair_jax.runs import config_file
+
+        flags.FLAGS["config"].parser = parser = config_file.Parser()
+        try:
+            return list(flags.FLAGS(argv))
+        except (AttributeError, KeyError, flags.Error, TypeError, ValueError) as error:
+            message = parser.describe_error(error, _config_fields(argv))
+    print(f"error: {safe_text.printable(' '.join(message.split()))}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _unusable_field(argv: Sequence[str]) -> str:
+    """Return the error of a config field that is given twice or has moved; empty where there is none."""
+    from kneefair_jax.runtime import run_files
+
+    fields = _config_fields(argv)
+    for field, count in Counter(fields).items():
+        if new := run_files.new_name(field.removeprefix("config.")):
+            return f"--{field}: this field is now config.{new}; give --config.{new}"
+        if count > 1:
+            return f"--{field} is given more than once; give each field once, a tuple with all of its values"
+    return ""
+
+
+def _config_fields(argv: Sequence[str]) -> list[str]:
+    """Return the config's field of each flag that sets one; ml_collections appends a repeated tuple to the first."""
+    words = list(argv[: argv.index("--")]) if "--" in argv else argv
+    flag = re.compile(r"--?(?:no)?(config\.[^=]+)(?:=.*)?", re.DOTALL)
+    return [match[1] for word in words if (match := flag.fullmatch(word))]
+
+
+def _start(argv: Sequence[str], mode: str) -> NoReturn:
+    """Read the flags and the config, then run `main`."""
+    import jax
+
+    argv = with_run_folder(argv, mode)
+    define_flags(argv, mode)
+    jax.config.config_with_absl()
+    app.run(main, argv=list(argv), flags_parser=parse_flags)
+    raise AssertionError("app.run exits")

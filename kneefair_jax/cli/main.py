@@ -1,0 +1,108 @@
+"""The command `kneefair`: it finds the sub-command and imports only what that needs.
+
+`kneefair --help` and `kneefair --version` import neither JAX nor pandas.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
+
+import kneefair_jax
+from kneefair_jax.runtime import command
+
+PROGRAM = "kneefair"
+
+
+class Task(NamedTuple):
+    """A sub-command.
+
+    Attributes:
+        module: its module, with a function `main(argv) -> int`.
+        summary: a line for the help.
+    """
+
+    module: str
+    summary: str
+
+
+RUN_MODES = {
+    "train": "train a network and evaluate it, by a config",
+    "evaluate": "evaluate a run again",
+    "check": "check a cohort before training",
+    "study": "compare mitigations over several seeds",
+}
+TASKS = {
+    "predict": Task("kneefair_jax.cli.predict", "segment radiographs"),
+    "audit": Task("kneefair_jax.audit.__main__", "audit masks or scores of any tool for gaps between groups"),
+    "export": Task("kneefair_jax.export.__main__", "export a run's network with its model card"),
+    "demo": Task("kneefair_jax.cli.demo", "train, evaluate and segment on phantoms, in minutes"),
+    "init": Task("kneefair_jax.cli.init_folder", "draft metadata.csv for a folder of radiographs"),
+    "completion": Task("kneefair_jax.cli.completion", "print a completion script for bash, zsh or fish"),
+}
+SUMMARIES = RUN_MODES | {name: task.summary for name, task in TASKS.items()}
+
+
+def text() -> str:
+    """Return the help."""
+    return "\n".join(
+        [
+            f"usage: {PROGRAM} TASK [ARGUMENTS]",
+            "",
+            "Train U-Nets on knee radiographs, and audit segmentations for unequal quality by sex, race and age.",
+            "",
+            "tasks:",
+            *(f"  {name:<12}{summary}" for name, summary in SUMMARIES.items()),
+            "",
+            f"`{PROGRAM} TASK --help` shows examples and all arguments; `{PROGRAM} --version` the version.",
+            "",
+            "examples:",
+            f"  {PROGRAM} demo",
+            f"  {PROGRAM} audit --scores cases.csv --attributes sex --out report",
+            f"  {PROGRAM} train --config=folder --config.data.root=DIR --workdir=runs/mine",
+            f"  {PROGRAM} predict runs/mine --images films --out segmented",
+            "",
+        ]
+    )
+
+
+def main() -> NoReturn:
+    """Run the sub-command that the command line names, and exit with its status."""
+    run(sys.argv)
+
+
+def run(argv: Sequence[str]) -> NoReturn:
+    """Run a sub-command and exit with its status.
+
+    Args:
+        argv: the program, the sub-command and its arguments.
+    """
+    name, arguments = (argv[1] if len(argv) > 1 else ""), list(argv[2:])
+    if name in ("", "-h", "--help"):
+        sys.stdout.write(text())
+        sys.exit(0 if name else 2)
+    if name == "--version":
+        sys.stdout.write(f"{PROGRAM} {kneefair_jax.__version__}\n")
+        sys.exit(0)
+    if name not in SUMMARIES:
+        command.Parser(prog=PROGRAM).error(_unknown(name))
+    if name in RUN_MODES:
+        from kneefair_jax.cli import launch
+
+        launch.start([f"{PROGRAM} {name}", *arguments], name)
+    try:
+        task = importlib.import_module(TASKS[name].module)
+    except ModuleNotFoundError as error:
+        if error.name != TASKS[name].module:
+            raise
+        command.Parser(prog=PROGRAM).error(f"{PROGRAM} {name} is not part of this version")
+    command.exit_process(task.main(arguments))
+
+
+def _unknown(name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, SUMMARIES, n=1)
+    return f"unknown task {name!r}; " + (
+        f"did you mean {near[0]!r}?" if near else f"give one of {', '.join(SUMMARIES)}"
+    )

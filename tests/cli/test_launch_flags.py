@@ -1,0 +1,44 @@
+"""The command lines of `kneefair train` and `evaluate`: a run's folder, and a dry run."""
+
+import pytest
+
+from kneefair_jax.cli import dry_run, launch
+from kneefair_jax.configs import folder
+from kneefair_jax.errors import InputError
+from kneefair_jax.preflight import hardware
+from tests import films
+
+
+def test_a_run_s_folder_stands_for_its_config_and_its_folder(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    argv = ["kneefair evaluate", str(tmp_path), "--config.select=utopia"]
+    expected = [f"--config={tmp_path}/config.json", f"--workdir={tmp_path}", "--config.select=utopia"]
+    assert launch.with_run_folder(argv, "evaluate") == [argv[0], *expected]
+    assert launch.with_run_folder(argv, "train") == argv
+    assert launch.with_run_folder(["launch.py", "--mode=evaluate"], "evaluate")[1:] == ["--mode=evaluate"]
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"config\.json"):
+        launch.with_run_folder(["kneefair evaluate", str(tmp_path)], "evaluate")
+
+
+def test_a_dry_run_shows_cohort_steps_and_time_and_writes_nothing(tmp_path, monkeypatch, caplog):
+    config = folder.get_config()
+    config.data.update({"root": str(films.folder(tmp_path / "films")), "size": (16, 16)})
+    config.model.widths = (2, 4)
+    config.augment = dict.fromkeys(config.augment, 0.0)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    monkeypatch.setattr(hardware, "SECONDS", 0)
+    with caplog.at_level("INFO", "kneefair_jax"):
+        dry_run.show("train", config, tmp_path / "empty" / "run")
+    text = caplog.text
+    assert "train: " in text and f"{config.train.steps} steps of {config.train.batch_size} cases" in text
+    assert "time on this machine: about" in text
+    assert not list((tmp_path / "empty").iterdir())
+
+
+def test_a_check_has_no_dry_run(tmp_path):
+    with pytest.raises(InputError, match="--dry-run"):
+        dry_run.show("check", folder.get_config(), tmp_path)
