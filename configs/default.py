@@ -141,8 +141,8 @@ def _report() -> ConfigDict:
     """Return the fields of the report."""
     report = ConfigDict()
     report.min_group_patients = 10  # smaller groups are shown but not ranked
-    # Score -> equivalence margin, of means and as a share of failure rates: dice=0.01. Empty: no claim of equivalence.
-    report.delta = ConfigDict()
+    # Score -> margin, of means and as a share of failure rates: dice=0.01. Empty: no claim of equivalence.
+    report.equivalence_margin = ConfigDict()
     report.failure_dice = 0.5  # a segmentation with a lower Dice of any structure counts as failed; 0 to 1
     report.endpoints = ("dice>=0.9", "hd95_mm<=5")  # shares of patients who reach them in every structure
     report.primary = "dice"  # the score of the primary family, and its attributes if not all: "dice:sex,race"

@@ -185,7 +185,8 @@ def _require_columns(
 ) -> None:
     columns = ", ".join(table.columns)
     if "case_id" not in table:
-        raise InputError(f"{path}: column 'case_id' is missing; there are: {columns}")
+        near = column_names.suggestion("case_id", table.columns)
+        raise InputError(f"{path}: column 'case_id' is missing{near}; there are: {columns}")
     if not attributes:
         raise InputError("--attributes names nothing; give the columns to report by, such as sex race")
     reserved = {*IDENTIFIERS, *MEASURES, *AREAS, "mask", "image", "spacing_mm"}

@@ -22,12 +22,12 @@ examples:
   kneefair audit --truth masks --pred predicted --metadata metadata.csv \\
       --labels femur=1 tibia=2 --attributes sex race --out report
   kneefair audit --truth masks --pred unet=a nnunet=b --metadata metadata.csv \\
-      --attributes sex age --bins age=50,64 --images films --delta dice=0.01 --out report
+      --attributes sex age --bins age=50,64 --images films --equivalence-margin dice=0.01 --out report
   kneefair audit --scores cases.csv --attributes sex --out report
 
 metadata.csv has a row per case: case_id (the masks' file name without its ending), the attributes, and optionally
 patient_id (the same for all cases of a patient), mask and image (paths relative to --truth and --images, or to the
-table), spacing_mm (mm per pixel, 0.3 or 0.3x0.2 for down x across) and split. Tables are UTF-8 or UTF-16 text with
+table), spacing_mm (mm per pixel, 0.3 or 0.3x0.2 for down x across) and split. Tables are Excel workbooks or text with
 commas, semicolons, tabs or bars between cells; ages may be in DICOM's form (065Y). A score table has case_id,
 structure, dice, ... (a row per case and structure) or case_id, dice_femur, dice_tibia, ... (a row per case); the other
 scores are iou, hd95_mm, assd_mm and nsd (ece is stored, not compared). Overlaps are between 0 and 1; an empty cell is a
@@ -114,6 +114,7 @@ def parser() -> argparse.ArgumentParser:
         "shipped network)",
     )
     analysis.add_argument(
+        "--equivalence-margin",
         "--delta",
         nargs="+",
         default=[],
@@ -237,7 +238,7 @@ def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
         min_group_patients=arguments.min_group_patients,
         draws=arguments.draws,
         seed=arguments.seed,
-        delta=equivalence_margin.parse(arguments.delta),
+        equivalence_margin=equivalence_margin.parse(arguments.equivalence_margin),
         command=_command(arguments, argv),
         endpoints=_endpoints(arguments.failure_dice, arguments.endpoint),
         folders=(arguments.out,),

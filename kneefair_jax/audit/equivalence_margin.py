@@ -15,7 +15,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
 from kneefair_jax.fairness.equivalence import MIN_READER_PATIENTS, ReaderAgreement, reader_agreement
 
-_REMEDY = "state a margin with --delta dice=MARGIN in place of --readers"
+_REMEDY = "state a margin with --equivalence-margin dice=MARGIN in place of --readers"
 
 
 def parse(words: Sequence[str]) -> dict[str, float]:
@@ -33,11 +33,12 @@ def parse(words: Sequence[str]) -> dict[str, float]:
             margins[score] = float("nan")
         if score not in patient_table.SCORES or not 0 < margins[score] < float("inf"):
             raise InputError(
-                f"--delta {word!r}: write score=margin, such as dice=0.01; scores: {', '.join(patient_table.SCORES)}"
+                f"--equivalence-margin {word!r}: write score=margin, such as dice=0.01; scores: "
+                f"{', '.join(patient_table.SCORES)}"
             )
         if margins[score] >= 1 and not score.endswith("_mm"):
             raise InputError(
-                f"--delta {word!r}: {score} is between 0 and 1, so every gap would count as none"
+                f"--equivalence-margin {word!r}: {score} is between 0 and 1, so every gap would count as none"
             )
     return margins
 

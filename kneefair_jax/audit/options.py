@@ -84,11 +84,11 @@ class Settings(NamedTuple):
         min_group_patients: smaller groups are shown but not ranked.
         draws: bootstrap resamples, and permutations of the tests.
         seed: of the resamples and permutations.
-        delta: score -> equivalence margin.
+        equivalence_margin: score -> margin, in the score's unit.
         command: the command line, for the page.
         endpoints: thresholds of failed segmentations and of other endpoints.
         folders: whose paths no output file holds, whatever characters their names have (`safe_text.strip_paths`).
-        readers: score -> agreement of two readers, for the report; `delta` has the margins that follow from it.
+        readers: score -> agreement of two readers, for the report; `equivalence_margin` has those that follow from it.
         primary: score and attributes of the primary family.
         intersections: whether to report by pairs of attributes.
     """
@@ -96,7 +96,7 @@ class Settings(NamedTuple):
     min_group_patients: int = 10
     draws: int = 10_000
     seed: int = 0
-    delta: Mapping[str, float] = {}
+    equivalence_margin: Mapping[str, float] = {}
     command: str | None = None
     endpoints: EndpointSettings = EndpointSettings()
     folders: tuple[Path, ...] = ()

@@ -218,7 +218,7 @@ def audit(
         min_group_patients=settings.min_group_patients,
         draws=settings.draws,
         seed=settings.seed,
-        delta=settings.delta,
+        equivalence_margin=settings.equivalence_margin,
         endpoints=settings.endpoints,
         primary=settings.primary,
         intersections=settings.intersections,
@@ -265,7 +265,7 @@ def _compare(
             failure_dice=settings.endpoints.failure_dice,
             advance=progress.advance,
         )
-    return cast(ModelComparison, models)
+    return cast(ModelComparison, models.to_dict())
 
 
 def _affordable(settings: Settings, cohort: Cohort, models: int) -> tuple[Settings, int]:
@@ -319,7 +319,7 @@ def _run_fields(settings: Settings) -> dict[str, Any]:
         "config": None,
         "command": settings.command,
         "seed": settings.seed,
-        "delta": dict(settings.delta) or None,
+        "delta": dict(settings.equivalence_margin) or None,
         "bootstrap_draws": settings.draws,
         "failure_dice": settings.endpoints.failure_dice,
         "endpoints": list(settings.endpoints.thresholds),

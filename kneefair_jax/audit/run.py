@@ -79,7 +79,7 @@ def masks(
         metadata: the table of cases (`cases.read`), a file or a data frame.
         attributes: its columns to report by.
         options: which cases to read, and how to read masks.
-        settings: how to compute the numbers; its `delta` takes precedence over the readers' margins.
+        settings: how to compute the numbers; its `equivalence_margin` takes precedence over the readers' margins.
 
     Raises:
         InputError: an input cannot be used; the message names file, row and remedy.
@@ -140,7 +140,7 @@ def table(
         attributes: columns to report by, of this table or of `metadata`.
         metadata: a table of cases with the attributes, a file or a data frame.
         options: which cases to read; `on_missing="skip"` excludes cases of `metadata` without scores.
-        settings: how to compute the numbers; its `delta` takes precedence over the readers' margins.
+        settings: how to compute the numbers; its `equivalence_margin` takes precedence over the readers' margins.
 
     Raises:
         InputError: an input cannot be used; the message names file, row and remedy.
@@ -301,29 +301,35 @@ def _with_readers(
         settings.endpoints.failure_dice,
     )
     margins = {score: agreement.margin for score, agreement in agreements.items() if agreement.margin}
-    cohort.notes.extend(_reader_notes(agreements, margins, settings.delta))
-    return settings._replace(delta={**margins, **settings.delta}, readers=agreements)
+    cohort.notes.extend(_reader_notes(agreements, margins, settings.equivalence_margin))
+    return settings._replace(
+        equivalence_margin={**margins, **settings.equivalence_margin}, readers=agreements
+    )
 
 
 def _reader_notes(
-    agreements: Mapping[str, ReaderAgreement], margins: Mapping[str, float], delta: Mapping[str, float]
+    agreements: Mapping[str, ReaderAgreement],
+    margins: Mapping[str, float],
+    stated_margins: Mapping[str, float],
 ) -> list[str]:
     """Return notes on the origin of each margin, and on the scores for which the readers give none.
 
     Args:
         agreements: score -> agreement of the two readers.
         margins: score -> margin of the readers, where there is one.
-        delta: score -> stated margin.
+        stated_margins: score -> margin.
     """
     notes = []
-    if from_readers := [score for score in margins if score not in delta]:
+    if from_readers := [score for score in margins if score not in stated_margins]:
         text = formatting.listing(formatting.margin(score, margins[score]) for score in from_readers)
         notes.append(
             f"the equivalence margin comes from two readers, the end of the interval of their mean difference that is "
             f"nearest to zero: {text}"
         )
     if without := [
-        score for score, agreement in agreements.items() if not agreement.margin and score not in delta
+        score
+        for score, agreement in agreements.items()
+        if not agreement.margin and score not in stated_margins
     ]:
         text = formatting.listing(
             f"{formatting.TITLES[score]} (95 % interval {formatting.interval(agreements[score].interval, 4)})"
@@ -331,8 +337,8 @@ def _reader_notes(
         )
         notes.append(
             f"the readers' mean difference is not distinguishable from zero in {text}, so it gives no margin; state "
-            f"one with --delta {without[0]}=MARGIN"
+            f"one with --equivalence-margin {without[0]}=MARGIN"
         )
-    if stated := sorted(set(margins) & set(delta)):
+    if stated := sorted(set(margins) & set(stated_margins)):
         notes.append(f"the margin of {formatting.listing(stated)} is the one stated, not the readers'")
     return notes

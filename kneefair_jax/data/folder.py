@@ -214,9 +214,7 @@ def _require_columns(table: pd.DataFrame, path: Path, config: Mapping[str, Any])
         if name not in table:
             hint = " (repeat case_id in it if no two cases share a patient)" if name == "patient_id" else ""
             near = column_names.suggestion(name, table.columns)
-            raise InputError(
-                f"{path}: column {name!r} is missing{near}; add it{hint}; the columns are: {columns}"
-            )
+            raise InputError(f"{path}: column {name!r} is missing{near}; add it{hint}; columns: {columns}")
     attributes = tuple(config["attributes"])
     candidates = [name for name in table.columns if name not in (*metadata.REQUIRED, "split", "spacing_mm")]
     for name in attributes:
@@ -228,10 +226,9 @@ def _require_columns(table: pd.DataFrame, path: Path, config: Mapping[str, Any])
             )
         if attributes.count(name) > 1:
             raise InputError(f"{path}: data.attributes names {name!r} twice")
-    if config["split_column"] and config["split_column"] not in table:
-        raise InputError(
-            f"{path}: data.split_column is {config['split_column']!r}; set it to '' or one of: {columns}"
-        )
+    split = config["split_column"]
+    if split and split not in table:
+        raise InputError(f"{path}: data.split_column is {split!r}; set it to '' or one of: {columns}")
 
 
 def _require_single_files(table: pd.DataFrame, masks: Sequence[MaskPath], path: Path, setting: str) -> None:

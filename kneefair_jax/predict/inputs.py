@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kneefair_jax.data import cell_text, identifiers, mask_files, metadata, readers
+from kneefair_jax.data import cell_text, column_names, identifiers, mask_files, metadata, readers
 from kneefair_jax.data.readers import limits
 from kneefair_jax.errors import InputError
 
@@ -77,7 +77,8 @@ def groups_of_cases(path: Path, names: Sequence[str], *, allow_similar: bool = F
     attributes = re.findall(r"(?:^|,)([^=,]+)=", names[0])
     if missing := [column for column in ("case_id", *attributes) if column not in table]:
         raise InputError(
-            f"{path}: no column {missing[0]!r}, which {names[0]!r} needs; it has {', '.join(table)}"
+            f"{path}: no column {missing[0]!r}, which {names[0]!r} needs{column_names.suggestion(missing[0], table)}; "
+            f"it has {', '.join(table)}"
         )
     problems: list[metadata.Problem] = []
     options = metadata.Options(similar="--allow-similar-ids", allow_similar=allow_similar)

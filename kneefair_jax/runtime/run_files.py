@@ -29,7 +29,10 @@ _SETTINGS = {
     **dict.fromkeys(("strength", "ramp"), "head"),
     **dict.fromkeys(("start", "distillation", "temperature", "extra_steps", "share", "upweight"), "schedule"),
 }
-_RENAMED = {"data.on_broken": "data.on_read_error"}
+_RENAMED = {
+    "data.on_broken": "data.on_read_error",
+    "report.delta": "report.equivalence_margin",
+}
 _SECTION = re.compile(r"(mitigation|study\.settings\.[^.]+)\.(\w+)")
 
 _REMEDY = "put a copy of it back, or give the folder of another run"
@@ -164,7 +167,8 @@ def new_name(field: str) -> str | None:
             field of these names contained a method's name, and has a new name too.
     """
     if not (match := _SECTION.fullmatch(field)):
-        return _RENAMED.get(field)
+        renamed = [(old, new) for old, new in _RENAMED.items() if field == old or field.startswith(f"{old}.")]
+        return renamed[0][1] + field.removeprefix(renamed[0][0]) if renamed else None
     section, name = match.groups()
     if name in _PARTS:
         return f"{section}.{name}.name"
@@ -173,7 +177,7 @@ def new_name(field: str) -> str | None:
 
 def moved_fields(config: Mapping[str, Any]) -> dict[str, str]:
     """Return the fields of an earlier layout in a config, each with its new name."""
-    sections = {"mitigation": config.get("mitigation"), "data": config.get("data")}
+    sections = {name: config.get(name) for name in ("mitigation", "data", "report")}
     study = config.get("study")
     settings = study.get("settings") if isinstance(study, Mapping) else None
     if isinstance(settings, Mapping):
@@ -183,7 +187,8 @@ def moved_fields(config: Mapping[str, Any]) -> dict[str, str]:
         for section, fields in sections.items()
         if isinstance(fields, Mapping)
         for name, value in fields.items()
-        if not isinstance(value, Mapping) and (new := new_name(f"{section}.{name}"))
+        if (not isinstance(value, Mapping) or f"{section}.{name}" in _RENAMED)
+        and (new := new_name(f"{section}.{name}"))
     }
 
 

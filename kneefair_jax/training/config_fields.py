@@ -198,7 +198,7 @@ TRAIN = Table(
 REPORT = Table(
     {
         "min_group_patients": Integer(1, 1_000_000),
-        "delta": Table(other_fields=Number(0, 1000, exclusive_low=True)),
+        "equivalence_margin": Table(other_fields=Number(0, 1000, exclusive_low=True)),
         "failure_dice": SHARE,
         "endpoints": NAMES,
         "primary": TEXT,

@@ -25,7 +25,7 @@ def command(tmp_path):
 def test_one_command_leaves_page_and_numbers_and_no_path(command, tmp_path, capsys):
     (tmp_path / "pred" / "stray.png").write_bytes((tmp_path / "pred" / "c0.png").read_bytes())
     endpoints = ("--failure-dice", "0.8", "--endpoint", "dice>=0.6", "--endpoint", "nsd>=0.5")
-    assert main([*command, "--delta", "dice=0.01", *endpoints]) == 0
+    assert main([*command, "--equivalence-margin", "dice=0.01", *endpoints]) == 0
     said = capsys.readouterr().out
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["run"]["delta"] == {"dice": 0.01}

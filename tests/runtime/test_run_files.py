@@ -35,6 +35,12 @@ def test_every_moved_field_has_a_place_in_the_new_layout():
     assert moved["mitigation.head"] == "mitigation.head.name"
 
 
+def test_a_renamed_section_has_its_new_name_with_its_fields():
+    assert run_files.new_name("report.delta.dice") == "report.equivalence_margin.dice"
+    moved = run_files.moved_fields({"report": {"delta": {"dice": 0.02}, "primary": "dice"}})
+    assert moved == {"report.delta": "report.equivalence_margin"}
+
+
 def test_the_new_layout_has_no_moved_field():
     config = default.get_config().to_dict()
     assert not run_files.moved_fields(config | {"study": {"settings": {"erm": {}}}})
