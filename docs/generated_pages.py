@@ -6,36 +6,12 @@ has the cards of the shipped networks. The generated pages cannot disagree with 
 """
 
 import ast
-import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 DEFAULTS = ROOT / "configs" / "default.py"
 PACKAGE = ROOT / "kneefair_jax"
-
-# The functions of configs/default.py whose fields stand below another name than their own.
-_SECTIONS = {
-    "_data": "data",
-    "_mitigation": "mitigation",
-    "_augment": "augment",
-    "_report": "report",
-    "folder": "data",
-    "external": "data",
-    "oai": "data",
-    "siddiqui": "data",
-    "phantom": "data",
-    "study": "study",
-}
-
-
-class Field(NamedTuple):
-    """A field of a config: `data.seed`, its default as source text, and its comment."""
-
-    name: str
-    default: str
-    comment: str
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -54,69 +30,18 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def config_page() -> str:
     """Return the page of all config fields, in the order of configs/default.py."""
-    source = DEFAULTS.read_text()
+    from kneefair_jax.cli import config_fields
+
     lines = [
         "# Config fields",
         "",
         "This page is generated from `configs/default.py`. Set a field on the command line, as in",
         "`--config.train.steps=2000`, or in a config of your own. An unknown field is an error.",
     ]
-    for function in ast.parse(source).body:
-        if isinstance(function, ast.FunctionDef):
-            table = list(fields(source, function))
-            if table:
-                summary = (ast.get_docstring(function) or "").partition("\n")[0]
-                lines += ["", f"## {_title(function.name)}", "", summary.replace("Return the", "The"), ""]
-                lines += _rows(
-                    ("field", "default", "meaning"),
-                    ([_code(f.name), _code(f.default), f.comment] for f in table),
-                )
+    for group in config_fields.groups(DEFAULTS):
+        rows = ([_code(field.name), _code(field.default), field.comment] for field in group.fields)
+        lines += ["", f"## {group.title}", "", *_rows(("field", "default", "meaning"), rows)]
     return "\n".join(lines) + "\n"
-
-
-def fields(source: str, function: ast.FunctionDef) -> Iterator[Field]:
-    """Yield the fields that a function of configs/default.py sets.
-
-    Args:
-        source: the text of the file.
-        function: a function that builds a ConfigDict by assignments `name.field = default  # comment`.
-    """
-    section = _SECTIONS.get(function.name, "")
-    sections: dict[str, str] = {}  # a variable -> the section that it holds
-    for statement in function.body:
-        if isinstance(statement, ast.Assign):
-            paths = [_path(target, sections, section) for target in statement.targets]
-            name = next((path for path in paths if path), section)
-            sections |= {target.id: name for target in statement.targets if isinstance(target, ast.Name)}
-            default = re.sub(r"^ConfigDict\((.*)\)$", r"\1", ast.unparse(statement.value)) or "{}"
-            comment = _comment(source.splitlines(), statement)
-            is_section = default == "{}" or re.fullmatch(r"_\w+\(\)", default)
-            if any(paths) and (comment or not is_section):
-                yield Field(name, default, comment)
-        elif isinstance(statement, ast.For):  # the OAI's codes of quality
-            for element in ast.literal_eval(statement.iter):
-                yield Field(f"{section}.quality.{element}", "''", "see `data.quality`")
-
-
-def _path(target: ast.expr, sections: dict[str, str], section: str) -> str:
-    """Return `data.seed` for the target `data.seed`; "" for a variable. `sections` as in `fields`."""
-    if not isinstance(target, ast.Attribute):
-        return ""
-    if isinstance(target.value, ast.Name):
-        prefix = sections.get(target.value.id, section)
-    else:
-        prefix = _path(target.value, sections, section)
-    return f"{prefix}.{target.attr}".lstrip(".")
-
-
-def _comment(lines: list[str], statement: ast.stmt) -> str:
-    """Return the comments on a statement's lines, or else the lines of comment directly above it."""
-    own = range(statement.lineno - 1, statement.end_lineno or statement.lineno)
-    comments = [lines[i].rpartition("  # ")[2] for i in own if "  # " in lines[i]]
-    first = statement.lineno - 1
-    while not comments and lines[first - 1].lstrip().startswith("# "):
-        first -= 1
-    return " ".join(comments) or " ".join(line.strip()[2:] for line in lines[first : statement.lineno - 1])
 
 
 def report_page() -> str:
@@ -248,19 +173,6 @@ def _row(cells: Any) -> str:
 
 def _code(text: str) -> str:
     return f"`{text}`"
-
-
-def _title(function: str) -> str:
-    titles = {
-        "get_config": "Every run",
-        "_data": "data, of every source",
-        "_mitigation": "mitigation",
-        "_augment": "augment",
-        "_report": "report",
-        "study": "study",
-        "external": "data, of an external cohort",
-    }
-    return titles.get(function, f'data, of the source "{function}"')
 
 
 PAGES = {
