@@ -4,7 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+<<<<<<< HEAD
 .PHONY: bench build demo test test-all test-beam fuzz lint clean
+=======
+.PHONY: bench demo docs test test-all test-beam fuzz lint clean
+>>>>>>> main
 
 demo: $(READY)
 	$(BIN)/kneefair demo runs
@@ -27,6 +31,10 @@ test-all: lint
 # Apache Beam needs a separate environment of about 1 GB, with other versions.
 test-beam: .venv-beam/.ready
 	.venv-beam/bin/python -m pytest -m beam tests/data/store/test_beam.py
+
+# The documentation as a site in build/site; a warning is an error.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # Ten minutes of fuzzing: readers, tables, networks and run directories.
 fuzz: $(READY)
@@ -73,6 +81,16 @@ $(READY): pyproject.toml constraints.txt
 		$$python -m venv $(VENV) && \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 			--constraint constraints.txt --editable '.[dev]'; \
+	fi
+	@touch $@
+
+$(VENV)/.docs: $(READY) constraints-docs.txt
+	@if command -v uv >/dev/null; then \
+		uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --constraints constraints-docs.txt \
+			--editable '.[docs]'; \
+	else \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+			--constraint constraints-docs.txt --editable '.[docs]'; \
 	fi
 	@touch $@
 

@@ -74,7 +74,7 @@ def claims(kind: str, seed: int, draws: int = 499) -> dict[str, bool]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scores.csv"
         cohort(kind, seed).to_csv(path, index=False)
-        settings = audit.Settings(draws=draws, seed=seed, delta={"dice": MARGIN})
+        settings = audit.Settings(draws=draws, seed=seed, equivalence_margin={"dice": MARGIN})
         report = audit.table(path, ATTRIBUTES, settings=settings).report
     differs = {"race"} if kind in ("race", "edge") else set()
     members = [one for one in report["primary"]["hypotheses"] if one["p_adjusted"] < family.LEVEL]

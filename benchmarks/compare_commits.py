@@ -30,7 +30,7 @@ from PIL import Image
 from scipy import ndimage
 
 from benchmarks.faults import arrays
-from kneefair_jax.runtime import renamed_fields
+from kneefair_jax.runtime import run_files
 
 ROOT = Path(__file__).parents[1]
 # Keys of JSON files that differ between two runs of one commit.
@@ -153,8 +153,8 @@ def pmap(commit: Commit, out: Path, jsrt: Path) -> None:
 
 def mitigations(commit: Commit, out: Path, jsrt: Path) -> None:
     """Twenty steps of every method of `configs/mitigations.py`, and the page that compares them."""
-    # In commits before `renamed_fields`, the settings of all parts are fields of `mitigation`.
-    is_nested = (commit.worktree / "kneefair_jax/runtime/renamed_fields.py").exists()
+    # In early commits, the settings of all parts are fields of `mitigation`.
+    is_nested = "schedule.extra_steps" in (commit.worktree / "configs/default.py").read_text()
     extra_steps = "schedule.extra_steps" if is_nested else "extra_steps"
     flags = (
         "--config=configs/study.py:all",
@@ -273,11 +273,11 @@ def in_new_names(text: str) -> str:
     """Return a leaf's path or a page with the new names of fields that moved, such as `mitigation.eta`."""
 
     def rename(match: re.Match[str]) -> str:
-        return renamed_fields.new_name(match[0]) or match[0]
+        return run_files.new_name(match[0]) or match[0]
 
     def rename_path(match: re.Match[str]) -> str:
         field = ".".join(re.findall(r"\w+", match[0]))
-        new = renamed_fields.new_name(field)
+        new = run_files.new_name(field)
         return "".join(f"['{part}']" for part in new.split(".")) if new else match[0]
 
     text = MOVED_PATH.sub(rename_path, text)

@@ -1,4 +1,4 @@
-"""Does `kneefair_jax.data.mask_checks` tell interpolated masks from exact ones?
+"""Does `kneefair_jax.data.inspection` tell interpolated masks from exact ones?
 
     python -m benchmarks.interpolated_labels
 
@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from kneefair_jax.data.mask_checks import interpolated_rims
+from kneefair_jax.data.inspection import interpolated_rims
 from kneefair_jax.data.phantom.case import draw_case, draw_film
 
 SEED = 7000

@@ -10,7 +10,7 @@ import numpy as np
 
 from kneefair_jax import losses, mitigation, models
 from kneefair_jax.data.augment import Augmentation
-from kneefair_jax.training import compilation, optimizer, sharding, state, steps
+from kneefair_jax.training import optimizer, sharding, state, steps
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "unet": {"name": "unet", "widths": (16, 32, 64, 128, 256)},
@@ -138,11 +138,11 @@ def written_flops(
     start: state.TrainState,
     augmentation: Augmentation = Augmentation(),  # noqa: B008 (a NamedTuple is immutable)
 ) -> float | None:
-    """Floating-point operations of one update on one device (`compilation.written_flops`)."""
+    """Floating-point operations of one update on one device (`sharding.written_flops`)."""
     arguments = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), (start, batch_of(setting))
     )
-    return compilation.written_flops(train_step(setting, network, augmentation), *arguments, None)
+    return sharding.written_flops(train_step(setting, network, augmentation), *arguments, None)
 
 
 def _compiled_cost(compiled: jax.stages.Compiled) -> dict[str, float]:

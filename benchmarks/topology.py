@@ -30,7 +30,7 @@ from kneefair_jax import losses, mitigation, models
 from kneefair_jax.data.augment import Augmentation
 from kneefair_jax.runtime import atomic, run_directory
 from kneefair_jax.training import sharding, state, steps
-from kneefair_jax.training.compilation import cost
+from kneefair_jax.training.sharding import cost
 
 MOVES = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
 INSTRUCTION = re.compile(rf"= (\(.*?\)|\S+) ({MOVES})(?:-start)?\(")

@@ -141,8 +141,8 @@ def _report() -> ConfigDict:
     """Return the fields of the report."""
     report = ConfigDict()
     report.min_group_patients = 10  # smaller groups are shown but not ranked
-    # Score -> equivalence margin, of means and as a share of failure rates: dice=0.01. Empty: no claim of equivalence.
-    report.delta = ConfigDict()
+    # Score -> margin, of means and as a share of failure rates: dice=0.01. Empty: no claim of equivalence.
+    report.equivalence_margin = ConfigDict()
     report.failure_dice = 0.5  # a segmentation with a lower Dice of any structure counts as failed; 0 to 1
     report.endpoints = ("dice>=0.9", "hd95_mm<=5")  # shares of patients who reach them in every structure
     report.primary = "dice"  # the score of the primary family, and its attributes if not all: "dice:sex,race"
@@ -160,7 +160,7 @@ def _report() -> ConfigDict:
 def folder() -> ConfigDict:
     """Return the fields of `data` that the source "folder" reads."""
     data = ConfigDict()
-    data.source = "folder"
+    data.source = "folder"  # a key of cohort_loader.SOURCES
     data.root = ""  # the folder; required
     data.metadata = "metadata.csv"  # case_id, patient_id, image, mask, attributes; spacing_mm if known
     # knee, knees, chest, or the names of labels 1, 2, ... by comma, or with their values in the masks, "femur=255";
@@ -187,7 +187,7 @@ def external() -> ConfigDict:
     """Return the fields of `data` for an external cohort: a folder of radiographs for evaluation alone."""
     data = ConfigDict()
     data.external = ""  # a folder with the layout of configs/folder.py; "": none
-    data.metadata = "metadata.csv"
+    data.metadata = "metadata.csv"  # the table in that folder, as in `folder`
     data.bins = ConfigDict()  # as in `folder`
     data.external_structures = ""  # its labels, where they differ: "whole femur,tibia"; "": the same
     data.external_in_front = (
@@ -201,7 +201,7 @@ def external() -> ConfigDict:
 def oai() -> ConfigDict:
     """Return the fields of `data` that the source "oai" reads."""
     data = ConfigDict()
-    data.source = "oai"
+    data.source = "oai"  # a key of cohort_loader.SOURCES
     data.root = ""  # the folder that holds 00m, 12m, ...; required
     data.masks = ""  # the folder of masks; required
     data.tables = ""  # the folder of the tables; "": data.root
@@ -222,7 +222,7 @@ def oai() -> ConfigDict:
 def siddiqui() -> ConfigDict:
     """Return the fields of `data` that the source "siddiqui" reads: the OAI's, with one visit and its own masks."""
     data = oai()
-    data.source = "siddiqui"
+    data.source = "siddiqui"  # a key of cohort_loader.SOURCES
     data.visit = "00"  # of the radiographs, as in data.visits of `oai`
     del data.visits, data.masks
     return data
@@ -231,7 +231,7 @@ def siddiqui() -> ConfigDict:
 def phantom() -> ConfigDict:
     """Return the fields of `data` that the source "phantom" reads."""
     data = ConfigDict()
-    data.source = "phantom"
+    data.source = "phantom"  # a key of cohort_loader.SOURCES
     data.phantom = settings = ConfigDict()
     settings.patients = 300  # 1 to 1,000,000
     settings.knees_per_patient = 1  # or 2

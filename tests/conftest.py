@@ -28,7 +28,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 LONG = frozenset(
     {
         "hostile/test_masks.py",
-        "runs/study/test_study_runner.py",
+        "runs/test_study.py",
         "runs/test_modes.py",
         "runs/test_oai_run.py",
         "test_launch.py",
@@ -56,7 +56,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="module")
 def terminal_log():
     """Print the package's log messages, as the commands do, for tests that call its functions and read the output."""
-    from kneefair_jax.runtime import command_line
+    from kneefair_jax.runtime import command
 
-    with command_line.log_to_terminal():
+    with command.log_to_terminal():
         yield

@@ -210,8 +210,8 @@ BAD = {
         ("--config=configs/foldr.py",),
         "'configs/foldr.py' is no file",
     ),
-    "typo in the config": ({}, None, ("--config.train.stepz=3",), "did you mean 'steps'"),
-    "typo in a section": ({}, None, ("--config.trian.steps=3",), "did you mean 'train'"),
+    "typo in the config": ({}, None, ("--config.train.stepz=3",), "did you mean train.steps?"),
+    "typo in a section": ({}, None, ("--config.trian.steps=3",), "did you mean train.steps?"),
     "a name that results use": (
         {"model": "unit 1"},
         None,

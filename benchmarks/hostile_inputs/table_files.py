@@ -57,9 +57,10 @@ def _sparse(path: Path) -> None:
 
 
 def _workbook(blocks: int, path: Path) -> None:
-    """An Excel workbook by its first bytes, of which one sheet expands to `blocks` MiB."""
+    """A damaged Excel workbook, of which one sheet expands to `blocks` MiB."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("[Content_Types].xml", "<Types/>")
+        archive.writestr("xl/workbook.xml", "<workbook/>")
         with archive.open("xl/worksheets/sheet1.xml", "w", force_zip64=True) as file:
             for _ in range(blocks):
                 file.write(b" " * (1 << 20))

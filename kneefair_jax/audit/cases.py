@@ -11,12 +11,11 @@ import pandas as pd
 
 from kneefair_jax import cohort, groups
 from kneefair_jax.audit.options import CaseOptions
-from kneefair_jax.data import ages, cell_text, column_names, identifiers, metadata
+from kneefair_jax.data import ages, cell_text, column_names, identifiers, metadata, typed_tables
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness.patient_table import AREAS, IDENTIFIERS, MEASURES
 from kneefair_jax.report.text import formatting
 
-FRAME = Path("frame")  # the name of a data frame in messages
 OPTIONS = metadata.Options("--attributes", "--bins", "--allow-similar-ids")
 
 
@@ -71,7 +70,7 @@ def read(source: Path | pd.DataFrame, attributes: Sequence[str], options: CaseOp
         InputError: the table cannot be used; the first five problems, by row, and their number.
     """
     if isinstance(source, pd.DataFrame):
-        return describe(as_text(plain_columns(source), FRAME, 0)[0], FRAME, attributes, options)
+        return describe(typed_tables.read_as_text(source)[0], typed_tables.FRAME, attributes, options)
     if not os.path.lexists(source):
         raise InputError(f"{source}: no such file; give the table of cases as --metadata")
     return describe(metadata.read(source), source, attributes, options)
@@ -102,15 +101,10 @@ def describe(source: metadata.Table, path: Path, attributes: Sequence[str], opti
             "several cases (two knees, two visits), the intervals are too short"
         )
     problems: list[metadata.Problem] = []
-    metadata.check_identifiers(table, problems, ("case_id", "patient_id"), names)
-    columns = {name: table[name] for name in ("case_id", "patient_id")}
-    for name in attributes:
-        columns[name] = metadata.attribute(table[name], bins.get(name), problems, names)
-        metadata.check_merged(table, name, problems)
-    spacing = metadata.spacings(table, problems)
-    confounders = metadata.confounders(table, attributes, problems, names)
+    frame, confounders, spacing = metadata.case_columns(
+        table, attributes, bins, problems, cell_text.IDENTIFIERS, names
+    )
     metadata.refuse(path, problems)
-    frame = pd.DataFrame(columns)
     if options.allow_similar_ids:
         notes += _similar_notes(frame, attributes)
     paths = pd.DataFrame({name: table.get(name, "") for name in ("mask", "image")}, index=table.index)
@@ -191,7 +185,8 @@ def _require_columns(
 ) -> None:
     columns = ", ".join(table.columns)
     if "case_id" not in table:
-        raise InputError(f"{path}: column 'case_id' is missing; there are: {columns}")
+        near = column_names.suggestion("case_id", table.columns)
+        raise InputError(f"{path}: column 'case_id' is missing{near}; there are: {columns}")
     if not attributes:
         raise InputError("--attributes names nothing; give the columns to report by, such as sex race")
     reserved = {*IDENTIFIERS, *MEASURES, *AREAS, "mask", "image", "spacing_mm"}
@@ -222,43 +217,3 @@ def with_level_order(frame: pd.DataFrame, levels: Mapping[str, Sequence[str]]) -
             if name in frame and set(frame[name].astype(str)) <= {*order, groups.MISSING}
         }
     )
-
-
-def plain_columns(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with the named levels of its index as columns.
-
-    Raises:
-        InputError: the columns have several levels, or two of them the same name.
-    """
-    if frame.columns.nlevels > 1:
-        raise InputError("frame: its columns have several levels; give them one, such as dice_femur")
-    frame = frame.reset_index([name for name in frame.index.names if name is not None])
-    names = frame.columns.map(str)
-    if (repeated := names[names.duplicated()]).size:
-        raise InputError(f"frame: has the column {repeated[0]!r} twice; drop one of them")
-    return frame
-
-
-def as_text(frame: pd.DataFrame, path: Path, first_row: int) -> tuple[metadata.Table, dict[str, list[str]]]:
-    """Return a data frame as a table of text, and the order of the levels of its ordered categorical columns.
-
-    Args:
-        frame: with a name per column; its index is ignored.
-        path: what messages call it.
-        first_row: number of its first row in messages.
-
-    Raises:
-        InputError: there are no rows.
-    """
-    if frame.empty:
-        raise InputError(f"{path}: holds no rows")
-    levels = {
-        str(name): [str(level) for level in frame[name].cat.categories]
-        for name in frame
-        if isinstance(frame[name].dtype, pd.CategoricalDtype) and frame[name].cat.ordered
-    }
-    frame = frame.rename(columns=str).reset_index(drop=True)
-    text = frame.astype(object).where(frame.notna(), "").map(str)
-    text.index = pd.RangeIndex(first_row, first_row + len(text))
-    written = text.map(str.strip)
-    return metadata.Table(cell_text.without_missing_words(written), written, []), levels

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import cast
 
 from kneefair_jax import safe_text
-from kneefair_jax.audit import equivalence_margin, label_map, mask_faults, options, result, run
-from kneefair_jax.data import cell_text, layouts
+from kneefair_jax.audit import equivalence_margin, mask_faults, options, result, run
+from kneefair_jax.data import cell_text, label_map, layouts
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, family
 from kneefair_jax.report.schema import Report
 from kneefair_jax.report.score_schema import GroupRow, Statistic
 from kneefair_jax.report.text import failures, findings, formatting
-from kneefair_jax.runtime import command_line, run_directory
+from kneefair_jax.runtime import command, run_directory
 from kneefair_jax.runtime.progress import Progress
 
 _MASK_ARGUMENTS = ("truth", "pred", "labels", "pred_labels", "images", "suspicious")
@@ -22,12 +22,12 @@ examples:
   kneefair audit --truth masks --pred predicted --metadata metadata.csv \\
       --labels femur=1 tibia=2 --attributes sex race --out report
   kneefair audit --truth masks --pred unet=a nnunet=b --metadata metadata.csv \\
-      --attributes sex age --bins age=50,64 --images films --delta dice=0.01 --out report
+      --attributes sex age --bins age=50,64 --images films --equivalence-margin dice=0.01 --out report
   kneefair audit --scores cases.csv --attributes sex --out report
 
 metadata.csv has a row per case: case_id (the masks' file name without its ending), the attributes, and optionally
 patient_id (the same for all cases of a patient), mask and image (paths relative to --truth and --images, or to the
-table), spacing_mm (mm per pixel, 0.3 or 0.3x0.2 for down x across) and split. Tables are UTF-8 or UTF-16 text with
+table), spacing_mm (mm per pixel, 0.3 or 0.3x0.2 for down x across) and split. Tables are Excel workbooks or text with
 commas, semicolons, tabs or bars between cells; ages may be in DICOM's form (065Y). A score table has case_id,
 structure, dice, ... (a row per case and structure) or case_id, dice_femur, dice_tibia, ... (a row per case); the other
 scores are iou, hd95_mm, assd_mm and nsd (ece is stored, not compared). Overlaps are between 0 and 1; an empty cell is a
@@ -35,9 +35,10 @@ structure absent from truth and prediction.
 """
 
 
+# Long, since it is a list of arguments with their help.
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    command_parser = command_line.Parser(
+    command_parser = command.Parser(
         prog="kneefair audit",
         description="Audit predicted masks, or a table of scores, for unequal quality between groups of patients; "
         "write one page and all numbers. This needs no training and no GPU.",
@@ -113,6 +114,7 @@ def parser() -> argparse.ArgumentParser:
         "shipped network)",
     )
     analysis.add_argument(
+        "--equivalence-margin",
         "--delta",
         nargs="+",
         default=[],
@@ -154,22 +156,22 @@ def parser() -> argparse.ArgumentParser:
     )
     analysis.add_argument(
         "--min-group-patients",
-        type=command_line.integer(1, 1_000_000),
+        type=command.integer(1, 1_000_000),
         default=10,
         metavar="N",
         help="smaller groups are not ranked",
     )
     analysis.add_argument(
         "--draws",
-        type=command_line.integer(bootstrap.MIN_DRAWS, command_line.MAX_DRAWS),
+        type=command.integer(bootstrap.MIN_DRAWS, command.MAX_DRAWS),
         default=10_000,
         metavar="N",
         help=f"bootstrap resamples, and permutations of the tests, {bootstrap.MIN_DRAWS:,} "
-        f"to {command_line.MAX_DRAWS:,}",
+        f"to {command.MAX_DRAWS:,}",
     )
     analysis.add_argument(
         "--seed",
-        type=command_line.integer(0, command_line.SEED.high),
+        type=command.integer(0, command.SEED.high),
         default=0,
         metavar="N",
         help="seed of the resamples and permutations",
@@ -236,7 +238,7 @@ def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
         min_group_patients=arguments.min_group_patients,
         draws=arguments.draws,
         seed=arguments.seed,
-        delta=equivalence_margin.parse(arguments.delta),
+        equivalence_margin=equivalence_margin.parse(arguments.equivalence_margin),
         command=_command(arguments, argv),
         endpoints=_endpoints(arguments.failure_dice, arguments.endpoint),
         folders=(arguments.out,),

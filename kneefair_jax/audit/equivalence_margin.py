@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kneefair_jax.audit import files, label_map, score_table, scoring
+from kneefair_jax.audit import files, score_table, scoring
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.mask_pair import Reading
-from kneefair_jax.data import cell_text, identifiers, metadata
+from kneefair_jax.data import cell_text, identifiers, label_map, metadata, typed_tables
 from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
 from kneefair_jax.fairness.equivalence import MIN_READER_PATIENTS, ReaderAgreement, reader_agreement
 
-_REMEDY = "state a margin with --delta dice=MARGIN in place of --readers"
+_REMEDY = "state a margin with --equivalence-margin dice=MARGIN in place of --readers"
 
 
 def parse(words: Sequence[str]) -> dict[str, float]:
@@ -33,11 +33,12 @@ def parse(words: Sequence[str]) -> dict[str, float]:
             margins[score] = float("nan")
         if score not in patient_table.SCORES or not 0 < margins[score] < float("inf"):
             raise InputError(
-                f"--delta {word!r}: write score=margin, such as dice=0.01; scores: {', '.join(patient_table.SCORES)}"
+                f"--equivalence-margin {word!r}: write score=margin, such as dice=0.01; scores: "
+                f"{', '.join(patient_table.SCORES)}"
             )
         if margins[score] >= 1 and not score.endswith("_mm"):
             raise InputError(
-                f"--delta {word!r}: {score} is between 0 and 1, so every gap would count as none"
+                f"--equivalence-margin {word!r}: {score} is between 0 and 1, so every gap would count as none"
             )
     return margins
 
@@ -73,7 +74,23 @@ def of_readers(
         InputError: the table cannot be used, there are not two readers of the same cases, they read too few patients,
             or their Dice is equal in every patient.
     """
-    text = score_table.read_as_text(path)[0].cells
+    text, names = _readings(path, cohort, allow_similar)
+    if "mask" in text:
+        if reading is None:
+            raise InputError(
+                f"{path}: lists masks, and an audit of scores has no truth to score them by; give scores"
+            )
+        long = _score_masks(path, text, names, cohort, truth, reading)
+    else:
+        scores = score_table.read_scores(text.assign(model=text["reader"]), path)[0]
+        long = scores.merge(cohort.frame[["case_id", "patient_id"]], on="case_id")
+    differences = {score: _by_patient(long, names, score, failure_dice) for score in patient_table.SCORES}
+    return _agreements(differences, path, names)
+
+
+def _readings(path: Path, cohort: Cohort, allow_similar: bool) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows of the audited cases as text, and the names of the two readers."""
+    text = typed_tables.read_as_text(path)[0].cells
     if missing := {"reader", "case_id"} - set(text):
         raise InputError(
             f"{path}: column {sorted(missing)[0]!r} is missing; there are: {', '.join(text.columns)}"
@@ -86,16 +103,13 @@ def of_readers(
             f"has {len(names)} readers of the audited cases" if names else "has none of the audited cases"
         )
         raise InputError(f"{path}: {content}; give two readers of these cases, named in the column reader")
-    if "mask" in text:
-        if reading is None:
-            raise InputError(
-                f"{path}: lists masks, and an audit of scores has no truth to score them by; give scores"
-            )
-        long = _score_masks(path, text, names, cohort, truth, reading)
-    else:
-        scores = score_table.read_scores(text.assign(model=text["reader"]), path)[0]
-        long = scores.merge(cohort.frame[["case_id", "patient_id"]], on="case_id")
-    differences = {score: _by_patient(long, names, score, failure_dice) for score in patient_table.SCORES}
+    return text, names
+
+
+def _agreements(
+    differences: Mapping[str, np.ndarray], path: Path, names: Sequence[str]
+) -> dict[str, ReaderAgreement]:
+    """Return score -> agreement, of score -> difference of each patient; refuse differences that give no margin."""
     if not (patients := len(differences["dice"])):
         raise InputError(f"{path}: no case was read by both {names[0]!r} and {names[1]!r}")
     if patients < MIN_READER_PATIENTS:

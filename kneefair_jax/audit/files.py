@@ -9,7 +9,7 @@ import numpy as np
 
 from kneefair_jax import anatomy
 from kneefair_jax.audit.cases import Cohort
-from kneefair_jax.data import file_lookup
+from kneefair_jax.data import mask_files
 from kneefair_jax.data.mask_files import MaskArray, MaskPath, MaskSource, StructureFiles
 from kneefair_jax.data.readers import SUFFIXES, limits, suffix_of
 from kneefair_jax.errors import InputError
@@ -203,7 +203,7 @@ def find(
             case, or files of some structures alone.
     """
     by_name: dict[str, list[Path]] = {}
-    paths, errors = file_lookup.list_files(_require(folder, option))
+    paths, errors = mask_files.list_files(_require(folder, option))
     if errors:
         raise errors[0]
     for path in paths:
@@ -245,7 +245,7 @@ def _by_structure(
     """Return the files of a case, one per structure; None if there is none."""
     files: dict[str, Path] = {}
     for structure in structures:
-        names = file_lookup.structure_stems(case, structure)
+        names = mask_files.structure_stems(case, structure)
         paths = sorted({path for name in names for path in by_name.get(name, ())})
         if len(paths) > 1:
             raise InputError(
@@ -331,7 +331,7 @@ def cases_linked_outside(folder: Path, files: Mapping[str, MaskSource]) -> list[
     return [
         case
         for case, source in files.items()
-        if not isinstance(source, MaskArray) and not all(map(is_inside, file_lookup.mask_paths(source)))
+        if not isinstance(source, MaskArray) and not all(map(is_inside, mask_files.mask_paths(source)))
     ]
 
 

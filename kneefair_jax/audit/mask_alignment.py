@@ -25,7 +25,7 @@ _MAX_MEAN_DICE, CASES, _MIN_LABEL_RISE = 0.5, 20, 0.2
 
 
 class Fit(NamedTuple):
-    """How a prediction fits its reference mask.
+    """The fit of a prediction to its reference mask.
 
     Attributes:
         dice: of all structures together, as read.

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kneefair_jax.audit.label_map import BACKGROUND, LabelMap, structure_names
-from kneefair_jax.data import mask_checks
+from kneefair_jax.data import inspection
+from kneefair_jax.data.label_map import BACKGROUND, LabelMap, structure_names
 from kneefair_jax.report.text import formatting
 
 FILE = "mask_faults.csv"
@@ -31,7 +31,7 @@ _NOTES = {
     ORIENTATION: "fit their counterparts better in another orientation {where}; correct these files or their headers "
     "before you believe any number",
     INTERPOLATED: "have interpolated labels {where}: where two structures meet, a thin rim has the label of a third; "
-    f"{mask_checks.EXPORT_LABELS}",
+    f"{inspection.EXPORT_LABELS}",
     BAND: "have a thin band of the value {detail}, which counts as background, along the contours {where}; if these "
     "pixels have no label, exclude them from the scores with ignore={detail} in --labels",
     SAME_PIXELS: "are identical to the mask of another case {where}; replace the copies with the masks of these cases",
@@ -68,11 +68,11 @@ def of_mask(values: np.ndarray, labels: LabelMap, ignored: np.ndarray) -> list[F
         ignored: bool[H, W], the pixels that every score excludes.
     """
     structures = [value for name in structure_names(labels) for value in labels[name]]
-    bands = mask_checks.contour_bands(np.where(ignored, 0, values), structures, labels[BACKGROUND])
+    bands = inspection.contour_bands(np.where(ignored, 0, values), structures, labels[BACKGROUND])
     # Ignored pixels get a label above all others. With background in its place, thin strips cut off structures would
     # look like rims: 9 false alarms on 40 phantoms whose lower half is ignored, not 0.
     rims = np.where(ignored, _IGNORED, values) if ignored.any() else values
-    interpolated = mask_checks.interpolated_rims(rims).interpolated
+    interpolated = inspection.interpolated_rims(rims).interpolated
     return [Fault(INTERPOLATED)] * interpolated + [Fault(BAND, str(value)) for value in bands]
 
 

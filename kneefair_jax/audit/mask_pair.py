@@ -4,24 +4,29 @@ A summary is what an audit stores of a mask after it frees the pixels: counts, f
 """
 
 import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from kneefair_jax import anatomy
-from kneefair_jax.audit import label_map, mask_faults
-from kneefair_jax.audit.label_map import LabelMap
+from kneefair_jax.audit import mask_faults
 from kneefair_jax.audit.mask_faults import Fault
-from kneefair_jax.data import layouts, mask_files
+from kneefair_jax.data import label_map, layouts, mask_files, metadata
+from kneefair_jax.data.label_map import LabelMap
 from kneefair_jax.data.mask_files import Mask, MaskSource
 from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import progress
 
 THUMBNAIL = 32  # pixels a side, whatever the size of the mask
 
 
 class Reading(NamedTuple):
-    """How to read masks.
+    """The settings for reading masks.
 
     Attributes:
         truth: structure -> values of the reference masks, `label_map.check`.
@@ -42,6 +47,61 @@ class Reading(NamedTuple):
     def scored(self) -> tuple[str, ...]:
         """Names of the structures in the scores: whole bones in place of overlap classes."""
         return anatomy.scored_structures(self.structures)
+
+
+def discover_labels(
+    frame: pd.DataFrame, table: Path, truth: Mapping[str, MaskSource]
+) -> dict[str, tuple[int, ...]]:
+    """Return structure -> values without --labels: the names of DICOM segments, or `structure 1`, ... by value.
+
+    Args:
+        frame: the cases, indexed by row: `case_id`.
+        table: the table of the cases, for messages.
+        truth: case id -> reference mask; each is decoded once more.
+
+    Raises:
+        InputError: a file cannot be read (by row of the table), there is no structure, or a value is unlikely to be a
+            label.
+    """
+
+    def read(case: str) -> set[int] | list[str] | InputError:
+        try:
+            if names := mask_files.segment_names(truth[case]):
+                return names
+            return set(np.unique(mask_files.read(truth[case], {}).values).tolist())
+        except InputError as error:
+            return error
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = list(progress.track(pool.map(read, frame["case_id"]), len(frame), "reading labels"))
+    errors = zip(frame.index, results, strict=True)
+    metadata.refuse(table, [(row, str(error)) for row, error in errors if isinstance(error, InputError)])
+    values = set[int]().union(*(result for result in results if isinstance(result, set)))
+    names = [name for result in results if isinstance(result, list) for name in result]
+    if not names:
+        return _by_value(values)
+    if any(isinstance(result, set) for result in results):
+        raise InputError(
+            "--truth: some masks are DICOM-SEG, whose segments have names, and some have only values; name the "
+            "structures with --labels, such as --labels femur=1 tibia=2"
+        )
+    if set(names) & anatomy.OVERLAPS.keys():  # segments that overlap in other files alone, `dicom_seg.read`
+        names = [anatomy.class_beside(name) for name in names]
+    unique = dict.fromkeys(names)
+    order = next((scheme for scheme in anatomy.SCHEMES.values() if set(unique) <= set(scheme)), unique)
+    in_order = [name for name in order if name in unique]
+    return {name: (label,) for label, name in enumerate(in_order, start=1)}
+
+
+def _by_value(values: Iterable[int]) -> dict[str, tuple[int, ...]]:
+    values = sorted(set(values) - {0})
+    if not values or not 1 <= values[0] <= values[-1] <= label_map.MAX_UNNAMED:
+        content = f"hold the values {label_map.first_values(values)}" if values else "are all empty"
+        raise InputError(
+            f"--truth: the masks {content}; name their structures with --labels, such as --labels femur=1 tibia=2 (in "
+            f"masks of 0 and 255, --labels femur=255), and {label_map.IGNORE}=255 if the pixels of 255 have no label"
+        )
+    return {f"structure {value}": (value,) for value in values}
 
 
 class Reference(NamedTuple):

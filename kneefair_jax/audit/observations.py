@@ -102,15 +102,7 @@ def of_model(
         *case_mismatch.copies_of_references(truth, masks, model),
         *case_mismatch.exchanged(truth, masks, fits, model),
     ]
-    misoriented = {} if label_note else mask_alignment.misoriented(fits, overlaps)
-    # A mask of another case may fit a little better after a turn, too; most masks of a cohort do not.
-    if 2 * len(misoriented) <= len(fits):
-        mismatched = {
-            faulty.case_id
-            for faulty in [*reference_faults, *other_case_faults]
-            if faulty.fault.kind in (SAME_PIXELS, OTHER_CASE)
-        }
-        misoriented = {case_id: fit for case_id, fit in misoriented.items() if case_id not in mismatched}
+    misoriented = {} if label_note else _misoriented(fits, overlaps, [*reference_faults, *other_case_faults])
     orientation_faults = _orientation_faults(misoriented, fits, present, model)
     faults = [*_single_faults(present, model), *orientation_faults, *other_case_faults, *spacing_faults]
     explained = {
@@ -121,6 +113,34 @@ def of_model(
     if not any(faulty.mask == REFERENCE for faulty in orientation_faults):
         orientation_note = mask_alignment.orientation_note(misoriented, len(fits), of, reading.orientation)
     notes = [
+        *_model_notes(cohort, cases, model, {faulty.case_id for faulty in spacing_faults}, reading),
+        *filter(None, (label_note, orientation_note)),
+    ]
+    return Observations(notes, faults)
+
+
+def _misoriented(
+    fits: Mapping[str, Fit | None], overlaps: Mapping[str, float], faults: Sequence[FaultyMask]
+) -> dict[str, Fit]:
+    """Return `mask_alignment.misoriented` without the masks of another case, which may fit better after a turn."""
+    misoriented = mask_alignment.misoriented(fits, overlaps)
+    if 2 * len(misoriented) > len(fits):  # most masks of a cohort are not those of another case
+        return misoriented
+    mismatched = {faulty.case_id for faulty in faults if faulty.fault.kind in (SAME_PIXELS, OTHER_CASE)}
+    return {case_id: fit for case_id, fit in misoriented.items() if case_id not in mismatched}
+
+
+def _model_notes(
+    cohort: Cohort, cases: Sequence[Case], model: str, other_spacing: set[str], reading: Reading
+) -> list[str]:
+    """Return the notes on headers and pixels of a model's masks; `other_spacing` are cases with a spacing fault."""
+    of = f" by {model}" if model else ""
+    ids = cohort.frame["case_id"].tolist()
+    truth = {case_id: case.truth for case_id, case in zip(ids, cases, strict=True)}
+    scored = [case.by_model[model] for case in cases]
+    masks = {case_id: case.mask for case_id, case in zip(ids, scored, strict=True)}
+    present = {case_id: mask for case_id, mask in masks.items() if mask is not None}
+    return [
         *_header_notes(masks, f"prediction{of}"),
         *report_notes.observations(
             cohort.frame,
@@ -132,12 +152,8 @@ def of_model(
         ),
         *_spacing_kind_notes(present, f"predictions{of}"),
         *_pair_spacing_kind_notes(truth, masks, of),
-        *_pair_notes(
-            cohort, list(scored.values()), {faulty.case_id for faulty in spacing_faults}, of, reading
-        ),
-        *filter(None, (label_note, orientation_note)),
+        *_pair_notes(cohort, scored, other_spacing, of, reading),
     ]
-    return Observations(notes, faults)
 
 
 def combine(faults: Sequence[FaultyMask]) -> list[FaultyMask]:

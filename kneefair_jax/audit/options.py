@@ -1,12 +1,12 @@
-"""Options of an audit: which cases and masks it reads, and how it computes the numbers."""
+"""Options of an audit: its choice of cases, and the settings for reading masks and for computing the numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from kneefair_jax.audit.label_map import Labels
 from kneefair_jax.data import layouts
+from kneefair_jax.data.label_map import Labels
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, family
 from kneefair_jax.fairness.endpoints import EndpointSettings
@@ -18,7 +18,7 @@ ON_MISSING = ("stop", "skip", "zero")
 
 @dataclass(frozen=True)
 class CaseOptions:
-    """Which cases an audit reads, of masks or of a table of scores.
+    """The choice of the cases that an audit reads, of masks or of a table of scores.
 
     Attributes:
         bins: attribute -> ascending edges, for numbers.
@@ -48,7 +48,7 @@ class CaseOptions:
 
 @dataclass(frozen=True)
 class MaskOptions(CaseOptions):
-    """How an audit reads masks.
+    """The settings with which an audit reads masks.
 
     Attributes:
         labels: structure -> its values in the masks; None takes the values in the files.
@@ -57,7 +57,7 @@ class MaskOptions(CaseOptions):
             open; if both headers state an orientation, the headers decide.
         images: folder of the radiographs to draw on, by case id or by the column `image`.
         label_error_checkpoint: the checkpoint whose predictions for `images` the reference masks are compared with, to
-            find label errors (`label_error_table.table`); `auto` is the shipped network, "" compares nothing.
+            find label errors (`radiographs.label_error_table`); `auto` is the shipped network, "" compares nothing.
     """
 
     labels: Labels | None = None
@@ -78,17 +78,17 @@ class MaskOptions(CaseOptions):
 
 
 class Settings(NamedTuple):
-    """How an audit computes the numbers.
+    """The settings with which an audit computes the numbers.
 
     Attributes:
         min_group_patients: smaller groups are shown but not ranked.
         draws: bootstrap resamples, and permutations of the tests.
         seed: of the resamples and permutations.
-        delta: score -> equivalence margin.
+        equivalence_margin: score -> margin, in the score's unit.
         command: the command line, for the page.
         endpoints: thresholds of failed segmentations and of other endpoints.
         folders: whose paths no output file holds, whatever characters their names have (`safe_text.strip_paths`).
-        readers: score -> agreement of two readers, for the report; `delta` has the margins that follow from it.
+        readers: score -> agreement of two readers, for the report; `equivalence_margin` has those that follow from it.
         primary: score and attributes of the primary family.
         intersections: whether to report by pairs of attributes.
     """
@@ -96,7 +96,7 @@ class Settings(NamedTuple):
     min_group_patients: int = 10
     draws: int = 10_000
     seed: int = 0
-    delta: Mapping[str, float] = {}
+    equivalence_margin: Mapping[str, float] = {}
     command: str | None = None
     endpoints: EndpointSettings = EndpointSettings()
     folders: tuple[Path, ...] = ()

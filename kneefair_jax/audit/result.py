@@ -52,7 +52,7 @@ class Audit(NamedTuple):
         cases: the long per-case table, models below each other (column `model`).
         examples: model -> cases to show as pictures.
         notes: for the reader of the numbers.
-        label_errors: reference masks that look wrong, of `label_error_table.table`; None if they were not compared.
+        label_errors: reference masks that look wrong, of `radiographs.label_error_table`; None if not compared.
         mask_faults: faults of masks by case, of `mask_faults.table`; None in an audit of scores.
     """
 
@@ -153,20 +153,7 @@ class Audit(NamedTuple):
             raise InputError("metric_frame needs fairlearn: pip install fairlearn") from error
         names = [attributes] if isinstance(attributes, str) else list(attributes)
         model = next(iter(self.reports)) if model is None else model
-        rows = self.cases[self.cases["model"] == model]
-        if structure is not None:
-            rows = rows[rows["structure"] == structure]
-        if missing := [name for name in (*names, score) if name not in rows]:
-            raise InputError(f"metric_frame: {missing[0]!r} is none of {', '.join(rows.columns)}")
-        failure_dice = self.reports[model]["run"]["failure_dice"]
-        macro = patient_table.macro(rows, score, failure_dice)
-        rows = rows.assign(**{score: rows["case_id"].map(macro).astype(float)})
-        if not include_missing:
-            rows = rows[(rows[names].astype(str) != groups.MISSING).all(axis=1)]
-        by_case = rows.groupby([*names, "patient_id", "case_id"], observed=True)[score].first()
-        by_patient = by_case.groupby([*names, "patient_id"], observed=True).mean().reset_index()
-        if by_patient[score].isna().all():
-            raise InputError(f"metric_frame: no {score} of structure {structure!r} by model {model!r}")
+        by_patient = self._patient_means(names, score, structure, model, include_missing=include_missing)
         if not include_small:
             minimum = self.reports[model]["cohort"]["min_group_patients"]
             patients = by_patient.groupby(names, observed=True)[score].transform("count")
@@ -182,6 +169,26 @@ class Audit(NamedTuple):
             y_pred=by_patient[score],
             sensitive_features=by_patient[names].astype(str),
         )
+
+    def _patient_means(
+        self, names: list[str], score: str, structure: str | None, model: str, *, include_missing: bool
+    ) -> pd.DataFrame:
+        """Return the mean score of each patient and combination of levels; arguments as for `metric_frame`."""
+        rows = self.cases[self.cases["model"] == model]
+        if structure is not None:
+            rows = rows[rows["structure"] == structure]
+        if missing := [name for name in (*names, score) if name not in rows]:
+            raise InputError(f"metric_frame: {missing[0]!r} is none of {', '.join(rows.columns)}")
+        failure_dice = self.reports[model]["run"]["failure_dice"]
+        macro = patient_table.macro(rows, score, failure_dice)
+        rows = rows.assign(**{score: rows["case_id"].map(macro).astype(float)})
+        if not include_missing:
+            rows = rows[(rows[names].astype(str) != groups.MISSING).all(axis=1)]
+        by_case = rows.groupby([*names, "patient_id", "case_id"], observed=True)[score].first()
+        by_patient = by_case.groupby([*names, "patient_id"], observed=True).mean().reset_index()
+        if by_patient[score].isna().all():
+            raise InputError(f"metric_frame: no {score} of structure {structure!r} by model {model!r}")
+        return by_patient
 
 
 def audit(
@@ -204,22 +211,14 @@ def audit(
         examples: model -> pictures.
         by_size: model -> the errors that size alone would give (`metrics.boundary_errors`), a row per case.
     """
-    patients = cohort.frame["patient_id"].nunique()
-    requested = settings.draws
-    settings = settings._replace(
-        draws=bootstrap.affordable_draws(requested, patients, bootstrap.FEWEST_PERMUTATIONS)
-    )
-    resamples = bootstrap.affordable_draws(requested, patients, bootstrap.FEWEST_RESAMPLES)
-    if settings.draws < requested:
-        of_models = f" (and {resamples:,} resamples and swaps to compare models)" if len(tables) > 1 else ""
-        cohort.notes.append(_fewer_draws(settings.draws, of_models, requested, patients))
+    settings, resamples = _affordable(settings, cohort, len(tables))
     analysis = build.Analysis(
         structures,
         list(cohort.attributes),
         min_group_patients=settings.min_group_patients,
         draws=settings.draws,
         seed=settings.seed,
-        delta=settings.delta,
+        equivalence_margin=settings.equivalence_margin,
         endpoints=settings.endpoints,
         primary=settings.primary,
         intersections=settings.intersections,
@@ -228,6 +227,7 @@ def audit(
         family.require_measured(settings.primary, table)
     reports = {}
     in_order = sorted(cohort.notes, key=lambda note: not note.startswith("WARNING:"))
+    public_notes = [strip_paths(note, *settings.folders) for note in in_order]
     steps = build.steps(cohort.attributes, settings.intersections) * len(tables)
     with Progress("computing statistics", steps, "steps") as progress:
         for model, table in tables.items():
@@ -236,42 +236,72 @@ def audit(
                 cohort.frame,
                 analysis,
                 run=_run_fields(settings) | {"model": model or None, **run_fields.get(model, {})},
-                notes=[strip_paths(note, *settings.folders) for note in in_order],
+                notes=list(public_notes),
                 confounders=cohort.confounders,
                 excluded=cohort.excluded,
                 advance=progress.advance,
             )
-            if settings.readers:
-                reports[model]["readers"] = {
-                    score: cast(ReaderSummary, asdict(agreement))
-                    for score, agreement in settings.readers.items()
-                }
-            if model in by_size:
-                reference_ser.add_expected_ser(
-                    reports[model]["scores"],
-                    by_size[model],
-                    table,
-                    cohort.frame,
-                    tuple(cohort.attributes),
-                    settings.intersections,
-                    settings.endpoints.failure_dice,
-                )
+            _add_readers_and_size(reports[model], cohort, table, settings, by_size.get(model))
     if len(tables) > 1:
-        comparisons = math.comb(len(tables), 2) * len(cohort.attributes)
-        with Progress("comparing models", comparisons, "comparisons") as progress:
-            models = model_comparison.compare_models(
-                tables,
-                attributes=list(cohort.attributes),
-                min_group_patients=settings.min_group_patients,
-                draws=resamples,
-                seed=settings.seed,
-                failure_dice=settings.endpoints.failure_dice,
-                advance=progress.advance,
-            )
+        models = _compare(cohort.attributes, tables, settings._replace(draws=resamples))
         for report in reports.values():
-            report["models"] = cast(ModelComparison, models)
+            report["models"] = models
     cases = pd.concat(list(tables.values()), ignore_index=True)
     return Audit(reports, cases, dict(examples), notes.sentences(in_order))
+
+
+def _compare(
+    attributes: Sequence[str], tables: Mapping[str, pd.DataFrame], settings: Settings
+) -> ModelComparison:
+    """Return the comparison of all pairs of models."""
+    comparisons = math.comb(len(tables), 2) * len(attributes)
+    with Progress("comparing models", comparisons, "comparisons") as progress:
+        models = model_comparison.compare_models(
+            tables,
+            attributes=list(attributes),
+            min_group_patients=settings.min_group_patients,
+            draws=settings.draws,
+            seed=settings.seed,
+            failure_dice=settings.endpoints.failure_dice,
+            advance=progress.advance,
+        )
+    return cast(ModelComparison, models.to_dict())
+
+
+def _affordable(settings: Settings, cohort: Cohort, models: int) -> tuple[Settings, int]:
+    """Return the settings with affordable draws, and the resamples to compare models; note on fewer than requested."""
+    patients = cohort.frame["patient_id"].nunique()
+    requested = settings.draws
+    draws = bootstrap.affordable_draws(requested, patients, bootstrap.FEWEST_PERMUTATIONS)
+    resamples = bootstrap.affordable_draws(requested, patients, bootstrap.FEWEST_RESAMPLES)
+    if draws < requested:
+        of_models = f" (and {resamples:,} resamples and swaps to compare models)" if models > 1 else ""
+        cohort.notes.append(_fewer_draws(draws, of_models, requested, patients))
+    return settings._replace(draws=draws), resamples
+
+
+def _add_readers_and_size(
+    report: Report,
+    cohort: Cohort,
+    table: pd.DataFrame,
+    settings: Settings,
+    size_errors: Mapping[str, np.ndarray] | None,
+) -> None:
+    """Add the agreement of two readers, and the skewed error ratio that size alone would give, if they are known."""
+    if settings.readers:
+        report["readers"] = {
+            score: cast(ReaderSummary, asdict(agreement)) for score, agreement in settings.readers.items()
+        }
+    if size_errors is not None:
+        reference_ser.add_expected_ser(
+            report["scores"],
+            size_errors,
+            table,
+            cohort.frame,
+            tuple(cohort.attributes),
+            settings.intersections,
+            settings.endpoints.failure_dice,
+        )
 
 
 def _fewer_draws(used: int, of_models: str, requested: int, patients: int) -> str:
@@ -289,7 +319,7 @@ def _run_fields(settings: Settings) -> dict[str, Any]:
         "config": None,
         "command": settings.command,
         "seed": settings.seed,
-        "delta": dict(settings.delta) or None,
+        "delta": dict(settings.equivalence_margin) or None,
         "bootstrap_draws": settings.draws,
         "failure_dice": settings.endpoints.failure_dice,
         "endpoints": list(settings.endpoints.thresholds),

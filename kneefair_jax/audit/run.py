@@ -12,24 +12,24 @@ from kneefair_jax.audit import (
     cases,
     equivalence_margin,
     files,
-    label_error_table,
-    label_map,
     mask_faults,
+    mask_pair,
     observations,
-    pictures,
+    radiographs,
     result,
     score_table,
     scoring,
 )
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.files import Arrays
-from kneefair_jax.audit.label_map import Labels
 from kneefair_jax.audit.mask_faults import FaultyMask
 from kneefair_jax.audit.mask_pair import Reading
 from kneefair_jax.audit.options import CaseOptions, MaskOptions, Settings
-from kneefair_jax.audit.pictures import FilmHeader
+from kneefair_jax.audit.radiographs import FilmHeader
 from kneefair_jax.audit.result import Audit
 from kneefair_jax.audit.scoring import Case
+from kneefair_jax.data import label_map
+from kneefair_jax.data.label_map import Labels
 from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import reference_ser
@@ -79,7 +79,7 @@ def masks(
         metadata: the table of cases (`cases.read`), a file or a data frame.
         attributes: its columns to report by.
         options: which cases to read, and how to read masks.
-        settings: how to compute the numbers; its `delta` takes precedence over the readers' margins.
+        settings: how to compute the numbers; its `equivalence_margin` takes precedence over the readers' margins.
 
     Raises:
         InputError: an input cannot be used; the message names file, row and remedy.
@@ -94,10 +94,10 @@ def masks(
     errors = None
     headers: dict[str, FilmHeader] = {}
     if options.label_error_checkpoint:
-        errors, headers = label_error_table.table(
+        errors, headers = radiographs.label_error_table(
             cohort, audited.truth, audited.films, reading, options.label_error_checkpoint
         )
-        cohort.notes.append(label_error_table.note(errors))
+        cohort.notes.append(radiographs.label_error_note(errors))
     results = scoring.score_cases(cohort, audited.truth, audited.predictions, reading)
     of_references = observations.of_references(cohort, results)
     cohort.notes.extend(of_references.notes)
@@ -110,7 +110,9 @@ def masks(
     faults = observations.combine(faults)
     offsets = {model: one.boundary_offset_mm for model, one in models.items()}
     by_size = scoring.size_errors(cohort, audited.truth, results, reading, offsets)
-    cohort.notes.extend([*pictures.header_notes_of_films(headers), *mask_faults.notes(faults, len(results))])
+    cohort.notes.extend(
+        [*radiographs.header_notes_of_films(headers), *mask_faults.notes(faults, len(results))]
+    )
     audit = result.audit(
         cohort,
         {model: one.table for model, one in models.items()},
@@ -138,7 +140,7 @@ def table(
         attributes: columns to report by, of this table or of `metadata`.
         metadata: a table of cases with the attributes, a file or a data frame.
         options: which cases to read; `on_missing="skip"` excludes cases of `metadata` without scores.
-        settings: how to compute the numbers; its `delta` takes precedence over the readers' margins.
+        settings: how to compute the numbers; its `equivalence_margin` takes precedence over the readers' margins.
 
     Raises:
         InputError: an input cannot be used; the message names file, row and remedy.
@@ -186,7 +188,7 @@ def _read_masks(
     matched = files.match_masks(cohort, source, by_model, options.on_missing, names)
     cohort = matched.cohort
     films = {} if options.images is None else files.match_images(cohort, Path(options.images))
-    values = options.labels or label_map.discover(cohort.frame, cohort.path, matched.truth)
+    values = options.labels or mask_pair.discover_labels(cohort.frame, cohort.path, matched.truth)
     reading = _reading(values, options.pred_labels)._replace(orientation=options.orientation)
     return _Masks(cohort, matched.truth, matched.predictions, films, reading)
 
@@ -267,7 +269,7 @@ def _model_result(
         )
         run_fields["ignored"] = ignored.as_dict()
         cohort.notes.append(ignored.note(len(results), f" by {model}" if model else ""))
-    drawings = pictures.views(
+    drawings = radiographs.views(
         table,
         cohort,
         audited.truth,
@@ -299,29 +301,35 @@ def _with_readers(
         settings.endpoints.failure_dice,
     )
     margins = {score: agreement.margin for score, agreement in agreements.items() if agreement.margin}
-    cohort.notes.extend(_reader_notes(agreements, margins, settings.delta))
-    return settings._replace(delta={**margins, **settings.delta}, readers=agreements)
+    cohort.notes.extend(_reader_notes(agreements, margins, settings.equivalence_margin))
+    return settings._replace(
+        equivalence_margin={**margins, **settings.equivalence_margin}, readers=agreements
+    )
 
 
 def _reader_notes(
-    agreements: Mapping[str, ReaderAgreement], margins: Mapping[str, float], delta: Mapping[str, float]
+    agreements: Mapping[str, ReaderAgreement],
+    margins: Mapping[str, float],
+    stated_margins: Mapping[str, float],
 ) -> list[str]:
     """Return notes on the origin of each margin, and on the scores for which the readers give none.
 
     Args:
         agreements: score -> agreement of the two readers.
         margins: score -> margin of the readers, where there is one.
-        delta: score -> stated margin.
+        stated_margins: score -> margin.
     """
     notes = []
-    if from_readers := [score for score in margins if score not in delta]:
+    if from_readers := [score for score in margins if score not in stated_margins]:
         text = formatting.listing(formatting.margin(score, margins[score]) for score in from_readers)
         notes.append(
             f"the equivalence margin comes from two readers, the end of the interval of their mean difference that is "
             f"nearest to zero: {text}"
         )
     if without := [
-        score for score, agreement in agreements.items() if not agreement.margin and score not in delta
+        score
+        for score, agreement in agreements.items()
+        if not agreement.margin and score not in stated_margins
     ]:
         text = formatting.listing(
             f"{formatting.TITLES[score]} (95 % interval {formatting.interval(agreements[score].interval, 4)})"
@@ -329,8 +337,8 @@ def _reader_notes(
         )
         notes.append(
             f"the readers' mean difference is not distinguishable from zero in {text}, so it gives no margin; state "
-            f"one with --delta {without[0]}=MARGIN"
+            f"one with --equivalence-margin {without[0]}=MARGIN"
         )
-    if stated := sorted(set(margins) & set(delta)):
+    if stated := sorted(set(margins) & set(stated_margins)):
         notes.append(f"the margin of {formatting.listing(stated)} is the one stated, not the readers'")
     return notes

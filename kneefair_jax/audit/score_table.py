@@ -60,8 +60,8 @@ def read(
     Raises:
         InputError: the table cannot be used; the first problems by row.
     """
-    path = source if isinstance(source, Path) else cases.FRAME
-    table, levels = read_as_text(source)
+    path = source if isinstance(source, Path) else typed_tables.FRAME
+    table, levels = typed_tables.read_as_text(source)
     text = table.cells
     if "case_id" not in text:
         raise InputError(f"{path}: column 'case_id' is missing; there are: {', '.join(text.columns)}")
@@ -79,20 +79,9 @@ def read(
         raise InputError(
             f"{path}: the structures {' and '.join(alike[0])} look like the same one; write them alike"
         )
-    births = ages.birth_columns(text)
-    dates = [*births, *ages.exam_columns(text)] if births else []
-    case_rows = _one_row_per_case(text, path, [*attributes, "patient_id", *dates])
-    case_rows, confounder_notes = _constant_confounders(text, case_rows, path, attributes)
-    if who is None:
-        rows = metadata.Table(case_rows, table.raw.loc[case_rows.index], table.notes)
-        cohort = cases.describe(rows, path, attributes, dataclasses.replace(options, split=None))
-        cohort = cohort._replace(excluded=cases.of_other_splits(all_rows, text))
-    else:
-        _check_case_ids(text, path, names)
-        split = options.split if options.split in _splits_of(who) else None
-        cohort = cases.read(who, attributes, dataclasses.replace(options, split=split))
+    cohort, confounder_notes = _cohort(table, all_rows, text, who, path, attributes, options)
+    if who is not None:
         structure_notes = [*table.notes, *structure_notes]
-        cohort = _with_confounders(cohort, case_rows, path)
     cohort = cohort._replace(
         frame=cases.with_level_order(cohort.frame, levels),
         notes=cohort.notes + word_notes + structure_notes + confounder_notes,
@@ -104,6 +93,34 @@ def read(
         model: _table(cohort, numbers, structures, model, options.split or "all", path) for model in models
     }
     return Scores(cohort, tables, structures)
+
+
+def _cohort(
+    table: metadata.Table,
+    all_rows: pd.DataFrame,
+    text: pd.DataFrame,
+    who: Path | pd.DataFrame | None,
+    path: Path,
+    attributes: Sequence[str],
+    options: CaseOptions,
+) -> tuple[cases.Cohort, list[str]]:
+    """Return the cases, described by the score table or by `who`, and notes on confounders.
+
+    `all_rows` are the cells of the score table, `text` those of the chosen split; further arguments as for `read`.
+    """
+    births = ages.birth_columns(text)
+    dates = [*births, *ages.exam_columns(text)] if births else []
+    case_rows = _one_row_per_case(text, path, [*attributes, "patient_id", *dates])
+    case_rows, notes = _constant_confounders(text, case_rows, path, attributes)
+    if who is None:
+        rows = metadata.Table(case_rows, table.raw.loc[case_rows.index], table.notes)
+        cohort = cases.describe(rows, path, attributes, dataclasses.replace(options, split=None))
+        return cohort._replace(excluded=cases.of_other_splits(all_rows, text)), notes
+    names = cases.OPTIONS._replace(allow_similar=options.allow_similar_ids)
+    _check_case_ids(text, path, names)
+    split = options.split if options.split in _splits_of(who) else None
+    cohort = cases.read(who, attributes, dataclasses.replace(options, split=split))
+    return _with_confounders(cohort, case_rows, path), notes
 
 
 def _check_cases(cohort: cases.Cohort, scored: Sequence[str], path: Path, on_missing: str) -> None:
@@ -124,19 +141,6 @@ def _check_cases(cohort: cases.Cohort, scored: Sequence[str], path: Path, on_mis
         cohort.notes.append(
             f"excluded, without scores: {formatting.amount(len(without), 'case')} (such as {without[0]})"
         )
-
-
-def read_as_text(source: Path | pd.DataFrame) -> tuple[metadata.Table, dict[str, list[str]]]:
-    """Return every cell as text on its row, and the order of levels where the table states one."""
-    if isinstance(source, pd.DataFrame):
-        return cases.as_text(cases.plain_columns(source), cases.FRAME, first_row=0)
-    if not os.path.lexists(source):
-        raise InputError(f"{source}: no such file; give a CSV or parquet file of scores by case")
-    if source.suffix.lower() not in (".parquet", ".pq"):
-        return metadata.read(source), {}
-    return cases.as_text(
-        typed_tables.read_parquet(source), source, first_row=2
-    )  # as if row 1 named the columns
 
 
 def _check_case_ids(text: pd.DataFrame, path: Path, options: metadata.Options) -> None:

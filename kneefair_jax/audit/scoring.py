@@ -13,10 +13,10 @@ import pandas as pd
 from kneefair_jax import anatomy, metrics
 from kneefair_jax.audit import mask_alignment, mask_pair
 from kneefair_jax.audit.cases import Cohort
-from kneefair_jax.audit.label_map import LabelMap
 from kneefair_jax.audit.mask_alignment import Fit
 from kneefair_jax.audit.mask_pair import Reading, Reference, Summary
 from kneefair_jax.data import layouts, mask_files, metadata
+from kneefair_jax.data.label_map import LabelMap
 from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table

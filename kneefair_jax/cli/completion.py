@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from kneefair_jax.cli import config_fields
 from kneefair_jax.cli import main as command_main
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import command, command_line
+from kneefair_jax.runtime import command
 
 SHELLS = ("bash", "zsh", "fish")
 REMEDIES = command.Remedies(
@@ -24,7 +24,7 @@ _RUN_SWITCHES = ("--dry-run", "--overwrite", "--distributed")
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    command_parser = command_line.Parser(
+    command_parser = command.Parser(
         prog="kneefair completion",
         description="Print a script that completes tasks, flags and fields of configs.",
         epilog=_EPILOG,

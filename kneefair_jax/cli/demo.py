@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from kneefair_jax.runtime import command, command_line
+from kneefair_jax.runtime import command
 
 RUN, KNEE, SEGMENTED = "quickstart", "knee.png", "segmented"
 CONFIG = "quickstart"
@@ -29,7 +29,7 @@ DIR gets {RUN}/ (a run of the config {CONFIG}: checkpoints, tables, report/index
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    command_parser = command_line.Parser(
+    command_parser = command.Parser(
         prog="kneefair demo",
         description="Train and evaluate on phantoms of knees, and segment one phantom; no data are needed.",
         epilog=_EPILOG,

@@ -13,13 +13,12 @@ from kneefair_jax.data import pipeline
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.errors import InputError
 from kneefair_jax.preflight import group_sizes, hardware
-from kneefair_jax.runs import experiment
-from kneefair_jax.runs.study import runner
+from kneefair_jax.runs import experiment, study
 from kneefair_jax.runtime.progress import duration
-from kneefair_jax.training import group_models, selection, setup, sharding
+from kneefair_jax.training import checkpoint, scoring, setup, sharding
 from kneefair_jax.training.setup import Experiment
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _ROUNDS = 5  # timed batches, after the compilation
 
 
@@ -57,14 +56,14 @@ def show(mode: str, config: ConfigDict, workdir: Path, shard: str = "0/1") -> No
     if mode == "check":
         raise InputError("--dry-run: a check trains nothing; drop --dry-run, or give --mode=train")
     if mode == "study":
-        configs, remaining = runner.plan(config, workdir, shard)
+        configs, remaining = study.plan(config, workdir, shard)
         run_config = next(iter(configs.values()))
         cohort, _ = experiment.validate_run(
             run_config, workdir / next(iter(configs)).directory, training=True
         )
         _log_cohort(run_config, cohort)
         seconds = _training_seconds(run_config, cohort)
-        _LOG.info("%d steps a run, %d runs to train", run_config.train.steps, len(remaining))
+        logger.info("%d steps a run, %d runs to train", run_config.train.steps, len(remaining))
         _log_time(seconds, len(remaining), f"{len(remaining)} runs like the first one")
         return
     run_config = config
@@ -75,12 +74,12 @@ def show(mode: str, config: ConfigDict, workdir: Path, shard: str = "0/1") -> No
     cohort, external = experiment.validate_run(run_config, workdir, training=mode == "train")
     _log_cohort(run_config, cohort)
     if external is not None:
-        _LOG.info("external cohort: %d cases", len(external.cases))
+        logger.info("external cohort: %d cases", len(external.cases))
     folds = config.data.folds if config.data.folds and config.data.fold == -1 else 1
     if mode == "train":
         schedule = config.mitigation.schedule.name
         stages = "" if schedule == "single" else f" in the last stage of the schedule {schedule!r}"
-        _LOG.info("%d steps of %d cases%s", config.train.steps, config.train.batch_size, stages)
+        logger.info("%d steps of %d cases%s", config.train.steps, config.train.batch_size, stages)
         _log_time(_training_seconds(run_config, cohort), folds, "these steps")
     else:
         cases = sum(len(cohort.rows(split)) for split in ("validation", "test"))
@@ -91,21 +90,21 @@ def show(mode: str, config: ConfigDict, workdir: Path, shard: str = "0/1") -> No
 def _log_cohort(config: ConfigDict, cohort: Cohort) -> None:
     for split in ("train", "validation", "test"):
         cases = cohort.cases.iloc[cohort.rows(split)]
-        _LOG.info("%s: %d cases of %d patients", split, len(cases), cases["patient_id"].nunique())
-    _LOG.info("%s", cohorts.text(cohorts.table(cohort.cases, cohort.attributes)))
+        logger.info("%s: %d cases of %d patients", split, len(cases), cases["patient_id"].nunique())
+    logger.info("%s", cohorts.text(cohorts.table(cohort.cases, cohort.attributes)))
     for note in [*cohort.notes(), *setup.single_group_notes(config, cohort)]:
-        _LOG.warning("note: %s", note)
+        logger.warning("note: %s", note)
     for line in group_sizes.lines(
         group_sizes.small_groups(cohort, config.data, config.report.min_group_patients)
     ):
-        _LOG.warning("%s", line)
+        logger.warning("%s", line)
 
 
 def _log_time(seconds: float | None, runs: int, work: str) -> None:
     if seconds is None:
-        _LOG.info("time: not estimated, since the training step draws the phantoms")
+        logger.info("time: not estimated, since the training step draws the phantoms")
     else:
-        _LOG.info(
+        logger.info(
             "time on this machine: about %s for %s, besides reading cases, evaluations and statistics",
             duration(seconds * runs),
             work,
@@ -124,8 +123,10 @@ def _training_seconds(config: ConfigDict, cohort: Cohort) -> float | None:
 def _scoring_seconds(config: ConfigDict, cohort: Cohort, workdir: Path, cases: int) -> float:
     """Return the seconds of predicting all cases by the checkpoint of each selection rule, by a few blank batches."""
     run = setup.build(config, cohort)
-    records = group_models.records(workdir, group_models.of_run(config, run.partition))
-    checkpoints = {tuple(rule(record)["step"] for record in records) for rule in selection.RULES.values()}
+    records = scoring.records(workdir, scoring.of_run(config, run.partition))
+    checkpoints = {
+        tuple(rule(record)["step"] for record in records) for rule in checkpoint.SELECTION_RULES.values()
+    }
     batches = -(-cases // config.train.batch_size)
     seconds: float = _batch_seconds(config, run, cohort) * batches * len(checkpoints)
     return seconds

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import atomic, command, command_line, output_folder
+from kneefair_jax.runtime import atomic, command, output_folder
 
 if TYPE_CHECKING:  # pandas and pydicom take a second
     from kneefair_jax.data.draft.cases import Draft
@@ -45,7 +45,7 @@ _LINK = re.compile(r"[a-z]{8}-[0-9]+[_.]")  # the beginning of a name that this 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    result = command_line.Parser(
+    result = command.Parser(
         prog="kneefair init",
         description="Draft metadata.csv, the table of cases, from a folder of radiographs and masks (DICOM, NIfTI, "
         "PNG, TIFF, NPY). Names, dates of birth and IDs are not written.",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
 import kneefair_jax
-from kneefair_jax.runtime import command_line
+from kneefair_jax.runtime import command
 
 PROGRAM = "kneefair"
 
@@ -85,9 +85,7 @@ def run(argv: Sequence[str]) -> NoReturn:
         sys.stdout.write(f"{PROGRAM} {kneefair_jax.__version__}\n")
         sys.exit(0)
     if name not in SUMMARIES:
-        command_line.Parser(prog=PROGRAM).error(_unknown(name))
-    from kneefair_jax.runtime import command
-
+        command.Parser(prog=PROGRAM).error(_unknown(name))
     if name in RUN_MODES:
         from kneefair_jax.cli import launch
 
@@ -97,7 +95,7 @@ def run(argv: Sequence[str]) -> NoReturn:
     except ModuleNotFoundError as error:
         if error.name != TASKS[name].module:
             raise
-        command_line.Parser(prog=PROGRAM).error(f"{PROGRAM} {name} is not part of this version")
+        command.Parser(prog=PROGRAM).error(f"{PROGRAM} {name} is not part of this version")
     command.exit_process(task.main(arguments))
 
 

@@ -1,4 +1,4 @@
-"""Where cases come from, and how they reach a device.
+"""Read cases from their sources, and bring them to a device.
 
     from kneefair_jax import data
 

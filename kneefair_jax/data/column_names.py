@@ -32,6 +32,9 @@ SYNONYMS: Mapping[str, frozenset[str]] = {
         {"birthdate", "dateofbirth", "dob", "patientbirthdate", "birthday", "geburtsdatum", "gebdatum"}
         | {"datedenaissance", "naissance", "fechadenacimiento", "fechanacimiento", "datadinascita"}
     ),
+    "study_date": frozenset(
+        {"studydate", "examdate", "untersuchungsdatum", "aufnahmedatum", "datedexamen", "fechadeestudio"}
+    ),
     "name": frozenset(
         {"name", "patientname", "lastname", "firstname", "surname", "familyname", "givenname", "nachname"}
         | {"vorname", "patientenname", "nom", "prenom", "nombre", "apellido", "apellidos", "cognome", "nome"}

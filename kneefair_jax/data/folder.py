@@ -14,16 +14,16 @@ import pandas as pd
 from kneefair_jax import anatomy, cohort
 from kneefair_jax.data import (
     ages,
-    file_lookup,
+    column_names,
     inspection,
-    label_values,
+    label_map,
     layouts,
     mask_files,
     metadata,
     readers,
 )
 from kneefair_jax.data.inspection import Inspection
-from kneefair_jax.data.label_values import LabelMap
+from kneefair_jax.data.label_map import CohortLabels
 from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.data.readers import laterality, limits
 from kneefair_jax.data.source import Example, Source
@@ -31,9 +31,8 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.safe_text import strip_paths
 
 _THREADS = 4
-_READER_VERSION = (
-    6  # incremented when readers return other arrays for a file; older stores are prepared again
-)
+# Incremented when readers return other arrays for a file; older stores are prepared again.
+_READER_VERSION = 6
 
 
 class Case(NamedTuple):
@@ -70,7 +69,7 @@ class _Files(NamedTuple):
     table: Path
     cases: tuple[Case, ...]
     channels: int
-    labels: LabelMap
+    labels: CohortLabels
     orientation: layouts.Flag
 
 
@@ -96,27 +95,10 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     """
     if not config["root"]:
         raise InputError("config.data.root is empty: give the folder with --config.data.root=DIR")
-    ignore, prefix = config.get("ignore_label", -1), config.get("prefix", "data.")
+    prefix = config.get("prefix", "data.")
     orientation = layouts.checked(layouts.Flag(config.get("orientation", ""), f"{prefix}orientation"))
-    is_auto = config["structures"] == label_values.AUTO
-    labels = None if is_auto else label_values.parse(config["structures"], ignore, prefix)
-    root = Path(config["root"])
-    path = root / config["metadata"]
-    table, frame, spacing, notes, problems = _read_table(path, config)
-    skip = config["on_read_error"] == "skip"
-    masks = _masks(table, root, labels.structures if labels else (), skip=skip, problems=problems)
-    fingerprints = _fingerprints(table, masks, root, skip=skip, problems=problems)
-    metadata.refuse(path, problems)
-    if ignore > 0:
-        _require_single_files(table, masks, path, f"config.{prefix}ignore_label={ignore}")
-    if config["split_column"]:
-        cohort.check_no_leak(frame)
-    sides = next((table[name] for name in laterality.COLUMNS if name in table), [""] * len(table))
-    rows = zip(table.index, table["image"], masks, spacing, map(laterality.parse, sides), strict=True)
-    cases = tuple(Case(row, root / image, mask, mm, side) for row, image, mask, mm, side in rows)
-    if labels is None:
-        labels = _labels_in_masks(path, cases, ignore, prefix)
-    mask_files.check_palettes(masks, labels.mask_values, _THREADS)
+    table, cases, fingerprints, labels = _checked_files(config, prefix)
+    files = _Files(Path(config["root"]), table.path, cases, channels, labels, orientation)
     settings = {
         "kind": "folder",
         "reader": _READER_VERSION,
@@ -124,27 +106,76 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
         "files": fingerprints,
         "grid": [*size, channels],
         "structures": list(labels.structures),
-        "spacing_mm": list(table["spacing_mm"]) if "spacing_mm" in table else None,
+        "spacing_mm": list(table.cells["spacing_mm"]) if "spacing_mm" in table.cells else None,
         **labels.settings,
     }
-    files = _Files(root, path, cases, channels, labels, orientation)
     return Source(
-        cases=frame,
+        cases=table.cases,
         structures=labels.structures,
         settings=settings,
         read=partial(_read, files, size),
         portable=True,
         read_native=partial(_read, files, None),
-        notes=(*notes, *ages.implausible_age_notes(table), *_outside_link_notes(root, cases)),
+        notes=(
+            *table.notes,
+            *ages.implausible_age_notes(table.cells),
+            *_outside_link_notes(files.root, cases),
+        ),
         files=partial(_case_files, cases),
-        void=ignore > 0,
+        void=labels.ignore > 0,
     )
+
+
+class _CheckedFiles(NamedTuple):
+    """The files of a folder after all checks that need no pixels.
+
+    Attributes:
+        table: metadata.csv.
+        cases: a record per row.
+        fingerprints: of `_fingerprints`.
+        labels: the label map.
+    """
+
+    table: "_CheckedTable"
+    cases: tuple[Case, ...]
+    fingerprints: list[list[Any]]
+    labels: CohortLabels
+
+
+def _checked_files(config: Mapping[str, Any], prefix: str) -> _CheckedFiles:
+    """Check the table and that every file exists; settle the label map, which `auto` takes from the masks."""
+    ignore = config.get("ignore_label", -1)
+    is_auto = config["structures"] == label_map.AUTO
+    labels = None if is_auto else label_map.parse_setting(config["structures"], ignore, prefix)
+    root = Path(config["root"])
+    table = _read_table(root / config["metadata"], config)
+    skip = config["on_read_error"] == "skip"
+    masks = _masks(table.cells, root, labels.structures if labels else (), skip=skip, problems=table.problems)
+    fingerprints = _fingerprints(table.cells, masks, root, skip=skip, problems=table.problems)
+    metadata.refuse(table.path, table.problems)
+    if ignore > 0:
+        _require_single_files(table.cells, masks, table.path, f"config.{prefix}ignore_label={ignore}")
+    if config["split_column"]:
+        cohort.check_no_leak(table.cases)
+    cases = _case_records(table, masks, root)
+    if labels is None:
+        labels = _labels_in_masks(table.path, cases, ignore, prefix)
+    mask_files.check_palettes(masks, labels.mask_values, _THREADS)
+    return _CheckedFiles(table, cases, fingerprints, labels)
+
+
+def _case_records(table: "_CheckedTable", masks: Sequence[MaskPath], root: Path) -> tuple[Case, ...]:
+    cells = table.cells
+    sides = next((cells[name] for name in laterality.COLUMNS if name in cells), [""] * len(cells))
+    rows = zip(cells.index, cells["image"], masks, table.spacing, map(laterality.parse, sides), strict=True)
+    return tuple(Case(row, root / image, mask, mm, side) for row, image, mask, mm, side in rows)
 
 
 class _CheckedTable(NamedTuple):
     """The table of a folder, after all checks but those of its files.
 
     Attributes:
+        path: the file.
         cells: text on the lines of the file.
         cases: the table of the source.
         spacing: f32[N, 2], mm per pixel.
@@ -152,6 +183,7 @@ class _CheckedTable(NamedTuple):
         problems: lines of the file, and what is wrong with them.
     """
 
+    path: Path
     cells: pd.DataFrame
     cases: pd.DataFrame
     spacing: np.ndarray
@@ -162,21 +194,41 @@ class _CheckedTable(NamedTuple):
 def _read_table(path: Path, config: Mapping[str, Any]) -> _CheckedTable:
     cells, written, notes = metadata.read(path)
     cells, age_notes = metadata.with_ages(cells, path, config["attributes"])
-    metadata.require_columns(cells, path, config)
+    _require_columns(cells, path, config)
     notes += metadata.word_notes(written, config["attributes"])
     problems: list[metadata.Problem] = []
     options = metadata.Options(allow_similar=config.get("allow_similar_ids", False))
-    metadata.check_identifiers(cells, problems, options=options)
-    columns = {name: cells[name] for name in ("case_id", "patient_id")}
-    for name in config["attributes"]:
-        columns[name] = metadata.attribute(cells[name], config["bins"].get(name), problems, options)
-        metadata.check_merged(cells, name, problems)
+    cases, confounders, spacing = metadata.case_columns(
+        cells, config["attributes"], config["bins"], problems, metadata.REQUIRED, options
+    )
     if config["split_column"]:
-        columns["split"] = metadata.splits(cells[config["split_column"]], problems)
-    confounders = metadata.confounders(cells, config["attributes"], problems, options)
-    spacing = metadata.spacings(cells, problems)
-    frame = pd.concat([pd.DataFrame(columns), confounders], axis=1).reset_index(drop=True)
-    return _CheckedTable(cells, frame, spacing, notes + age_notes, problems)
+        cases = cases.assign(split=metadata.splits(cells[config["split_column"]], problems))
+    frame = pd.concat([cases, confounders], axis=1).reset_index(drop=True)
+    return _CheckedTable(path, cells, frame, spacing, notes + age_notes, problems)
+
+
+def _require_columns(table: pd.DataFrame, path: Path, config: Mapping[str, Any]) -> None:
+    """Require the columns of `metadata.REQUIRED`, and those that the config names."""
+    columns = ", ".join(table.columns)
+    for name in metadata.REQUIRED:
+        if name not in table:
+            hint = " (repeat case_id in it if no two cases share a patient)" if name == "patient_id" else ""
+            near = column_names.suggestion(name, table.columns)
+            raise InputError(f"{path}: column {name!r} is missing{near}; add it{hint}; columns: {columns}")
+    attributes = tuple(config["attributes"])
+    candidates = [name for name in table.columns if name not in (*metadata.REQUIRED, "split", "spacing_mm")]
+    for name in attributes:
+        if name not in candidates:
+            raise InputError(
+                f"{path}: data.attributes names {name!r}, which is not an attribute column"
+                f"{column_names.suggestion(name, candidates)}; these are: {', '.join(candidates)} (several "
+                f"are written \"('sex','age')\")"
+            )
+        if attributes.count(name) > 1:
+            raise InputError(f"{path}: data.attributes names {name!r} twice")
+    split = config["split_column"]
+    if split and split not in table:
+        raise InputError(f"{path}: data.split_column is {split!r}; set it to '' or one of: {columns}")
 
 
 def _require_single_files(table: pd.DataFrame, masks: Sequence[MaskPath], path: Path, setting: str) -> None:
@@ -201,7 +253,7 @@ def _masks(
     masks: list[MaskPath] = []
     for row, name in table["mask"].items():
         try:
-            masks.append(file_lookup.find_mask(root / name, structures) if name else root)
+            masks.append(mask_files.find_mask(root / name, structures) if name else root)
         except InputError as error:
             masks.append(root / name)
             if not skip:  # with `skip`, `Source.read` excludes the case
@@ -220,7 +272,7 @@ def _fingerprints(
     """Return path, bytes and modification time of every image and mask: cheap, and enough to detect a new file."""
     fingerprints = []
     for (row, *names), mask in zip(table[["image", "mask"]].itertuples(), masks, strict=True):
-        files = ((root / names[0],), file_lookup.mask_paths(mask))
+        files = ((root / names[0],), mask_files.mask_paths(mask))
         for name, column, paths in zip(names, ("image", "mask"), files, strict=True):
             is_present = all(map(limits.is_present, paths))
             if name and (Path(name).is_absolute() or os.path.normpath(name).split(os.sep)[0] == ".."):
@@ -251,7 +303,7 @@ def _outside_link_notes(root: Path, cases: Sequence[Case]) -> Iterator[str]:
     outside_files = [
         (case.row, path)
         for case in cases
-        for path in (case.image, *file_lookup.mask_paths(case.mask))
+        for path in (case.image, *mask_files.mask_paths(case.mask))
         if os.path.exists(path) and not Path(os.path.realpath(path)).is_relative_to(real_root)
     ]
     if outside_files:
@@ -262,7 +314,7 @@ def _outside_link_notes(root: Path, cases: Sequence[Case]) -> Iterator[str]:
         )
 
 
-def _labels_in_masks(path: Path, cases: Sequence[Case], ignore: int, prefix: str) -> LabelMap:
+def _labels_in_masks(path: Path, cases: Sequence[Case], ignore: int, prefix: str) -> CohortLabels:
     def highest_value(case: Case) -> int | InputError:
         try:
             values = mask_files.read(case.mask, {}).values
@@ -275,16 +327,16 @@ def _labels_in_masks(path: Path, cases: Sequence[Case], ignore: int, prefix: str
     highest = max((result for result in results if isinstance(result, int)), default=0)
     if errors := [result for result in results if isinstance(result, InputError) and not highest]:
         raise errors[0]
-    return label_values.numbered_up_to(highest, ignore, prefix, path)
+    return label_map.numbered_up_to(highest, ignore, prefix, path)
 
 
 def _read_case(case: Case, files: _Files) -> Example:
     """Read a case at native resolution."""
     labels = files.labels
     if isinstance(case.mask, Path):
-        file_lookup.find_mask(case.mask, labels.structures)  # reports a structure without a file
+        mask_files.find_mask(case.mask, labels.structures)  # reports a structure without a file
     film, mask = readers.read_radiograph(case.image), mask_files.read(case.mask, labels.mask_values)
-    mask_file = layouts.File(file_lookup.mask_paths(case.mask)[0], mask.orientation)
+    mask_file = layouts.File(mask_files.mask_paths(case.mask)[0], mask.orientation)
     correction = layouts.mask_to_film(
         mask_file, layouts.File(case.image, film.orientation), files.orientation
     )
@@ -294,7 +346,7 @@ def _read_case(case: Case, files: _Files) -> Example:
             f"{case.mask}: mask and image differ in size ({mask.values.shape} and {film.pixels.shape[:2]} rows and "
             "columns); export both on one grid"
         )
-    label = label_values.to_labels(mask.values, labels, case.mask)
+    label = labels.to_labels(mask.values, case.mask)
     image = readers.to_uint8(film.pixels, valid=film.valid)
     if files.channels == 1:
         image = readers.to_gray(image)
@@ -307,9 +359,9 @@ def _read_case(case: Case, files: _Files) -> Example:
 
 
 def _inspect(
-    case: Case, film: readers.Radiograph, mask: mask_files.Mask, label: np.ndarray, labels: LabelMap
+    case: Case, film: readers.Radiograph, mask: mask_files.Mask, label: np.ndarray, labels: CohortLabels
 ) -> Inspection:
-    """Inspect the files of a case; `mask` is oriented as the film, `label` is its u8[H, W] of `label_values`."""
+    """Inspect the files of a case; `mask` is oriented as the film, `label` is its u8[H, W]."""
     side = laterality.contradiction(film.laterality, case.side, "the table")
     notes = [
         *(f"film: {text}" for text in (*film.notes, side) if text),
@@ -323,7 +375,7 @@ def _inspect(
 
 
 def _case_files(cases: Sequence[Case], row: int) -> tuple[Path, ...]:
-    return cases[row].image, *file_lookup.mask_paths(cases[row].mask)
+    return cases[row].image, *mask_files.mask_paths(cases[row].mask)
 
 
 def _read(files: _Files, size: tuple[int, int] | None, rows: Sequence[int]) -> Iterator[Example | InputError]:
@@ -335,7 +387,7 @@ def _read(files: _Files, size: tuple[int, int] | None, rows: Sequence[int]) -> I
             example = _read_case(case, files)
             if size is None:
                 return example
-            label = label_values.resize(example.label, size, files.labels, case.mask)
+            label = files.labels.resize(example.label, size, case.mask)
         except InputError as error:
             return InputError(strip_paths(f"{files.table} row {case.row}: {error}", files.root))
         scale = np.array(example.label.shape, np.float32) / np.array(size, np.float32)

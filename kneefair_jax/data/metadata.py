@@ -9,13 +9,13 @@ import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from kneefair_jax import groups
-from kneefair_jax.data import ages, cell_text, column_names, delimited, identifiers, table_files
+from kneefair_jax.data import ages, cell_text, delimited, identifiers, table_files
 from kneefair_jax.data.readers.spacing import LARGEST_MM, SMALLEST_MM
 from kneefair_jax.errors import InputError
 
@@ -110,31 +110,46 @@ def word_notes(raw: pd.DataFrame, attributes: Sequence[str]) -> list[str]:
     return cell_text.missing_word_notes(raw[columns])
 
 
-def require_columns(table: pd.DataFrame, path: Path, config: Mapping[str, Any]) -> None:
-    """Require the columns of `REQUIRED`, and those that the config names."""
-    columns = ", ".join(table.columns)
-    for name in REQUIRED:
-        if name not in table:
-            hint = " (repeat case_id in it if no two cases share a patient)" if name == "patient_id" else ""
-            near = column_names.suggestion(name, table.columns)
-            raise InputError(
-                f"{path}: column {name!r} is missing{near}; add it{hint}; the columns are: {columns}"
-            )
-    attributes = tuple(config["attributes"])
-    candidates = [name for name in table.columns if name not in (*REQUIRED, "split", "spacing_mm")]
+class CaseColumns(NamedTuple):
+    """The columns of a table of cases, on the lines of the file.
+
+    Attributes:
+        cases: `case_id`, `patient_id` (text) and the categorical attributes.
+        confounders: what an adjusted model adjusts for beside the attributes.
+        spacing: f32[N, 2], mm per pixel; NaN where the table states none.
+    """
+
+    cases: pd.DataFrame
+    confounders: pd.DataFrame
+    spacing: np.ndarray
+
+
+def case_columns(
+    table: pd.DataFrame,
+    attributes: Sequence[str],
+    bins: Mapping[str, Sequence[float]],
+    problems: list[Problem],
+    required: Sequence[str],
+    options: Options,
+) -> CaseColumns:
+    """Check and convert the columns of a table of cases.
+
+    Args:
+        table: text on the lines of the file, "" where missing.
+        attributes: columns to report by.
+        bins: attribute -> ascending edges, for numbers.
+        problems: receives the faults.
+        required: columns that need a text in every row.
+        options: for the messages.
+    """
+    check_identifiers(table, problems, required, options)
+    columns = {name: table[name] for name in cell_text.IDENTIFIERS}
     for name in attributes:
-        if name not in candidates:
-            raise InputError(
-                f"{path}: data.attributes names {name!r}, which is not an attribute column"
-                f"{column_names.suggestion(name, candidates)}; these are: {', '.join(candidates)} (several "
-                f"are written \"('sex','age')\")"
-            )
-        if attributes.count(name) > 1:
-            raise InputError(f"{path}: data.attributes names {name!r} twice")
-    if config["split_column"] and config["split_column"] not in table:
-        raise InputError(
-            f"{path}: data.split_column is {config['split_column']!r}; set it to '' or one of: {columns}"
-        )
+        columns[name] = attribute(table[name], bins.get(name), problems, options)
+        check_merged(table, name, problems)
+    return CaseColumns(
+        pd.DataFrame(columns), confounders(table, attributes, problems, options), spacings(table, problems)
+    )
 
 
 def check_identifiers(

@@ -1,9 +1,11 @@
-"""Tables with typed columns: Parquet of any origin, and the Parquet and CSV files of a run directory.
+"""Tables with typed columns: data frames, Parquet of any origin, and the Parquet and CSV files of a run directory.
 
-Every size is checked by the file's metadata before the file is decompressed.
+`read_as_text` gives a table of cases or scores the form that `metadata.read` gives a text table. Every size is checked
+by the file's metadata before the file is decompressed.
 """
 
 import io
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,11 @@ from typing import Any
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_integer_dtype, is_numeric_dtype
 
-from kneefair_jax.data import delimited
+from kneefair_jax.data import cell_text, delimited, metadata
 from kneefair_jax.data.readers import limits
 from kneefair_jax.errors import InputError, describe
 
+FRAME = Path("frame")  # the name of a data frame in messages
 MOST_CELL_BYTES = 131_072  # as in Python's CSV reader
 # A row per structure, case and selection rule, of 15 cells: 400,000 cases of five structures.
 MOST_RUN_CELLS = 100_000_000
@@ -44,6 +47,64 @@ def read_parquet(path: Path, most_cells: int = delimited.MOST_CELLS) -> pd.DataF
             raise
         except Exception as error:  # pyarrow raises several errors for a damaged file
             raise InputError(f"{path}: unreadable parquet ({error}); export it again") from error
+
+
+def read_as_text(source: Path | pd.DataFrame) -> tuple[metadata.Table, dict[str, list[str]]]:
+    """Return every cell of a table as text on its row, and the order of levels where the table states one.
+
+    Args:
+        source: a text table, Parquet, or a data frame, whose rows are counted from 0.
+
+    Raises:
+        InputError: the file does not exist or is unreadable, or the frame has no rows or no plain columns.
+    """
+    if isinstance(source, pd.DataFrame):
+        return _as_text(_plain_columns(source), FRAME, first_row=0)
+    if not os.path.lexists(source):
+        raise InputError(f"{source}: no such file; give a CSV or parquet file of scores by case")
+    if source.suffix.lower() not in (".parquet", ".pq"):
+        return metadata.read(source), {}
+    return _as_text(read_parquet(source), source, first_row=2)  # as if row 1 named the columns
+
+
+def _plain_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with the named levels of its index as columns.
+
+    Raises:
+        InputError: the columns have several levels, or two of them the same name.
+    """
+    if frame.columns.nlevels > 1:
+        raise InputError("frame: its columns have several levels; give them one, such as dice_femur")
+    frame = frame.reset_index([name for name in frame.index.names if name is not None])
+    names = frame.columns.map(str)
+    if (repeated := names[names.duplicated()]).size:
+        raise InputError(f"frame: has the column {repeated[0]!r} twice; drop one of them")
+    return frame
+
+
+def _as_text(frame: pd.DataFrame, path: Path, first_row: int) -> tuple[metadata.Table, dict[str, list[str]]]:
+    """Return a data frame as a table of text, and the order of the levels of its ordered categorical columns.
+
+    Args:
+        frame: with a name per column; its index is ignored.
+        path: what messages call it.
+        first_row: number of its first row in messages.
+
+    Raises:
+        InputError: there are no rows.
+    """
+    if frame.empty:
+        raise InputError(f"{path}: holds no rows")
+    levels = {
+        str(name): [str(level) for level in frame[name].cat.categories]
+        for name in frame
+        if isinstance(frame[name].dtype, pd.CategoricalDtype) and frame[name].cat.ordered
+    }
+    frame = frame.rename(columns=str).reset_index(drop=True)
+    text = frame.astype(object).where(frame.notna(), "").map(str)
+    text.index = pd.RangeIndex(first_row, first_row + len(text))
+    written = text.map(str.strip)
+    return metadata.Table(cell_text.without_missing_words(written), written, []), levels
 
 
 def read_run_parquet(
@@ -107,10 +168,10 @@ def _require_columns(path: Path, table: pd.DataFrame, names: Collection[str], re
 def _require_size(parquet: Any, path: Path, most_cells: int) -> None:
     import pyarrow as pa
 
-    metadata = parquet.metadata
-    if (count := metadata.num_rows * metadata.num_columns) > most_cells:
+    header = parquet.metadata
+    if (count := header.num_rows * header.num_columns) > most_cells:
         raise InputError(f"{path}: {count} cells, more than {most_cells}; leave out columns, or split it")
-    sizes = (metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
+    sizes = (header.row_group(n).total_byte_size for n in range(header.num_row_groups))
     limits.require_bytes(sum(sizes), path)
     for field in parquet.schema_arrow:
         if pa.types.is_nested(field.type):

@@ -1,8 +1,8 @@
 """Scores a run's checkpoints and writes its report.
 
-`evaluate` writes a run's tables and page from the per-case table of `case_table`. The page also has scores of training
-cases (`train_scores`), size and calibration as explanations of a gap (`size_and_calibration`), and how well each
-attribute is predicted from image, mask and features (`attribute_leakage`).
+`evaluate` writes a run's tables and page from the per-case table of `case_table`, which also scores training cases.
+`gap_analysis` analyzes a gap: size of structures, calibration, and how well image, mask and features predict each
+attribute.
 """
 
-__all__ = ["attribute_leakage", "case_table", "evaluate", "size_and_calibration", "train_scores"]
+__all__ = ["case_table", "evaluate", "gap_analysis"]

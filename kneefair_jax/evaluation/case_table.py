@@ -1,22 +1,30 @@
-"""Score cases by a run's models and tabulate the scores; every number of a report follows from this table."""
+"""Score cases by a run's models and tabulate the scores; every number of a report follows from this table.
+
+Scores of training cases are beside it, so that a reader can compare them with the test cases.
+"""
 
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from ml_collections import ConfigDict
 
-from kneefair_jax import anatomy, metrics
+from kneefair_jax import anatomy, groups, metrics
 from kneefair_jax.data import readers, typed_tables
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.source import Example
 from kneefair_jax.data.store import Cases
-from kneefair_jax.training import group_models, scoring, steps
+from kneefair_jax.evaluation import gap_analysis
+from kneefair_jax.report.schema import TrainScores
+from kneefair_jax.training import checkpoint, scoring, steps
 from kneefair_jax.training.setup import Experiment
+
+MAX_CASES = 100  # of each group, so that a large cohort is not scored twice
 
 IDENTIFIERS = ("case_id", "patient_id", "split", "model", "structure")
 SCORES = ("dice", "iou", "hd95_mm", "assd_mm", "nsd", "ece", "true_area_mm2", "pred_area_mm2")
@@ -90,7 +98,7 @@ def resolution_of(cohort: Cohort, requested: str) -> str:
 
 def score(
     split: EvalSplit,
-    models: Sequence[group_models.GroupModel],
+    models: Sequence[scoring.GroupModel],
     variables: Sequence[dict[str, Any]],
     run: dict[str, Any],
 ) -> dict[str, np.ndarray]:
@@ -100,17 +108,16 @@ def score(
         split: the cases.
         models: the run's models.
         variables: the variables of each model.
-        run: `batch_size` and `mesh` of `group_models.predict_cases`.
+        run: `batch_size` and `mesh` of `scoring.predict_by_group`.
 
     Returns:
         `SCORES` (f[N, S] each), the `spacing` at which they were taken (f[N, 2]), and the label map and Dice on the
         working grid, `prediction` and `grid_dice`.
     """
     postprocess = partial(_score_native, split) if split.is_native else None
-    values: dict[str, np.ndarray] = group_models.predict_cases(
+    values: dict[str, np.ndarray] = scoring.predict_by_group(
         split.step,
-        models,
-        variables,
+        list(zip(models, variables, strict=True)),
         split.cases,
         split.rows,
         group=split.group,
@@ -217,3 +224,139 @@ def concat(tables: Sequence[pd.DataFrame], attributes: Sequence[str]) -> pd.Data
         for table in tables
     ]
     return pd.concat(unified, ignore_index=True)
+
+
+def score_training_cases(
+    config: ConfigDict,
+    train: EvalSplit,
+    models: Sequence[scoring.GroupModel],
+    variables: Sequence[dict[str, Any]],
+    experiment: Experiment,
+) -> dict[str, TrainScores] | None:
+    """Return the mean Dice of up to `MAX_CASES` training cases of each mitigation group, without augmentation.
+
+    All runs on the same patients score the same cases, even where a sampler never used some of them.
+
+    Args:
+        config: the run's config.
+        train: the training cases.
+        models: the run's models.
+        variables: the variables of each model.
+        experiment: the run's experiment.
+
+    Returns:
+        `{group: {"dice", "cases", "patients"}}`; None where no training case has a known group, or where training cases
+        are generated online and used once.
+    """
+    if train.cohort.source.online:
+        return None
+    rng, group_names = np.random.default_rng(config.data.seed), experiment.partition.names
+    group_rows = [
+        rng.permutation(train.rows[train.group[train.rows] == g])[:MAX_CASES] for g in range(len(group_names))
+    ]
+    rows = np.sort(np.concatenate(group_rows)) if group_rows else train.rows[:0]
+    if not len(rows):
+        return None
+    run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}
+    dice = score(train._replace(rows=rows), models, variables, run)["dice"]
+    partition = experiment.partition._replace(index=train.group[rows])
+    table = scoring.group_table(
+        dice, train.cohort.cases.iloc[rows], partition, anatomy.scored_structures(train.cohort.structures)
+    )
+    rows = table.drop("all")[["dice", "cases", "patients"]].to_dict("index")
+    return cast(dict[str, TrainScores], rows)
+
+
+class Evaluation(NamedTuple):
+    """Scores by the checkpoints of all selection rules.
+
+    Attributes:
+        models: of the run.
+        splits: validation, test and, if there is one, external.
+        steps: rule -> the selected step of each model.
+        values: steps -> the result of `score` for each split, without `prediction`.
+        predictions: u8[N, H, W], label maps of the test split by the checkpoint that the config selects.
+        train_scores: those of training cases by that checkpoint.
+        features: the features of that checkpoint's network, for attribute leakage.
+    """
+
+    models: Sequence[scoring.GroupModel]
+    splits: Sequence[EvalSplit]
+    steps: dict[str, tuple[int, ...]]
+    values: dict[tuple[int, ...], list[dict[str, np.ndarray]]]
+    predictions: np.ndarray
+    train_scores: dict[str, TrainScores] | None
+    features: np.ndarray | None
+
+
+def score_checkpoints(
+    config: ConfigDict,
+    experiment: Experiment,
+    cohort: Cohort,
+    cases: Cases,
+    workdir: Path,
+    external: tuple[Cohort, Cases] | None,
+) -> Evaluation:
+    """Score all splits by the checkpoint of every selection rule; the arguments are those of `evaluate.evaluate`."""
+    models = scoring.of_run(config, experiment.partition)
+    records = scoring.records(workdir, models)
+    steps = {
+        name: tuple(rule(of_model)["step"] for of_model in records)
+        for name, rule in checkpoint.SELECTION_RULES.items()
+    }
+    splits = _splits_of_run(config, experiment, cohort, cases, external)
+    selected = steps[config.select]
+    variables = scoring.restore(workdir, models, selected, experiment.state)
+    values, predictions = _score_splits(config, experiment, splits, models, variables)
+    train = splits[1]._replace(rows=cohort.rows("train"))
+    train_scores = score_training_cases(config, train, models, variables, experiment)
+    features = gap_analysis.network_features(config, experiment, cohort, cases, variables)
+    scored = {selected: values}
+    for other in sorted({*steps.values()} - {selected}):
+        variables = scoring.restore(workdir, models, other, experiment.state)
+        scored[other] = _score_splits(config, experiment, splits, models, variables)[0]
+    return Evaluation(models, splits, steps, scored, predictions, train_scores, features)
+
+
+def tabulate(evaluation: Evaluation, attributes: Sequence[str]) -> pd.DataFrame:
+    """Return the per-case table of all splits and rules."""
+    tables = [
+        table(values, split, rule)
+        for rule, steps in evaluation.steps.items()
+        for split, values in zip(evaluation.splits, evaluation.values[steps], strict=True)
+    ]
+    return concat(tables, attributes)
+
+
+def _splits_of_run(
+    config: ConfigDict,
+    experiment: Experiment,
+    cohort: Cohort,
+    cases: Cases,
+    external: tuple[Cohort, Cases] | None,
+) -> list[EvalSplit]:
+    """Return the validation, the test and, if there is one, the external split."""
+    resolution = config.report.resolution
+    rows = [cohort.rows(split) for split in ("validation", "test")]
+    group = experiment.partition.index
+    splits = eval_splits(experiment, cohort, (cohort, cases), rows, group, resolution)
+    if external:
+        group = groups.group_index(external[0].cases, experiment.partition)
+        rows = [np.arange(len(group))]
+        in_front = config.data.get("external_in_front", "")
+        splits += eval_splits(experiment, cohort, external, rows, group, resolution, in_front)
+    return splits
+
+
+def _score_splits(
+    config: ConfigDict,
+    experiment: Experiment,
+    splits: Sequence[EvalSplit],
+    models: Sequence[scoring.GroupModel],
+    variables: Sequence[dict[str, Any]],
+) -> tuple[list[dict[str, np.ndarray]], np.ndarray]:
+    """Return the values of each split, and the label maps of the test split: large, and needed of that split alone."""
+    run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}
+    values = [score(split, models, variables, run) for split in splits]
+    predictions = [split_values.pop("prediction") for split_values in values]
+    return values, predictions[1]

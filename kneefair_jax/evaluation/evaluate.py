@@ -3,18 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from kneefair_jax import anatomy, groups
+from kneefair_jax import anatomy
 from kneefair_jax.data import source
 from kneefair_jax.data.cohort_loader import EXTERNAL, Cohort
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError
-from kneefair_jax.evaluation import attribute_leakage, case_table, size_and_calibration, train_scores
+from kneefair_jax.evaluation import case_table, gap_analysis
 from kneefair_jax.fairness import endpoints, family, patient_table, small_groups
 from kneefair_jax.fairness.endpoints import endpoint_rates
 from kneefair_jax.fairness.scores import scores as by_group
@@ -24,24 +24,12 @@ from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.report.schema import External, Report, ValidationScores
 from kneefair_jax.report.score_schema import Rates
 from kneefair_jax.runtime import atomic, checked_files, distributed, run_directory, run_files
-from kneefair_jax.training import group_models, metric_writer, scoring, selection, setup
+from kneefair_jax.training import metric_writer, scoring, setup
 from kneefair_jax.training.setup import Experiment
 
 TABLE = "cases.parquet"
 PREDICTIONS = "predictions.npz"
 REPORT = Path("report", "report.json")
-
-
-class _Checkpoint(NamedTuple):
-    """Scores by the checkpoint of one selection rule.
-
-    Attributes:
-        values: the result of `case_table.score` for each split, without `prediction`.
-        predictions: u8[N, H, W], label maps of the test split.
-    """
-
-    values: list[dict[str, np.ndarray]]
-    predictions: np.ndarray
 
 
 def evaluate(
@@ -64,95 +52,51 @@ def evaluate(
     Raises:
         InputError: the run directory has no checkpoint.
     """
-    models = group_models.of_run(config, experiment.partition)
-    records = group_models.records(workdir, models)
-    # rule -> the step of each model
-    checkpoints = {name: tuple(rule(r)["step"] for r in records) for name, rule in selection.RULES.items()}
-    selected_checkpoint = checkpoints[config.select]
-    splits = _eval_splits(config, experiment, cohort, cases, external)
-
-    variables = group_models.restore(workdir, models, selected_checkpoint, experiment.state)
-    selected = _score(config, experiment, splits, models, variables)
-    train = splits[1]._replace(rows=cohort.rows("train"))
-    fit = train_scores.score_training_cases(config, train, models, variables, experiment)
-    features = attribute_leakage.network_features(config, experiment, cohort, cases, variables)
-    scored = {selected_checkpoint: selected.values}
-    for checkpoint in sorted({*checkpoints.values()} - {selected_checkpoint}):
-        variables = group_models.restore(workdir, models, checkpoint, experiment.state)
-        scored[checkpoint] = _score(config, experiment, splits, models, variables).values
-    steps_in_all, seconds = group_models.effort(workdir)
+    evaluation = case_table.score_checkpoints(config, experiment, cohort, cases, workdir, external)
+    steps_in_all, seconds = scoring.effort(workdir)
     if not distributed.is_primary():
         return workdir / "report" / page.PAGE
 
-    table = case_table.concat(
-        [
-            case_table.table(values, split, rule)
-            for rule, checkpoint in checkpoints.items()
-            for split, values in zip(splits, scored[checkpoint], strict=True)
-        ],
-        cohort.attributes,
-    )
-    with atomic.replacement(workdir / TABLE) as path:
-        table.to_parquet(path)
-    ids = cohort.cases["case_id"].iloc[splits[1].rows]
-    masks = dict(zip(ids, selected.predictions, strict=True))
-    _write_predictions(workdir, masks)
-    size_and_calibration.write(workdir, ids.to_numpy(), selected.values[1])
-
+    table = case_table.tabulate(evaluation, cohort.attributes)
+    masks = _write_scores(workdir, cohort, evaluation, table, evaluation.steps[config.select])
     environment = run_files.read_environment(workdir / "environment.json")
     report = _report(config, cohort, cases, table, environment, [workdir])
     if config.report.root_cause:
-        report["root_cause"] = attribute_leakage.attribute_aucs(cohort, cases, features, config.seed)
+        report["root_cause"] = gap_analysis.attribute_aucs(cohort, cases, evaluation.features, config.seed)
     report["run"] |= {
-        "step": _steps_by_model(models, selected_checkpoint),
+        "step": _steps_by_model(evaluation.models, evaluation.steps[config.select]),
         "steps_in_all": steps_in_all,
         "times": {"train_seconds": seconds},
     }
-    report["fit"] = fit
+    report["fit"] = evaluation.train_scores
     report["selection"] = {
         rule: {
-            "step": _steps_by_model(models, checkpoint),
-            **_validation_scores(splits[0], scored[checkpoint][0], experiment),
+            "step": _steps_by_model(evaluation.models, steps),
+            **_validation_scores(evaluation.splits[0], evaluation.values[steps][0], experiment),
         }
-        for rule, checkpoint in checkpoints.items()
+        for rule, steps in evaluation.steps.items()
     }
     if external:
         report["external"] = _external_report(config, *external, table)
-    return _write_page(config, cohort, cases, table, workdir, report, _curves(workdir, models), masks)
+    curves = _curves(workdir, evaluation.models)
+    return _write_page(config, cohort, cases, table, workdir, report, curves, masks)
 
 
-def _eval_splits(
-    config: ConfigDict,
-    experiment: Experiment,
+def _write_scores(
+    workdir: Path,
     cohort: Cohort,
-    cases: Cases,
-    external: tuple[Cohort, Cases] | None,
-) -> list[case_table.EvalSplit]:
-    """Return the validation, the test and, if there is one, the external split."""
-    resolution = config.report.resolution
-    rows = [cohort.rows(split) for split in ("validation", "test")]
-    group = experiment.partition.index
-    splits = case_table.eval_splits(experiment, cohort, (cohort, cases), rows, group, resolution)
-    if external:
-        group = groups.group_index(external[0].cases, experiment.partition)
-        rows = [np.arange(len(group))]
-        in_front = config.data.get("external_in_front", "")
-        splits += case_table.eval_splits(experiment, cohort, external, rows, group, resolution, in_front)
-    return splits
-
-
-def _score(
-    config: ConfigDict,
-    experiment: Experiment,
-    splits: Sequence[case_table.EvalSplit],
-    models: Sequence[group_models.GroupModel],
-    variables: Sequence[dict[str, Any]],
-) -> _Checkpoint:
-    run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}
-    values = [case_table.score(split, models, variables, run) for split in splits]
-    # Label maps are large; only those of the test split are needed.
-    predictions = [split_values.pop("prediction") for split_values in values]
-    return _Checkpoint(values, predictions[1])
+    evaluation: case_table.Evaluation,
+    table: pd.DataFrame,
+    selected: tuple[int, ...],
+) -> dict[str, np.ndarray]:
+    """Write the per-case table, the predictions and the calibration, and return the predictions by case id."""
+    with atomic.replacement(workdir / TABLE) as path:
+        table.to_parquet(path)
+    ids = cohort.cases["case_id"].iloc[evaluation.splits[1].rows]
+    masks = dict(zip(ids, evaluation.predictions, strict=True))
+    _write_predictions(workdir, masks)
+    gap_analysis.write(workdir, ids.to_numpy(), evaluation.values[selected][1])
+    return masks
 
 
 def _external_report(config: ConfigDict, cohort: Cohort, cases: Cases, table: pd.DataFrame) -> External:
@@ -169,16 +113,14 @@ def _external_report(config: ConfigDict, cohort: Cohort, cases: Cases, table: pd
     }
 
 
-def _steps_by_model(
-    models: Sequence[group_models.GroupModel], checkpoint: Sequence[int]
-) -> int | dict[str, int]:
+def _steps_by_model(models: Sequence[scoring.GroupModel], checkpoint: Sequence[int]) -> int | dict[str, int]:
     """Return the selected step, or that of each group's model."""
     if len(models) == 1:
         return checkpoint[0]
     return {model.name: step for model, step in zip(models, checkpoint, strict=True)}
 
 
-def _curves(workdir: Path, models: Sequence[group_models.GroupModel]) -> list[dict[str, Any]]:
+def _curves(workdir: Path, models: Sequence[scoring.GroupModel]) -> list[dict[str, Any]]:
     """Read the records of the page's training curves; of several models, the validation score of each."""
     if len(models) == 1:
         return metric_writer.read(workdir / "metrics.jsonl")
@@ -256,8 +198,8 @@ def resolution(workdir: Path) -> str | None:
 
 
 def _scores(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str, Any]:
-    delta, failure_dice = dict(config.report.delta) or None, config.report.failure_dice
-    return by_group(table, **_statistics(config, cohort), delta=delta, failure_dice=failure_dice)
+    options = _statistics(config, cohort) | {"equivalence_margin": dict(config.report.equivalence_margin)}
+    return by_group(table, **options, failure_dice=config.report.failure_dice)
 
 
 def _pooled(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str, Any]:
@@ -292,6 +234,7 @@ def _endpoints(config: ConfigDict) -> endpoints.EndpointSettings:
     return endpoints.EndpointSettings(config.report.failure_dice, tuple(config.report.endpoints))
 
 
+# Over 60 lines: one call that names every entry of the report.
 def _report(
     config: ConfigDict,
     cohort: Cohort,
@@ -315,7 +258,7 @@ def _report(
     family.require_measured(primary, test, "config.report.primary")
     ids = test["case_id"].unique()
     rows = pd.Index(cohort.cases["case_id"]).get_indexer(ids)
-    case_values = size_and_calibration.read(ids, *workdirs)
+    case_values = gap_analysis.read(ids, *workdirs)
     resolution = case_table.resolution_of(cohort, config.report.resolution)
     observations = notes.observations(
         cohort.cases.iloc[rows],
@@ -324,9 +267,9 @@ def _report(
         pred_pixels=case_values["pred_pixels"].sum(1),
         spacing=case_values["spacing"],
     )
-    delta, thresholds = dict(config.report.delta), _endpoints(config)
+    margin, thresholds = dict(config.report.equivalence_margin), _endpoints(config)
     analysis = build.Analysis(
-        **_statistics(config, cohort), delta=delta, endpoints=thresholds, primary=primary
+        **_statistics(config, cohort), equivalence_margin=margin, endpoints=thresholds, primary=primary
     )
     report = build.build_report(
         test,
@@ -345,7 +288,7 @@ def _report(
             **{key: environment[key] for key in ("versions", "commit", "device", "command")},
         },
     )
-    report["calibration"] = size_and_calibration.explain(
+    report["calibration"] = gap_analysis.explain(
         report["scores"],
         cohort,
         cases if resolution == "grid" else None,

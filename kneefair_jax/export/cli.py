@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kneefair_jax.export import network_files
-from kneefair_jax.runtime import command_line
+from kneefair_jax.runtime import command
 from kneefair_jax.weights.network import FITS
 
 _EPILOG = """\
@@ -17,7 +17,7 @@ examples:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    command_parser = command_line.Parser(
+    command_parser = command.Parser(
         prog="kneefair export",
         description="Export the selected checkpoint of a finished run as weights for `predict`.",
         epilog=_EPILOG,

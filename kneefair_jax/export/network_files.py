@@ -129,9 +129,8 @@ def _check_name(name: str) -> None:
 
 def _read_run(run: Path) -> _Run:
     """Read the files of a run, and check that it is finished and that its network can be exported."""
-    run_files.read_config(run / "config.json", _REMEDY)  # refuses the layout of an earlier version
     files = _Run(
-        checked_files.read_json(run / "config.json", _CONFIG, _REMEDY),
+        run_files.read_config(run / "config.json", _REMEDY, _CONFIG),
         run_files.read_report(run / "report" / "report.json", run_files.EXPORTED),
         checked_files.read_json(run / "environment.json", _ENVIRONMENT, _REMEDY),
     )

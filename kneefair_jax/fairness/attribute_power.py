@@ -60,7 +60,7 @@ def attribute_power(
     *,
     min_group_patients: int,
     failure_dice: float = patient_table.FAILURE_DICE,
-    margin: float | None = None,
+    equivalence_margin: float | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Return the `power` of `report.json` for one split and one model.
 
@@ -70,7 +70,7 @@ def attribute_power(
         attributes: columns to group by.
         min_group_patients: smaller groups, and the level `missing`, are not ranked.
         failure_dice: Dice below which a segmentation counts as failed.
-        margin: of mean Dice and of failure rates, prespecified; None for `EXAMPLE_MARGIN`.
+        equivalence_margin: of mean Dice and of failure rates, prespecified; None for `EXAMPLE_MARGIN`.
 
     Returns:
         Attribute -> `AttributePower` as a dict, for attributes with two ranked groups or more that have two patients or
@@ -98,7 +98,8 @@ def attribute_power(
             groups_by_attribute[attribute] = ranked
     level = equivalence.LEVEL / max(len(groups_by_attribute), 1)
     return {
-        attribute: asdict(_power(ranked, margin, level)) for attribute, ranked in groups_by_attribute.items()
+        attribute: asdict(_power(ranked, equivalence_margin, level))
+        for attribute, ranked in groups_by_attribute.items()
     }
 
 

@@ -22,9 +22,13 @@ AGREEMENT_SD = 1.96
 
 
 def tost(
-    groups: Sequence[Scores], names: Sequence[str], delta: float, unranked: int = 0, level: float = LEVEL
+    groups: Sequence[Scores],
+    names: Sequence[str],
+    equivalence_margin: float,
+    unranked: int = 0,
+    level: float = LEVEL,
 ) -> Equivalence:
-    """Test whether the means and the failure rates of every pair of groups differ by less than delta.
+    """Test whether the means and the failure rates of every pair of groups differ by less than the margin.
 
     Two one-sided tests at `level` equal an interval of confidence 1 - 2 level (Schuirmann 1987). For means it is from
     `two_part`, which allows for failures that were not observed; for failure rates it is `rates.difference_interval`.
@@ -33,7 +37,7 @@ def tost(
     Args:
         groups: the G ranked groups' scores.
         names: of the groups, for the reason.
-        delta: the prespecified margin, in the score's unit.
+        equivalence_margin: prespecified, in the score's unit.
         unranked: number of groups that are too small to be ranked; with any, equivalence cannot be claimed.
         level: of each test.
     """
@@ -49,11 +53,11 @@ def tost(
     if reason is None:
         pairs = [f"{first} minus {second}" for first, second in combinations(names, 2)]
         failures_to_show = [
-            _furthest_pair("means", means, pairs, delta),
-            _furthest_pair("failure rates", failures, pairs, delta),
+            _furthest_pair("means", means, pairs, equivalence_margin),
+            _furthest_pair("failure rates", failures, pairs, equivalence_margin),
         ]
         reason = "; ".join(filter(None, failures_to_show)) or None
-    return Equivalence(delta, confidence, reason is None, reason, means, failures)
+    return Equivalence(equivalence_margin, confidence, reason is None, reason, means, failures)
 
 
 def _untestable_reason(groups: Sequence[Scores], unranked: int) -> str | None:
@@ -71,11 +75,11 @@ def _untestable_reason(groups: Sequence[Scores], unranked: int) -> str | None:
     return None
 
 
-def _furthest_pair(quantity: str, intervals: Intervals, pairs: Sequence[str], delta: float) -> str | None:
+def _furthest_pair(quantity: str, intervals: Intervals, pairs: Sequence[str], margin: float) -> str | None:
     """Name the pair whose interval reaches furthest beyond the margin; None if no interval does."""
     reach = [max(-low, high) for low, high in intervals]
     largest_reach = max(reach)
-    if largest_reach < delta:
+    if largest_reach < margin:
         return None
     return f"difference of {quantity}: the interval of {pairs[reach.index(largest_reach)]} reaches beyond the margin"
 

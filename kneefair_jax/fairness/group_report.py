@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -67,7 +68,7 @@ class GroupReport:
         patient: str | None = None,
         case: str | None = None,
         bins: Mapping[str, Sequence[float]] | None = None,
-        margin: float | None = None,
+        equivalence_margin: float | None = None,
         failure_dice: float = patient_table.FAILURE_DICE,
         min_group_patients: int = 10,
         draws: int = 10_000,
@@ -87,7 +88,7 @@ class GroupReport:
                 such a column, else each case is a patient.
             case: the column of the case. None for `case_id` if there is such a column, else each row is a case.
             bins: attribute -> ascending edges, for numbers.
-            margin: equivalence margin of the score, in its unit.
+            equivalence_margin: of the score, in its unit.
             failure_dice: Dice below which a segmentation counts as failed.
             min_group_patients: smaller groups are shown but not ranked.
             draws: permutations.
@@ -105,7 +106,7 @@ class GroupReport:
             min_group_patients=min_group_patients,
             draws=draws,
             seed=seed,
-            delta={} if margin is None else {score: margin},
+            equivalence_margin={} if equivalence_margin is None else {score: equivalence_margin},
             endpoints=EndpointSettings(failure_dice=failure_dice),
             primary=Primary(score),
         )
@@ -282,4 +283,10 @@ def identified(frame: Frame, patient: str | None, case: str | None) -> pd.DataFr
         if "structure" in table:
             raise InputError("frame: has a row per structure but no column of cases; name one with case=")
         table = table.assign(case_id=[str(row) for row in range(len(table))])
+    repeated = np.flatnonzero(table.duplicated("case_id"))
+    if len(repeated) and not {"structure", "model"} & set(table.columns):
+        raise InputError(
+            f"frame row {repeated[0]}: case {table['case_id'].iloc[repeated[0]]!r} has an earlier row, and there is no "
+            "column structure; add it to a table with a row per case and structure, or give each case one row"
+        )
     return table

@@ -42,13 +42,13 @@ class Settings(NamedTuple):
     Attributes:
         minimum: smaller groups are not ranked.
         permutations: of the attribute.
-        delta: score -> equivalence margin in its unit; a score without a margin has no equivalence test.
+        equivalence_margin: score -> margin in its unit; a score without a margin has no equivalence test.
         equivalence_level: of each of the two one-sided tests of equivalence of an attribute's groups.
     """
 
     minimum: int
     permutations: int
-    delta: Mapping[str, float]
+    equivalence_margin: Mapping[str, float]
     equivalence_level: float = equivalence.LEVEL
 
 
@@ -196,11 +196,11 @@ def _describe_column(
         summary = _add_pairs(summary, sample, k, group_scores, grouped.names, comparison)
         if comparison:
             summary = _add_gap_without_failures(summary, comparison, grouped.names)
-    delta = settings.delta.get(column.score)
-    if delta is not None:
+    margin = settings.equivalence_margin.get(column.score)
+    if margin is not None:
         groups = grouped.groups[(grouped.groups >= 0) & ~np.isnan(grouped.values[:, number])]
         unranked = len(np.unique(groups)) - len(names)
-        verdict = equivalence.tost(group_scores, names, delta, unranked, settings.equivalence_level)
+        verdict = equivalence.tost(group_scores, names, margin, unranked, settings.equivalence_level)
         summary = replace(summary, equivalence=verdict)
     ranked_patients = grouped.patients[sample.ranked.rows]
     warnings: list[str] = []

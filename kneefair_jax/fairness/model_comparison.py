@@ -21,7 +21,7 @@ that model's mean, because a model that is better everywhere has changed no gap.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, combinations
 from typing import Any, NamedTuple
 
@@ -39,6 +39,70 @@ from kneefair_jax.fairness.seed_intervals import ROUNDING
 SCORES = ("dice", "iou", "nsd")
 
 
+@dataclass(frozen=True)
+class MeanChange:
+    """The change of the mean over patients, second minus first; None is undefined.
+
+    Attributes:
+        value: in the score's unit.
+        interval: equal-tailed, by the studentized bootstrap, at 95 %.
+        p: two-sided, not corrected.
+        p_holm: corrected over pairs of models.
+    """
+
+    value: float | None = None
+    interval: list[float] | None = None
+    p: float | None = None
+    p_holm: float | None = None
+
+
+@dataclass(frozen=True)
+class GapChange:
+    """The gaps of two models between the same groups of patients, and their difference; None is undefined.
+
+    Attributes:
+        first: the first model's highest minus lowest group mean.
+        second: that of the second model.
+        value: second minus first; negative where the second model's gap is smaller.
+        interval: for the change in the population, of confidence 1 - `LEVEL`; None where a group has fewer than
+            `bootstrap.MIN_PATIENTS` patients or there are too few swaps.
+        p: two-sided, not corrected; None where a group is that small.
+        p_holm: corrected over pairs of models and attributes.
+    """
+
+    first: float | None = None
+    second: float | None = None
+    value: float | None = None
+    interval: tuple[float, float] | None = None
+    p: float | None = None
+    p_holm: float | None = None
+
+
+@dataclass(frozen=True)
+class ModelPair:
+    """Two models compared on the patients with a score by both, for the groups of one attribute."""
+
+    first: str
+    second: str
+    attribute: str
+    patients: int
+    change_of_mean: MeanChange
+    change_of_gap: GapChange
+
+
+@dataclass(frozen=True)
+class ModelPairs:
+    """Every pair of models and attribute; `order` names the models as given."""
+
+    score: str
+    order: list[str]
+    pairs: list[ModelPair]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the `models` of `report.json`."""
+        return asdict(self)
+
+
 def compare_models(
     tables: Mapping[str, pd.DataFrame],
     attributes: list[str],
@@ -49,7 +113,7 @@ def compare_models(
     seed: int = 0,
     failure_dice: float = patient_table.FAILURE_DICE,
     advance: Callable[[], None] = lambda: None,
-) -> dict[str, Any]:
+) -> ModelPairs:
     """Compare every pair of models for every attribute: the `models` of `report.json`.
 
     A pair excludes patients without a score by both models. A patient whose cases lie in several groups has a row in
@@ -67,10 +131,7 @@ def compare_models(
         advance: called after each attribute of each pair of models.
 
     Returns:
-        `{"score", "order": [model], "pairs": [{"first", "second", "attribute", "patients", "change_of_mean": {"value",
-        "interval", "p", "p_holm"}, "change_of_gap": {"first", "second", "value", "interval", "p", "p_holm"}}]}`: second
-        minus first, so a negative change narrows the gap. None is undefined. `p_holm` of the gap is corrected over
-        pairs of models and attributes, that of the mean over pairs of models.
+        The changes, second minus first, so a negative change narrows the gap.
 
     Raises:
         InputError: two tables are not of the same cases of the same patients.
@@ -78,7 +139,7 @@ def compare_models(
     """
     if score not in SCORES:
         raise ValueError(f"score {score!r}: models are compared by one of {', '.join(SCORES)}")
-    pairs: list[dict[str, Any]] = []
+    pairs = []
     for first, second in combinations(tables, 2):
         pair_tables = {first: [tables[first]], second: [tables[second]]}
         mean = None
@@ -86,21 +147,23 @@ def compare_models(
             runs = patient_table.stack_runs(pair_tables, [attribute], score, failure_dice)
             mean = mean or mean_change(runs, draws, seed)
             gap = change_of_gap(runs, min_group_patients, draws, seed)
-            pair_names = {"first": first, "second": second, "attribute": attribute}
-            pairs.append(
-                pair_names | {**mean, "change_of_mean": dict(mean["change_of_mean"]), "change_of_gap": gap}
-            )
+            pairs.append(ModelPair(first, second, attribute, *mean, gap))
             advance()
-    means = holm({(pair["first"], pair["second"]): pair["change_of_mean"]["p"] for pair in pairs})
-    gaps = holm({k: pair["change_of_gap"]["p"] for k, pair in enumerate(pairs)})
-    for k, pair in enumerate(pairs):
-        pair["change_of_mean"]["p_holm"] = means[pair["first"], pair["second"]]
-        pair["change_of_gap"]["p_holm"] = gaps[k]
-    return {"score": score, "order": list(tables), "pairs": pairs}
+    mean_p = holm({(pair.first, pair.second): pair.change_of_mean.p for pair in pairs})
+    gap_p = holm({k: pair.change_of_gap.p for k, pair in enumerate(pairs)})
+    corrected = [
+        replace(
+            pair,
+            change_of_mean=replace(pair.change_of_mean, p_holm=mean_p[pair.first, pair.second]),
+            change_of_gap=replace(pair.change_of_gap, p_holm=gap_p[k]),
+        )
+        for k, pair in enumerate(pairs)
+    ]
+    return ModelPairs(score, list(tables), corrected)
 
 
-def mean_change(runs: Runs, draws: int, seed: int) -> dict[str, Any]:
-    """Return the change of the mean over patients: `patients` and `change_of_mean`, not corrected.
+def mean_change(runs: Runs, draws: int, seed: int) -> tuple[int, MeanChange]:
+    """Return the number of patients with a score by both models, and the change of their mean, not corrected.
 
     Args:
         runs: of the first and the second model, one run each.
@@ -110,11 +173,11 @@ def mean_change(runs: Runs, draws: int, seed: int) -> dict[str, Any]:
     (first,), (second,) = runs.overall.values()
     changes = second - first
     changes = changes[~np.isnan(changes)]
-    return {"patients": len(changes), "change_of_mean": _mean(changes, draws, seed)}
+    return len(changes), _mean(changes, draws, seed)
 
 
-def change_of_gap(runs: Runs, minimum: int, swaps: int, seed: int) -> dict[str, Any]:
-    """Return the change of the gap, `change_of_gap`, not corrected.
+def change_of_gap(runs: Runs, minimum: int, swaps: int, seed: int) -> GapChange:
+    """Return the change of the gap, not corrected.
 
     Args:
         runs: of the first and the second model, one run each.
@@ -127,30 +190,29 @@ def change_of_gap(runs: Runs, minimum: int, swaps: int, seed: int) -> dict[str, 
     sizes = np.bincount(runs.index[has_score], minlength=len(runs.names))
     ranked = np.flatnonzero(sizes >= max(minimum, 1))
     if len(ranked) < 2:
-        return dict.fromkeys(("first", "second", "value", "interval", "p"))
+        return GapChange()
     is_ranked = has_score & np.isin(runs.index, ranked)
     index = np.searchsorted(ranked, runs.index[is_ranked])
-    change = compare_gaps(first[is_ranked], second[is_ranked], index, runs.patients[is_ranked], swaps, seed)
-    return asdict(change)
+    return compare_gaps(first[is_ranked], second[is_ranked], index, runs.patients[is_ranked], swaps, seed)
 
 
-def _mean(changes: np.ndarray, draws: int, seed: int) -> dict[str, Any]:
+def _mean(changes: np.ndarray, draws: int, seed: int) -> MeanChange:
     """Return the mean of f64[P] with its equal-tailed studentized bootstrap interval and the matching p.
 
     The interval excludes 0 if p is below 5 %. If all patients change by the same amount, there is no standard error:
     the interval is a point, and p is 1 if the change is 0, else undefined.
     """
     if not len(changes):
-        return {"value": None, "interval": None, "p": None}
+        return MeanChange()
     value = float(changes.mean())
     if len(changes) < bootstrap.MIN_PATIENTS:
-        return {"value": value, "interval": None, "p": None}
+        return MeanChange(value)
     # Sorted by size: the order of the patients changes no resample, and the order of the models only its sign.
     changes = changes[np.argsort(np.abs(changes), kind="stable")][None]
     sizes = np.array([changes.size])
     error = float(np.sqrt(patient_bootstrap.squared_errors(changes, sizes)[0, 0]))
     if error <= ROUNDING:
-        return {"value": value, "interval": [value, value], "p": 1.0 if abs(value) <= ROUNDING else None}
+        return MeanChange(value, [value, value], 1.0 if abs(value) <= ROUNDING else None)
     bootstrap_means, bootstrap_variance = patient_bootstrap.resample(
         changes, sizes, np.random.default_rng(seed), draws
     )
@@ -161,36 +223,13 @@ def _mean(changes: np.ndarray, draws: int, seed: int) -> dict[str, Any]:
     low, high = np.quantile(t, (0.975, 0.025), method="nearest")
     tail = min((t >= value / error).sum(), (t <= value / error).sum())
     ends = [value - float(low) * error, value - float(high) * error]
-    return {
-        "value": value,
-        "interval": ends if np.isfinite(ends).all() else None,
-        "p": min(1.0, 2 * float(tail + 1) / (draws + 1)),
-    }
+    interval = ends if np.isfinite(ends).all() else None
+    return MeanChange(value, interval, min(1.0, 2 * float(tail + 1) / (draws + 1)))
 
 
 LEVEL = 0.05
 # Normal deviates of both models to estimate bias and error; each is also negated and used with the models exchanged.
 _DEVIATES = 10
-
-
-@dataclass(frozen=True)
-class GapChange:
-    """The gaps of two models between the same groups of patients, and their difference.
-
-    Attributes:
-        first: the first model's highest minus lowest group mean.
-        second: that of the second model.
-        value: second minus first; negative where the second model's gap is smaller.
-        interval: for the change in the population, of confidence 1 - `LEVEL`; None where a group has fewer than
-            `bootstrap.MIN_PATIENTS` patients or there are too few swaps.
-        p: two-sided, not corrected; None where a group is that small.
-    """
-
-    first: float
-    second: float
-    value: float
-    interval: tuple[float, float] | None
-    p: float | None
 
 
 def compare_gaps(

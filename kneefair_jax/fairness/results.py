@@ -11,11 +11,12 @@ type Interval = list[float]
 type Intervals = tuple[tuple[float, float], ...]
 
 
-def to_dict(results: Any) -> Any:
+def to_dict(results: Any) -> dict[str, Any]:
     """Return a result, or results by name, as the plain Python of `report.json`."""
     if isinstance(results, Mapping):
         return {name: to_dict(entry) for name, entry in results.items()}
-    return asdict(results)
+    fields: dict[str, Any] = asdict(results)
+    return fields
 
 
 @dataclass(frozen=True)

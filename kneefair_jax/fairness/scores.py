@@ -42,7 +42,7 @@ def scores(  # each option is one choice of the analysis, so there are more than
     draws: int,
     seed: int,
     permutations: int | None = None,
-    delta: Mapping[str, float] | None = None,
+    equivalence_margin: Mapping[str, float] | None = None,
     failure_dice: float = patient_table.FAILURE_DICE,
     primary: Mapping[Hypothesis, float] | None = None,
     stated: Primary | None = None,
@@ -60,8 +60,8 @@ def scores(  # each option is one choice of the analysis, so there are more than
         draws: permutations of the attribute over patients.
         seed: of the permutations; the same table and seed give the same numbers.
         permutations: in place of `draws`.
-        delta: score -> the prespecified equivalence margin, in the score's unit. Each attribute's groups are tested for
-            equivalence at `equivalence.LEVEL` divided by the number of attributes with two or more ranked groups
+        equivalence_margin: score -> the prespecified margin, in the score's unit. Each attribute's groups are tested
+            for equivalence at `equivalence.LEVEL` divided by the number of attributes with two or more ranked groups
             (Bonferroni), the groups of pairs of attributes at the same level.
         failure_dice: Dice below which a segmentation counts as failed; intervals of means treat failures separately
             (`two_part`).
@@ -80,7 +80,7 @@ def scores(  # each option is one choice of the analysis, so there are more than
         InputError: a margin is of an unknown score or not above 0, or there are too few draws for an interval.
     """
     bootstrap.check_draws(draws)
-    _check_margins(delta or {})
+    _check_margins(equivalence_margin or {})
     table = patient_table.table(cases, structures, failure_dice)
     failed = patient_table.failures(cases, table, failure_dice)
     # Numbers in the order of the identifiers sort many times faster than text.
@@ -94,7 +94,7 @@ def scores(  # each option is one choice of the analysis, so there are more than
     settings = Settings(
         min_group_patients,
         draws if permutations is None else permutations,
-        dict(delta or {}),
+        dict(equivalence_margin or {}),
         equivalence.LEVEL / max(attribute_count, 1),
     )
     all_cases = np.ones(len(table.rows), bool)
@@ -146,11 +146,12 @@ class _Grouping(NamedTuple):
         return inference.describe(self.scores, columns, [seed, zlib.crc32(self.key.encode())], settings)
 
 
-def _check_margins(delta: Mapping[str, float]) -> None:
-    for score, margin in delta.items():
+def _check_margins(margins: Mapping[str, float]) -> None:
+    for score, margin in margins.items():
         if score not in patient_table.SCORES or not margin > 0:
             raise InputError(
-                f"delta {score}={margin}: give a margin above 0 for any of {', '.join(patient_table.SCORES)}"
+                f"equivalence_margin {score}={margin}: give a margin above 0 for any of "
+                f"{', '.join(patient_table.SCORES)}"
             )
 
 

@@ -4,11 +4,9 @@ The device counts overlap and calibration; the host computes distances.
 """
 
 from kneefair_jax.metrics.calibration import ece, reliability
-from kneefair_jax.metrics.label_maps import confusion_matrix, score_by_layer
-from kneefair_jax.metrics.masks import mask_scores
+from kneefair_jax.metrics.label_maps import confusion_matrix, mask_scores, score_by_layer
 from kneefair_jax.metrics.overlap import Overlap, Structures, dice, iou, overlap
-from kneefair_jax.metrics.size import boundary_errors
-from kneefair_jax.metrics.surface import surface_distances
+from kneefair_jax.metrics.surface import boundary_errors, surface_distances
 
 __all__ = [
     "Overlap",

@@ -1,40 +1,14 @@
-"""Label maps on the host: their valid labels, their confusion matrix, and scores of structures that share pixels."""
+"""Scores of label maps of any size, on the host, without compilation; structures may share pixels."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from kneefair_jax.metrics.surface import surface_distances
 
 Scores = dict[str, np.ndarray]
-
-
-def check_labels(structures: int, **masks: np.ndarray) -> None:
-    """Refuse masks with a label outside 0 (background) to S, which would count as another structure or as background.
-
-    `overlap` cannot read values in compiled code on the device: there, such a label belongs to no structure.
-
-    Args:
-        structures: S.
-        masks: name in the message -> label mask of any shape.
-
-    Raises:
-        ValueError: a mask is not of integers (or booleans), or holds a label outside 0 to S.
-
-    Example:
-        >>> check_labels(2, truth=np.array([[0, 3]]))
-        Traceback (most recent call last):
-        ValueError: truth: label 3 is not from 0 to S = 2; relabel it, or set void pixels to 0
-    """
-    for name, mask in masks.items():
-        if mask.dtype.kind not in "iub":
-            raise ValueError(f"{name}: labels are {mask.dtype}; give integers from 0 to S = {structures}")
-        if not mask.size:
-            continue
-        for label in (int(mask.max()), int(mask.min())):
-            if not 0 <= label <= structures:
-                raise ValueError(
-                    f"{name}: label {label} is not from 0 to S = {structures}; relabel it, or set void pixels to 0"
-                )
 
 
 def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, structures: int) -> np.ndarray:
@@ -78,3 +52,46 @@ def score_by_layer(
         )
         for name in scores[0]
     }
+
+
+def mask_scores(
+    prediction: np.ndarray, truth: np.ndarray, structures: int, spacing: ArrayLike
+) -> dict[str, np.ndarray]:
+    """Return overlap, surface distances and areas of one case.
+
+    Args:
+        prediction: integers [H, W], background as 0 and structures as 1..S; void pixels as 0 in both masks.
+        truth: integers [H, W].
+        structures: S.
+        spacing: mm per pixel down and across; NaN where it is unknown.
+
+    Returns:
+        `dice`, `iou`, `hd95_mm`, `assd_mm`, `nsd`, `true_area_mm2`, `pred_area_mm2`, f64[S] each: those of
+        `surface_distances`; overlaps are NaN where a structure is in neither mask, areas where the spacing is unknown.
+
+    Raises:
+        ValueError: the shapes differ, a mask holds another label (`surface.check_labels`), or a spacing is not
+            positive.
+
+    Example:
+        >>> truth = np.array([[1, 1, 0, 0]], np.uint8)
+        >>> scores = mask_scores(np.roll(truth, 1), truth, structures=1, spacing=(1.0, 2.0))
+        >>> scores["dice"].tolist(), scores["true_area_mm2"].tolist()
+        ([0.5], [4.0])
+    """
+    # First, because it checks shapes, labels and spacings for all scores.
+    distances = surface_distances(prediction, truth, structures, spacing)
+    counts = confusion_matrix(truth, prediction, structures)
+    intersection, in_truth, in_prediction = np.diag(counts)[1:], counts.sum(1)[1:], counts.sum(0)[1:]
+    pixel_mm2 = float(np.asarray(spacing, float).prod())
+    return {
+        "dice": _ratio(2 * intersection, in_truth + in_prediction),
+        "iou": _ratio(intersection, in_truth + in_prediction - intersection),
+        **distances,
+        "true_area_mm2": in_truth * pixel_mm2,
+        "pred_area_mm2": in_prediction * pixel_mm2,
+    }
+
+
+def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.where(b > 0, a / np.maximum(b, 1), np.nan)

@@ -10,11 +10,9 @@ objective.value(weights, losses, group, mask, state)          # report this, F i
 
 from kneefair_jax.mitigation.cvar import cvar_dro, within_group_cvar
 from kneefair_jax.mitigation.group_dro import error_bound, group_dro
-from kneefair_jax.mitigation.group_penalties import gap_penalty, vrex
-from kneefair_jax.mitigation.linear import erm, group_balanced, reweighted
-from kneefair_jax.mitigation.objective import GroupObjective
+from kneefair_jax.mitigation.group_means import erm, gap_penalty, group_balanced, reweighted, vrex
+from kneefair_jax.mitigation.objective import GroupObjective, ascend
 from kneefair_jax.mitigation.registry import COMPARING, GROUPLESS, LINEAR, OBJECTIVES, REWEIGHTING, create
-from kneefair_jax.mitigation.sharpness import ascend
 
 __all__ = [
     "COMPARING",

@@ -32,6 +32,7 @@ class GroupDROState(NamedTuple):
         return jnp.exp(self.log_q)
 
 
+# Over 60 lines: forty of them document the differences from the paper and its code.
 def group_dro(*, eta: float = 0.1, adjustment: float = 0.0) -> GroupObjective:
     """F = sum over P of sg[q_g] L_g, where q follows the losses by exponentiated gradient ascent.
 

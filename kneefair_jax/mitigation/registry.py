@@ -7,8 +7,7 @@ from typing import Any
 from kneefair_jax.errors import lookup
 from kneefair_jax.mitigation.cvar import cvar_dro, within_group_cvar
 from kneefair_jax.mitigation.group_dro import error_bound, group_dro
-from kneefair_jax.mitigation.group_penalties import gap_penalty, vrex
-from kneefair_jax.mitigation.linear import erm, group_balanced, reweighted
+from kneefair_jax.mitigation.group_means import erm, gap_penalty, group_balanced, reweighted, vrex
 from kneefair_jax.mitigation.objective import GroupObjective
 
 OBJECTIVES: dict[str, Callable[..., GroupObjective]] = {

@@ -1,10 +1,9 @@
 """Networks as pure functions: `model.init(key, image)` -> variables, `model.apply(variables, image)` -> logits."""
 
-from kneefair_jax.models.blocks import standardize
 from kneefair_jax.models.heads import HEADS
 from kneefair_jax.models.registry import DTYPES, FIELDS, MODELS, PRETRAINED, count, create
 from kneefair_jax.models.resnet import ResNetEncoder, ResNetUNet
-from kneefair_jax.models.unet import UNet
+from kneefair_jax.models.unet import UNet, standardize
 
 __all__ = [
     "DTYPES",

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.models.blocks import ConvBlock, Normalization, elementwise_max, rematerialize
+from kneefair_jax.models.unet import ConvBlock, Normalization, elementwise_max, rematerialize
 
 RESNET18 = (2, 2, 2, 2)
 RESNET34 = (3, 4, 6, 3)
@@ -45,7 +45,7 @@ class ResNetEncoder(nn.Module):
     Attributes:
         blocks: basic blocks of each stage, `RESNET18` or `RESNET34`.
         dtype: of the computation.
-        remat: whether the backward pass recomputes the blocks (`blocks.rematerialize`).
+        remat: whether the backward pass recomputes the blocks (`unet.rematerialize`).
         axis_name: the mapped axis to pool batch statistics over, under pmap or shard_map.
     """
 
@@ -93,7 +93,7 @@ class ResNetUNet(nn.Module):
         convolutions: 3 x 3 convolutions of each level of the decoder.
         norm: "batch", the normalization of a ResNet.
         dtype: of the computation; parameters, statistics and logits stay float32.
-        remat: whether the backward pass recomputes the blocks (`blocks.rematerialize`).
+        remat: whether the backward pass recomputes the blocks (`unet.rematerialize`).
         axis_name: the mapped axis to pool batch statistics over, under pmap or shard_map.
         bottleneck: `(features, group, train, keys) -> features` of the same shape, at a 32nd of the resolution.
         critic: `(image, logits, group, train)`, a module whose loss is sown (`heads`).
@@ -158,7 +158,7 @@ def max_pool(x: jax.Array) -> jax.Array:
     """Take the 3 x 3 maximum with stride 2 of nonnegative features, f[B, H, W, C] -> f[B, H/2, W/2, C].
 
     The values equal those of torch's `MaxPool2d(3, 2, 1)`; sizes round up. `nn.max_pool` has another gradient: see
-    `blocks.downsample` and `blocks.elementwise_max`.
+    `unet.downsample` and `unet.elementwise_max`.
     """
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     for axis in (1, 2):

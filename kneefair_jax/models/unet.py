@@ -1,12 +1,137 @@
-"""The U-Net of Ronneberger, Fischer and Brox (MICCAI 2015), with normalization and padding inside."""
+"""The U-Net of Ronneberger, Fischer and Brox (MICCAI 2015), with normalization and padding inside, and its layers.
 
-from typing import Any
+The layers are chosen for speed on CPU, GPU and TPU; `models.resnet` uses them too.
+"""
+
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kneefair_jax.models.blocks import ConvBlock, Upsample, downsample, rematerialize
+from kneefair_jax.errors import InputError
+
+# Batch statistics follow the last 1 / (1 - momentum) steps or so; runs here can be a few hundred steps long.
+BATCH_NORM_MOMENTUM = 0.9
+
+
+def standardize(image: jax.Array, epsilon: float = 1e-3) -> jax.Array:
+    """Scale each image to mean 0 and variance 1, so that exposure and window do not matter.
+
+    Args:
+        image: u8 in [0, 255] or f32 in [0, 1], [B, H, W, C]; f64 stays f64.
+        epsilon: added to the deviation, so that a blank image stays finite; far below the contrast of any radiograph.
+
+    Returns:
+        f32[B, H, W, C].
+    """
+    scale = 255.0 if image.dtype == jnp.uint8 else 1.0
+    image = image.astype(jnp.promote_types(image.dtype, jnp.float32)) / scale
+    mean = image.mean((1, 2, 3), keepdims=True)
+    deviation = image.std((1, 2, 3), keepdims=True)
+    return (image - mean) / (deviation + epsilon)
+
+
+class Normalization(nn.Module):
+    """Batch or group normalization, computed in float32 whatever the compute type.
+
+    Attributes:
+        kind: "batch" (statistics over the global batch) or "group" (over groups of channels of one example).
+        axis_name: the mapped axis to pool batch statistics over, under pmap or shard_map.
+    """
+
+    kind: str
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """f[B, H, W, C] -> f[B, H, W, C]."""
+        if self.kind == "batch":
+            batch_norm = nn.BatchNorm(
+                use_running_average=not train,
+                momentum=BATCH_NORM_MOMENTUM,
+                axis_name=self.axis_name,
+                dtype=x.dtype,
+            )
+            return cast(jax.Array, batch_norm(x))
+        if self.kind == "group":
+            channels = x.shape[-1]
+            groups = next(g for g in (8, 4, 2, 1) if channels % g == 0)
+            return cast(jax.Array, nn.GroupNorm(num_groups=groups, dtype=x.dtype)(x))
+        raise InputError(f"config.model.norm={self.kind!r}: give one of batch, group")
+
+
+class ConvBlock(nn.Module):
+    """`convolutions` times (3 x 3 convolution, normalization, ReLU)."""
+
+    features: int
+    convolutions: int
+    norm: str
+    dtype: Any
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """f[B, H, W, C] -> f[B, H, W, features]."""
+        for i in range(self.convolutions):
+            # The normalization adds a bias.
+            x = nn.Conv(self.features, (3, 3), use_bias=False, dtype=self.dtype)(x)
+            # Parameters of published checkpoints have this spelling.
+            x = Normalization(self.norm, self.axis_name, name=f"Normalisation_{i}")(x, train)
+            x = nn.relu(x)
+        return x
+
+
+def rematerialize[M: nn.Module](block: type[M], remat: bool) -> type[M]:
+    """Return the block; with `remat`, the backward pass recomputes its inner activations instead of storing them.
+
+    Most of a step's memory holds the activations between convolutions; with `remat` only a block's input is stored,
+    for about a third more arithmetic. Parameters, results and gradients are the same. `train`, the second argument, is
+    static.
+    """
+    # Argument 0 is the module.
+    return nn.remat(block, static_argnums=(2,)) if remat else block
+
+
+def downsample(x: jax.Array) -> jax.Array:
+    """Take the 2 x 2 maximum, f[B, 2H, 2W, C] -> f[B, H, W, C].
+
+    The values equal those of `nn.max_pool`, whose gradient (select-and-scatter) is slow on CPU and TPU; the gradient
+    here is an elementwise select.
+    """
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    rows = elementwise_max(x[:, :, 0], x[:, :, 1])
+    return elementwise_max(rows[:, :, :, 0], rows[:, :, :, 1])
+
+
+def elementwise_max(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return the elementwise maximum; at a tie the first argument gets the gradient, as in torch's max-pooling.
+
+    The gradients of `jnp.max` and `jnp.maximum` test which input *equals* the maximum. Where a compiler recomputes the
+    input and rounds it differently, none does, and the gradient is 0 / 0 or 0.
+    """
+    return jnp.where(a >= b, a, b)
+
+
+class Upsample(nn.Module):
+    """Learned 2 x 2 up-sampling, f[B, H, W, C] -> f[B, 2H, 2W, features].
+
+    A dense layer to 4 x features and a reshape compute the same function as a 2 x 2 transposed convolution with stride
+    2, whose output windows do not overlap. XLA runs the dense layer far faster.
+    """
+
+    features: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """f[B, H, W, C] -> f[B, 2H, 2W, features]."""
+        batch, height, width, _ = x.shape
+        x = nn.Dense(4 * self.features, dtype=self.dtype)(x)
+        x = x.reshape(batch, height, width, 2, 2, self.features)
+        x = jnp.swapaxes(x, 2, 3)
+        return x.reshape(batch, 2 * height, 2 * width, self.features)
 
 
 class UNet(nn.Module):
@@ -25,7 +150,7 @@ class UNet(nn.Module):
         convolutions: 3 x 3 convolutions of each block.
         norm: "batch" or "group".
         dtype: of the computation; parameters, statistics and logits stay float32.
-        remat: whether the backward pass recomputes the blocks (`blocks.rematerialize`).
+        remat: whether the backward pass recomputes the blocks (`rematerialize`).
         axis_name: the mapped axis to pool batch statistics over, under pmap or shard_map.
         bottleneck: an optional module on the deepest features (`heads`).
         critic: an optional module on image and logits (`heads`).

@@ -15,7 +15,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.predict.films import Film
 from kneefair_jax.predict.inputs import Input
 from kneefair_jax.predict.predictor import Prediction
-from kneefair_jax.runtime import atomic, io_errors
+from kneefair_jax.runtime import atomic
 from kneefair_jax.safe_text import is_formula, printable, spreadsheet_cell, strip_paths
 
 AREAS = "areas.csv"
@@ -69,7 +69,7 @@ class LinesByFile:
         """Add the lines of a file, in place of its earlier ones."""
         content, end = text.encode(), os.fstat(self._file.fileno()).st_size
         try:
-            with io_errors.add_path(self._path):
+            with atomic.add_path(self._path):
                 while content:
                     content = content[os.write(self._file.fileno(), content) :]
         except BaseException:

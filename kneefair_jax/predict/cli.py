@@ -9,7 +9,7 @@ from kneefair_jax import weights
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import films, inputs, predictor, run, session, writers
 from kneefair_jax.predict.areas import AREAS
-from kneefair_jax.runtime import command_line, output_folder
+from kneefair_jax.runtime import command, output_folder
 from kneefair_jax.weights.network import FITS
 
 SOME_FAILED, ALL_FAILED = 1, 2  # exit statuses
@@ -49,9 +49,10 @@ For research only, not for the care of patients.
 """
 
 
+# Long, since it is a list of arguments with their help.
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    command_parser = command_line.Parser(
+    command_parser = command.Parser(
         prog="kneefair predict",
         description="Segments radiographs: PNG, JPEG, TIFF, DICOM, NIfTI, NPY.",
         epilog=_EPILOG,
@@ -154,7 +155,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command_parser.add_argument(
         "--batch-size",
-        type=command_line.integer(1, 1024),
+        type=command.integer(1, 1024),
         default=8,
         metavar="N",
         help="files per batch (default: 8; at most 32 are read at once)",

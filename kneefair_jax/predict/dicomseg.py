@@ -65,13 +65,7 @@ def make(
         InputError: the film is no DICOM file or lacks a field of the patient or the study, highdicom is missing, or the
             mask is empty.
     """
-    try:
-        import highdicom
-    except ImportError as error:
-        raise InputError("DICOM-SEG needs highdicom: pip install 'kneefair_jax[seg]'") from error
-    from pydicom.datadict import dictionary_description
-    from pydicom.uid import generate_uid
-
+    highdicom = _highdicom()
     source = _load(path)
     cosines = dicom.directions(source) if dicom.geometry(source)[0] is not None else None
     if cosines is None or not all(source.get(name) for name in _PLACE):
@@ -81,11 +75,7 @@ def make(
     remedy = (
         "use --format png" if anonymous else "add --anonymous, which leaves them out, or use --format png"
     )
-    if missing := [name for name in (*_IDENTITY, *_UIDS) if name not in source]:
-        names = ", ".join(f"{dictionary_description(name)} ({name})" for name in missing)
-        raise InputError(
-            f"{path}: the header lacks fields that a DICOM-SEG of this film must repeat: {names}; {remedy}"
-        )
+    _require_identity(source, path, remedy)
     masks = mask if mask.ndim == 3 else mask[..., None] == np.arange(1, len(structures) + 1)
     present = np.flatnonzero(masks.any(axis=(0, 1))).tolist()
     if not present:
@@ -97,21 +87,7 @@ def make(
         with warnings.catch_warnings():
             # about how the film's header writes names, which are copied as they are
             warnings.simplefilter("ignore")
-            segmentation = highdicom.seg.Segmentation(
-                source_images=[source],
-                pixel_array=masks[None, :, :, present].astype(np.uint8),
-                segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-                segment_descriptions=segments,
-                series_instance_uid=generate_uid(),
-                series_number=1,
-                sop_instance_uid=generate_uid(),
-                instance_number=1,
-                manufacturer="kneefair_jax",
-                manufacturer_model_name="kneefair_jax",
-                software_versions=_version(),
-                device_serial_number="0",
-                series_description="Segmentation of knee bones (research)",
-            )
+            segmentation = _binary_segmentation(highdicom, source, masks[:, :, present], segments)
             geometry = segmentation.SharedFunctionalGroupsSequence[0]
             if cosines is not None:
                 geometry.PlaneOrientationSequence = highdicom.PlaneOrientationSequence("PATIENT", cosines)
@@ -123,6 +99,46 @@ def make(
             return segmentation
     except (AttributeError, ValueError, TypeError) as error:
         raise InputError(f"{path}: no DICOM-SEG can refer to this file ({error}); {remedy}") from error
+
+
+def _highdicom() -> Any:
+    try:
+        import highdicom
+    except ImportError as error:
+        raise InputError("DICOM-SEG needs highdicom: pip install 'kneefair_jax[seg]'") from error
+    return highdicom
+
+
+def _require_identity(source: Any, path: Path, remedy: str) -> None:
+    """Refuse a header without a field of the patient or the study that a segmentation of it must repeat."""
+    from pydicom.datadict import dictionary_description
+
+    if missing := [name for name in (*_IDENTITY, *_UIDS) if name not in source]:
+        names = ", ".join(f"{dictionary_description(name)} ({name})" for name in missing)
+        raise InputError(
+            f"{path}: the header lacks fields that a DICOM-SEG of this film must repeat: {names}; {remedy}"
+        )
+
+
+def _binary_segmentation(highdicom: Any, source: Any, masks: np.ndarray, segments: Sequence[Any]) -> Any:
+    """Return the segmentation object of one frame, with new UIDs; masks are bool[H, W, segments]."""
+    from pydicom.uid import generate_uid
+
+    return highdicom.seg.Segmentation(
+        source_images=[source],
+        pixel_array=masks[None].astype(np.uint8),
+        segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=segments,
+        series_instance_uid=generate_uid(),
+        series_number=1,
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        manufacturer="kneefair_jax",
+        manufacturer_model_name="kneefair_jax",
+        software_versions=_version(),
+        device_serial_number="0",
+        series_description="Segmentation of knee bones (research)",
+    )
 
 
 def _load(path: Path) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kneefair_jax.data import cell_text, file_lookup, identifiers, metadata, readers
+from kneefair_jax.data import cell_text, column_names, identifiers, mask_files, metadata, readers
 from kneefair_jax.data.readers import limits
 from kneefair_jax.errors import InputError
 
@@ -77,7 +77,8 @@ def groups_of_cases(path: Path, names: Sequence[str], *, allow_similar: bool = F
     attributes = re.findall(r"(?:^|,)([^=,]+)=", names[0])
     if missing := [column for column in ("case_id", *attributes) if column not in table]:
         raise InputError(
-            f"{path}: no column {missing[0]!r}, which {names[0]!r} needs; it has {', '.join(table)}"
+            f"{path}: no column {missing[0]!r}, which {names[0]!r} needs{column_names.suggestion(missing[0], table)}; "
+            f"it has {', '.join(table)}"
         )
     problems: list[metadata.Problem] = []
     options = metadata.Options(similar="--allow-similar-ids", allow_similar=allow_similar)
@@ -124,7 +125,7 @@ def _candidates(arguments: Sequence[str], out: Path) -> Iterator[Input | InputEr
 
 
 def _image_files(folder: Path, out: Path) -> Iterator[Path | InputError]:
-    paths, errors = file_lookup.list_files(folder)
+    paths, errors = mask_files.list_files(folder)
     yield from errors
     for path in paths:
         is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)

@@ -63,7 +63,7 @@ class Prediction(NamedTuple):
 
     @property
     def warning(self) -> str:
-        """Why the mask may be wrong: nothing found, a mean confidence below 0.94, implausible anatomy; "" otherwise."""
+        """The reasons to doubt a mask: nothing found, mean confidence below 0.94, implausible anatomy; or ""."""
         warnings = list(self.quality_warnings)
         if np.isnan(self.mean_confidence):
             warnings.insert(0, "nothing found")

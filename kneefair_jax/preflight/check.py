@@ -14,13 +14,7 @@ from kneefair_jax import cohort as cohorts
 from kneefair_jax.data import cohort_loader, inspection
 from kneefair_jax.data.cohort_loader import Prepared
 from kneefair_jax.data.inspection import Inspection
-from kneefair_jax.preflight import (
-    duplicates,
-    faults,
-    group_sizes,
-    mask_orientation,
-    outliers,
-)
+from kneefair_jax.preflight import duplicates, faults, group_sizes, outliers
 from kneefair_jax.preflight.group_sizes import SmallGroup
 from kneefair_jax.report import overlays
 from kneefair_jax.runtime import atomic, progress
@@ -49,7 +43,7 @@ class Reading(NamedTuple):
     measurements: pd.DataFrame
     thumbnails: np.ndarray
     digests: list[str]
-    misoriented: list[mask_orientation.Misoriented]
+    misoriented: list[outliers.Misoriented]
     void: list[float]
     inspections: list[Inspection]
 
@@ -174,13 +168,13 @@ def _read(prepared: Prepared) -> Reading:
         digests.append(duplicates.digest(example["image"]))
         inspections.append(recorded[row] or inspection.inspect_mask(example["label"]))
         case_id = str(prepared.cohort.cases["case_id"].iloc[row])
-        edge_ranks[case_id] = mask_orientation.edge_ranks(example["image"], example["label"])
+        edge_ranks[case_id] = outliers.edge_ranks(example["image"], example["label"])
     index = pd.Index(prepared.cohort.cases["case_id"], name="case_id")
     return Reading(
         pd.DataFrame(measurements, index=index),
         np.stack(thumbnails),
         digests,
-        mask_orientation.misoriented(edge_ranks),
+        outliers.misoriented(edge_ranks),
         void,
         inspections,
     )
@@ -299,7 +293,7 @@ def _summary(prepared: Prepared, reading: Reading) -> dict[str, Any]:
         "patients": cases["patient_id"].nunique(),
         "left_out": [list(entry) for entry in prepared.excluded],
         "orientation": {
-            "consistent": mask_orientation.consistent(reading.misoriented, len(cases)),
+            "consistent": outliers.consistent(reading.misoriented, len(cases)),
             "turned": [case._asdict() for case in reading.misoriented],
         },
         "outliers": [outlier._asdict() for outlier in outliers.outliers(reading.measurements)],

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from kneefair_jax import label_errors
-from kneefair_jax.data import mask_checks, readers
+from kneefair_jax.data import inspection, readers
 from kneefair_jax.preflight import group_sizes
 from kneefair_jax.report import csv_tables
 from kneefair_jax.runtime import atomic
@@ -132,7 +132,7 @@ def _lines_of_cohort(entry: Mapping[str, Any], name: str, settings: Mapping[str,
         faulty = entry["interpolated"]
         yield (
             f"WARNING: interpolated labels in {len(faulty)} of {cases} masks{of}: {_join(faulty)}; where two "
-            f"structures meet, a thin rim has the label of a third; {mask_checks.EXPORT_LABELS}"
+            f"structures meet, a thin rim has the label of a third; {inspection.EXPORT_LABELS}"
         )
     for structure, ids in entry["absent"].items():
         yield f"{structure} is absent from {len(ids)} of {cases} masks{of}: {_join(ids)}"

@@ -1,16 +1,32 @@
-"""Measure each case without a network, and find cases far from the median."""
+"""Find cases that differ from their cohort: measures far from the median, and masks that fit only after a turn.
 
-from collections.abc import Sequence
+This needs no network, so it holds for any structures. A mask's contours are laid over the film in the eight
+orientations; the orientation with the strongest edges below the contours fits.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
+
+from kneefair_jax.data.readers import ORIENTATIONS
 
 # An outlier is this many scaled median absolute deviations from the median (Iglewicz and Hoaglin 1993 suggest 3.5,
 # which flags many of 10,000 cases), and at least 25 % from it where nearly all cases agree.
 _MAX_ROBUST_Z = 5.0
 _MIN_CHANGE = np.log(1.25)
 _MAD_OF_NORMAL = 1.4826
+NONE = "none"
+_MIN_CONTOUR = 16  # pixels of a contour
+# The least rise of the mean rank of the edges. For 60 JSRT chest films and 120 phantom knees with correct masks, it
+# never rises that much; for misoriented masks, the correct orientation leads by 0.06 to 0.3.
+_MIN_RISE = 0.04
+# A cohort is judged if it is large enough and most cases fit best in one or two orientations (two sites).
+_MIN_CASES, _MIN_AGREEMENT = 8, 0.8
+_MIN_SHARE = 0.9  # of the cases that one orientation must fit to be the cohort's
 
 
 class Outlier(NamedTuple):
@@ -74,3 +90,82 @@ def absent(table: pd.DataFrame) -> dict[str, list[str]]:
         structure = str(name).removeprefix("area of ").rpartition(", ")[0]
         cases_without.setdefault(structure, []).extend(str(case) for case in table.index[table[name] == 0])
     return {structure: cases for structure, cases in cases_without.items() if cases}
+
+
+class Misoriented(NamedTuple):
+    """A case whose mask fits its film better in another orientation.
+
+    Attributes:
+        case_id: the case.
+        orientation: a name of `readers.ORIENTATIONS`.
+        edge_rank: mean rank, 0 to 1, of the film's edges below the contours in that orientation.
+        edge_rank_as_read: the same of the mask as read.
+    """
+
+    case_id: str
+    orientation: str
+    edge_rank: float
+    edge_rank_as_read: float
+
+
+def edge_ranks(image: np.ndarray, label: np.ndarray) -> dict[str, float]:
+    """Return the mean rank, 0 to 1, of the film's edges below the contours, by orientation; empty without contours.
+
+    Args:
+        image: u8[H, W, C].
+        label: u8[H, W].
+    """
+    ranks = _ranks(image)
+    result = {}
+    for name, orientation in ORIENTATIONS.items():
+        contour = _contour(orientation.apply(label))
+        if contour.shape == ranks.shape and np.count_nonzero(contour) >= _MIN_CONTOUR:
+            result[name] = float(ranks[contour].mean())
+    return result
+
+
+def misoriented(cases: Mapping[str, Mapping[str, float]]) -> list[Misoriented]:
+    """Return the cases whose mask fits clearly better in another orientation.
+
+    Masks that do not follow the edges of their films fit best in arbitrary orientations; then no case is returned.
+
+    Args:
+        cases: case id -> `edge_ranks`.
+    """
+    best = {case: max(ranks, key=ranks.__getitem__) for case, ranks in cases.items() if ranks}
+    if len(best) < _MIN_CASES:
+        return []
+    if sum(count for _, count in Counter(best.values()).most_common(2)) < _MIN_AGREEMENT * len(best):
+        return []
+    return [
+        Misoriented(case, name, cases[case][name], cases[case][NONE])
+        for case, name in best.items()
+        if cases[case][name] >= cases[case][NONE] + _MIN_RISE
+    ]
+
+
+def consistent(cases: Sequence[Misoriented], count: int) -> str:
+    """Return the orientation that fits nearly all `count` cases of a cohort; "" if there is none."""
+    if not cases:
+        return ""
+    name, frequency = Counter(case.orientation for case in cases).most_common(1)[0]
+    return name if frequency >= _MIN_SHARE * count else ""
+
+
+def _ranks(image: np.ndarray) -> np.ndarray:
+    """Return f64[H, W], the rank of each pixel's gradient magnitude, 0 to 1, which ignores exposure and contrast."""
+    down, across = np.gradient(image.astype(np.float32).mean(axis=2))
+    magnitude = np.hypot(down, across)
+    ranks: np.ndarray = stats.rankdata(magnitude, axis=None).reshape(magnitude.shape) / magnitude.size
+    return ranks
+
+
+def _contour(label: np.ndarray) -> np.ndarray:
+    """Return bool[H, W], the pixels on both sides of every border between labels."""
+    contour = np.zeros(label.shape, bool)
+    down, across = label[1:] != label[:-1], label[:, 1:] != label[:, :-1]
+    contour[1:] |= down
+    contour[:-1] |= down
+    contour[:, 1:] |= across
+    contour[:, :-1] |= across
+    return contour

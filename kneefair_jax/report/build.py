@@ -33,7 +33,7 @@ class Analysis:
         min_group_patients: smaller groups are shown but not ranked.
         draws: permutations of the tests.
         seed: of the permutations.
-        delta: score -> equivalence margin.
+        equivalence_margin: score -> margin, in the score's unit.
         endpoints: thresholds of failed segmentations and of other endpoints.
         primary: score and attributes of the primary family.
         intersections: whether to compute pairs of attributes.
@@ -44,7 +44,7 @@ class Analysis:
     min_group_patients: int = 10
     draws: int = 10_000
     seed: int = 0
-    delta: Mapping[str, float] = field(default_factory=dict)
+    equivalence_margin: Mapping[str, float] = field(default_factory=dict)
     endpoints: EndpointSettings = EndpointSettings()  # noqa: RUF009 - a NamedTuple cannot change
     primary: Primary = Primary()  # noqa: RUF009
     intersections: bool = True
@@ -99,7 +99,7 @@ def build_report(
     score_report = scores(
         table,
         **analysis.statistics,
-        delta=dict(analysis.delta) or None,
+        equivalence_margin=dict(analysis.equivalence_margin) or None,
         failure_dice=analysis.endpoints.failure_dice,
         primary=rate_p_values,
         stated=primary,
@@ -193,7 +193,7 @@ def _power(table: pd.DataFrame, analysis: Analysis) -> dict[str, Any]:
         analysis.attributes,
         min_group_patients=analysis.min_group_patients,
         failure_dice=analysis.endpoints.failure_dice,
-        margin=analysis.delta.get("dice"),
+        equivalence_margin=analysis.equivalence_margin.get("dice"),
     )
 
 

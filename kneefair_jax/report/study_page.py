@@ -34,7 +34,7 @@ def write(directory: Path, study: Mapping[str, Any]) -> Path:
              "sweep": {"field": config field, "label": str, "points": [{"share": float, "comparison": {...}}]} or None,
                                                    # all points with the pair of the comparison
              "training": {method: {"rise": [float], "fit": {group: {"cases": int, "dice": [float]}}}},
-                                                   # of `runs.study.summary.convergence`; optional
+                                                   # of `runs.study_summary.convergence`; optional
              "diverged": {method: [directory]},    # methods excluded because of diverged runs; optional
              "notes": [str],                       # sentences on differences between runs, such as devices; optional
              "runs": {"seeds": [int], "seconds": float, "device", "versions": {package: version}, "commit",

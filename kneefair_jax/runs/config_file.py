@@ -1,4 +1,4 @@
-"""Load a config; an error in its file becomes one line with the file, the line and the remedy.
+"""Load a config file and its flags; errors become one line with the file and line, or the field, and the remedy.
 
 A config is a Python file, the name of a shipped one (`folder` is `configs/folder.py`), or the `config.json` of a run.
 """
@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 import kneefair_jax
 from kneefair_jax.errors import InputError, describe
 from kneefair_jax.runtime import run_files
+from kneefair_jax.training import config_fields
 
 SHIPPED = Path(kneefair_jax.__file__).parent / "configs"
 
@@ -25,6 +26,8 @@ SHIPPED = Path(kneefair_jax.__file__).parent / "configs"
 _SECTION = re.compile(r"\bmitigation\b.*\b(sampler|objective|head|schedule)\b(?!\.)")
 # ml_collections' error for a section that is set to a name.
 _OVERRIDE = re.compile(r"override field '(sampler|objective|head|schedule)'")
+# Absl's error for a value of another type.
+_ILLEGAL = re.compile(r"flag --config\.([\w.]+)=(.*?): ", re.DOTALL)
 _REMEDY = "correct it, or start from one of configs/"
 _PARTS = ("default", "mitigations", "paper/recipe")  # of other configs
 
@@ -133,8 +136,38 @@ def _reason(error: BaseException, file: str) -> str:
 class Parser(flags.ArgumentParser[ConfigDict]):
     """Absl's parser of the flag `--config`, by `load`."""
 
+    def __init__(self) -> None:
+        self._config = ConfigDict()
+
     def parse(self, path: str) -> ConfigDict:
         """Return the locked config of a file."""
-        config = load(path)
-        config.lock()
-        return config
+        self._config = load(path)
+        self._config.lock()
+        return self._config
+
+    def describe_error(self, error: Exception, fields: Sequence[str]) -> str:
+        """Describe an error of absl or ml_collections about the flag of a field.
+
+        Args:
+            error: raised while the flags were parsed.
+            fields: the fields that flags set, such as `config.train.steps`.
+        """
+        if isinstance(error.__context__, InputError):  # absl puts the flag with its whole value before it
+            return str(error.__context__)
+        if isinstance(error, AttributeError | KeyError):
+            names = [field.removeprefix("config.") for field in fields]
+            if unknown := [name for name in names if not _has_field(self._config, name)]:
+                source = self._config.get("data", ConfigDict()).get("source", "")
+                return config_fields.describe_unknown(unknown[0], source)
+        if match := _ILLEGAL.match(str(error)):
+            return config_fields.describe_illegal(match[1], match[2])
+        return str(error)
+
+
+def _has_field(config: ConfigDict, field: str) -> bool:
+    value: Any = config
+    for name in field.split("."):
+        if not isinstance(value, ConfigDict) or name not in value:
+            return False
+        value = value[name]
+    return True

@@ -18,7 +18,7 @@ from kneefair_jax.evaluation import evaluate
 from kneefair_jax.preflight import group_sizes
 from kneefair_jax.report import csv_tables
 from kneefair_jax.runtime import atomic, distributed, run_directory
-from kneefair_jax.training import config_checks, group_models, setup, stages
+from kneefair_jax.training import config_checks, scoring, setup, stages
 
 logger = logging.getLogger(__name__)
 
@@ -191,6 +191,6 @@ def _fingerprint(config: ConfigDict, cohort: Cohort) -> str:
 
 def _require_checkpoints(config: ConfigDict, cohort: Cohort, workdir: Path) -> None:
     partition = setup.mitigation_groups(cohort, config.mitigation.groups)
-    for model in group_models.of_run(config, partition):
+    for model in scoring.of_run(config, partition):
         if not (workdir / model.directory / "checkpoints").is_dir():
             raise InputError(f"{workdir} has no checkpoint; train first with --mode=train")

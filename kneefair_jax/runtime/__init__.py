@@ -1,10 +1,9 @@
-"""The environment of a run: directories, processes, preemption, disk errors, atomic files."""
+"""The environment of a run: directories, processes, preemption, atomic files and disk errors."""
 
 __all__ = [
     "atomic",
     "command",
     "distributed",
-    "io_errors",
     "output_folder",
     "preemption",
     "run_directory",

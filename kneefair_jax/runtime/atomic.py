@@ -3,9 +3,13 @@
 Folders that other users can write to may contain traps, such as a symbolic link that leads out of the folder, or a pipe
 that blocks its opener. Temporary names are therefore random and created exclusively, and only regular files are
 replaced or appended to.
+
+`describe_storage_error` turns the error of a full, read-only or failing disk into one line, also where a library wraps
+the system's error.
 """
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -17,7 +21,25 @@ from pathlib import Path
 from typing import IO, Any
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import io_errors, preemption
+from kneefair_jax.runtime import preemption
+
+_REMEDY = {
+    errno.ENOSPC: "free space on the disk",
+    errno.EDQUOT: "free space within your quota",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EROFS: "give a folder that can be written as {option}",
+    errno.EACCES: "give a folder that can be written as {option}, and inputs that can be read",
+    errno.EPERM: "give a folder that can be written as {option}, and inputs that can be read",
+    errno.EIO: "check the disk",
+    errno.ENXIO: "check the disk",
+    errno.ENODEV: "check the disk",
+    errno.ESTALE: "check the network file system",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "close other programs, which have too many files open",
+}
+
+# TensorStore, Arrow and Riegeli state the system's message of these errors as text only.
+_TEXT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _SUFFIX_LENGTH = 32  # characters of the file's name in the temporary name, which keeps the ending
 TEMPORARY_NAME = re.compile(r"\.part-[0-9a-f]{16}-")
@@ -47,7 +69,7 @@ def replacement(path: Path, *, sync: bool = False) -> Iterator[Path]:
     require_regular(path)
     temporary = path.with_name(f".part-{secrets.token_hex(8)}-{path.name[-_SUFFIX_LENGTH:]}")
     try:
-        with io_errors.add_path(path):
+        with add_path(path):
             os.close(
                 os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
             )  # O_EXCL follows no link
@@ -81,7 +103,7 @@ def staging_folder(folder: Path, optional: Iterable[str] = ()) -> Iterator[Path]
     """
     stage = folder / f".part-{secrets.token_hex(8)}-files"
     try:
-        with io_errors.add_path(folder):
+        with add_path(folder):
             stage.mkdir()
             yield stage
             files = [path.relative_to(stage) for path in sorted(stage.rglob("*")) if path.is_file()]
@@ -170,3 +192,53 @@ def _require_regular(path: Path, mode: int) -> None:
 def file_kind(mode: int) -> str:
     """Return the kind of file that a mode states, with its article."""
     return next((name for test, name in _KINDS if test(mode)), "a device")
+
+
+def describe_storage_error(error: BaseException, option: str) -> str | None:
+    """Return the path, the error and the remedy; None if the storage did not cause the error.
+
+    Args:
+        error: any exception; its causes are searched too.
+        option: the flag of the output folder, for the remedy.
+    """
+    for cause in _chain(error):
+        path = cause.filename if isinstance(cause, OSError) else None
+        path = Path(path) if isinstance(path, str) else None
+        place = f"{_target(path)}: " if path else ""
+        for number, remedy in _REMEDY.items():
+            has_number = isinstance(cause, OSError) and cause.errno == number
+            if has_number or (number in _TEXT_ERRORS and os.strerror(number) in str(cause)):
+                return f"{place}{os.strerror(number).lower()}; {remedy.format(option=option)}"
+        if path and isinstance(cause, FileNotFoundError) and not path.parent.is_dir():
+            return f"{path.parent}: this folder does not exist or was deleted during the run; restore it"
+    return None
+
+
+@contextlib.contextmanager
+def add_path(path: Path) -> Iterator[None]:
+    """Add the path to an OSError of the block that names no file, such as those of `os.write` and of libraries."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def is_storage_error(error: OSError) -> bool:
+    """Return whether an error of writing one file would also occur with every other file of the folder."""
+    return error.errno in _REMEDY
+
+
+def _target(path: Path) -> Path:
+    """Return the folder of a temporary file or folder, whose name means nothing to a user; any other path unchanged."""
+    depth = next((depth for depth, part in enumerate(path.parts) if part.startswith(".part-")), None)
+    return path if depth is None else Path(*path.parts[:depth])
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    visited: set[int] = set()
+    while error is not None and id(error) not in visited:
+        visited.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

@@ -46,11 +46,20 @@ def read_json(path: Path, schema: Schema, remedy: str, *, max_bytes: int = MAX_D
         raise InputError(f"{path} cannot be read ({reason}); {remedy}") from error
     except RecursionError:
         raise InputError(f"{path} cannot be read (nested too deeply); {remedy}") from None
+    require_schema(value, schema, path, remedy)
+    return value
+
+
+def require_schema(value: Any, schema: Schema, path: Path, remedy: str) -> None:
+    """Refuse the value of a file that does not fit a schema.
+
+    Raises:
+        InputError: with the file, the place of the value, and the remedy.
+    """
     if fault := find_fault(value, schema):
         place = fault.place or "the value"
         state = fault.value or "missing"
         raise InputError(f"{path}: {place} is {state}, not {fault.expected}; {remedy}")
-    return value
 
 
 def _read_bytes(path: Path, max_bytes: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The end of a command: one line and an exit status that tell a user or a scheduler what to do.
+"""The frame of every command: its flags, its messages on the terminal, and its exit status with one line of error.
 
 | status | cause |
 |---|---|
@@ -13,21 +13,27 @@ A bug ends with a traceback. This module imports neither JAX nor NumPy: a comman
 during its imports also ends with one line.
 """
 
+import argparse
 import atexit
 import contextlib
 import importlib
+import logging
 import os
 import resource
 import select
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NamedTuple, NoReturn, TextIO
 
 from kneefair_jax import safe_text
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import command_line, io_errors, preemption
+from kneefair_jax.runtime import atomic, preemption
+from kneefair_jax.runtime.schema import Integer, find_fault
+
+SEED = Integer(0, 2**32 - 1)
+MAX_DRAWS = 1_000_000  # resamples; at 10,000, Monte Carlo moves an interval's end by 1 % of its width
 
 FAILED, BAD_INPUT, INTERRUPTED, CLOSED_PIPE = 1, 2, 128 + signal.SIGINT, 128 + signal.SIGPIPE
 _MEMORY_ERRORS = (
@@ -79,7 +85,7 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
     """
     _memory_exhausted.clear()
     _open_standard_streams()
-    with preemption.handle_signals(), safe_text.printable_output(), command_line.log_to_terminal():
+    with preemption.handle_signals(), safe_text.printable_output(), log_to_terminal():
         try:
             try:
                 _load_extensions()
@@ -147,7 +153,7 @@ def _ending_of(error: BaseException, remedies: Remedies) -> _Ending | None:
         return _Ending("", CLOSED_PIPE)
     if isinstance(error, CommandError):
         return _Ending(f"error: {error}; {remedies.resume()}", FAILED)
-    if storage := io_errors.describe(error, remedies.option):
+    if storage := atomic.describe_storage_error(error, remedies.option):
         return _Ending(f"error: {storage}; {remedies.resume()}", FAILED)
     if _is_memory_error(error):
         return _Ending(
@@ -198,3 +204,61 @@ def _open_standard_streams() -> None:
         if getattr(sys, name) is None:
             descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest free one, that of the closed stream
             setattr(sys, name, os.fdopen(descriptor, "r" if number == 0 else "w", closefd=False))
+
+
+class Parser(argparse.ArgumentParser):
+    """The standard parser, with one-line errors without the usage text, like the commands' other errors."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the error and exit with status 2."""
+        print(f"error: {' '.join(message.split())}; see --help", file=sys.stderr)
+        sys.exit(2)
+
+
+def integer(low: int, high: int) -> Callable[[str], int]:
+    """Return a converter of a flag's text to an integer from `low` to `high`, for `add_argument(type=...)`."""
+    schema = Integer(low, high)
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:  # not a number, or one of thousands of digits
+            raise argparse.ArgumentTypeError(f"{text[:60]!r}: give {schema.expected}") from None
+        if find_fault(value, schema):
+            raise argparse.ArgumentTypeError(f"{text[:60]}: give {schema.expected}")
+        return value
+
+    return parse
+
+
+class _TerminalHandler(logging.Handler):
+    """Prints bare messages on the streams as they are at that moment: errors on stderr, all others on stdout.
+
+    `logging.StreamHandler` would report a closed pipe as a traceback; here the error reaches `runtime.command`.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stream = sys.stderr if record.levelno >= logging.ERROR else sys.stdout
+        print(self.format(record), file=stream, flush=True)
+
+
+@contextlib.contextmanager
+def log_to_terminal() -> Iterator[None]:
+    """Print the messages that this package logs within the block, from level INFO; `runtime.command.run` calls it.
+
+    Other handlers, such as absl's, do not get these messages. A block within another one changes nothing.
+    """
+    logger = logging.getLogger("kneefair_jax")
+    if any(isinstance(handler, _TerminalHandler) for handler in logger.handlers):
+        yield
+        return
+    level, propagate, handler = logger.level, logger.propagate, _TerminalHandler()
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate

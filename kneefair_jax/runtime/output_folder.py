@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import atomic, io_errors
+from kneefair_jax.runtime import atomic
 
 APPLICATION = "kneefair_jax"  # name of the cache folder
 
@@ -70,7 +70,7 @@ def create(folder: Path, option: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        if io_errors.is_storage_error(error):
+        if atomic.is_storage_error(error):
             raise
         raise InputError(f"{option} {folder}: {error}; give a folder that can be written") from error
 

@@ -1,13 +1,15 @@
-"""Schemas of the JSON files of a run, for commands that read untrusted runs.
+"""The JSON files of a run, for commands that read untrusted runs: their schemas, and the fields with new names.
 
 The schemas declare the values that a command uses; other fields of a file may have any value.
 """
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import checked_files, renamed_fields
+from kneefair_jax.runtime import checked_files
 from kneefair_jax.runtime.schema import (
     Anything,
     Integer,
@@ -19,6 +21,19 @@ from kneefair_jax.runtime.schema import (
     Table,
     Text,
 )
+
+# Within `mitigation`, and within each method of `study.settings`.
+_PARTS = ("sampler", "objective", "head", "schedule")
+_SETTINGS = {
+    **dict.fromkeys(("eta", "adjustment", "alpha", "penalty", "anneal_steps", "power"), "objective"),
+    **dict.fromkeys(("strength", "ramp"), "head"),
+    **dict.fromkeys(("start", "distillation", "temperature", "extra_steps", "share", "upweight"), "schedule"),
+}
+_RENAMED = {
+    "data.on_broken": "data.on_read_error",
+    "report.delta": "report.equivalence_margin",
+}
+_SECTION = re.compile(r"(mitigation|study\.settings\.[^.]+)\.(\w+)")
 
 _REMEDY = "put a copy of it back, or give the folder of another run"
 _REST = Anything()
@@ -99,18 +114,25 @@ EXPORTED = Table(
 )
 
 
-def read_config(path: Path, remedy: str = _REMEDY) -> dict[str, Any]:
-    """Return the `config.json` of a run: named fields of any values; `remedy` ends the error message.
+def read_config(path: Path, remedy: str = _REMEDY, schema: Table | None = None) -> dict[str, Any]:
+    """Return the `config.json` of a run.
+
+    Args:
+        path: of the file.
+        remedy: what the user can do, the end of the message.
+        schema: what the config must fit; None for named fields of any values.
 
     Raises:
         InputError: see `checked_files.read_json`; or the config has the layout of an earlier version.
     """
     config: dict[str, Any] = checked_files.read_json(path, Table(other_fields=_REST), remedy)
-    if fields := renamed_fields.moved_fields(config):
+    if fields := moved_fields(config):
         raise InputError(
-            f"{path}: this run is of an earlier version ({renamed_fields.describe(fields)}); give another --workdir, "
+            f"{path}: this run is of an earlier version ({describe_moved(fields)}); give another --workdir, "
             "or use this folder with the version that wrote it"
         )
+    if schema is not None:
+        checked_files.require_schema(config, schema, path, remedy)
     return config
 
 
@@ -135,3 +157,42 @@ def read_report(path: Path, schema: Table = EVALUATED) -> dict[str, Any]:
         path, schema, remedy, max_bytes=checked_files.MAX_REPORT_BYTES
     )
     return report
+
+
+def new_name(field: str) -> str | None:
+    """Return the current name of a field; None if its name has not changed.
+
+    Args:
+        field: dotted name, such as `mitigation.eta`. The four components are sections now; in earlier versions each
+            field of these names contained a method's name, and has a new name too.
+    """
+    if not (match := _SECTION.fullmatch(field)):
+        renamed = [(old, new) for old, new in _RENAMED.items() if field == old or field.startswith(f"{old}.")]
+        return renamed[0][1] + field.removeprefix(renamed[0][0]) if renamed else None
+    section, name = match.groups()
+    if name in _PARTS:
+        return f"{section}.{name}.name"
+    return f"{section}.{_SETTINGS[name]}.{name}" if name in _SETTINGS else None
+
+
+def moved_fields(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the fields of an earlier layout in a config, each with its new name."""
+    sections = {name: config.get(name) for name in ("mitigation", "data", "report")}
+    study = config.get("study")
+    settings = study.get("settings") if isinstance(study, Mapping) else None
+    if isinstance(settings, Mapping):
+        sections |= {f"study.settings.{method}": changes for method, changes in settings.items()}
+    return {
+        f"{section}.{name}": new
+        for section, fields in sections.items()
+        if isinstance(fields, Mapping)
+        for name, value in fields.items()
+        if (not isinstance(value, Mapping) or f"{section}.{name}" in _RENAMED)
+        and (new := new_name(f"{section}.{name}"))
+    }
+
+
+def describe_moved(moved: Mapping[str, str]) -> str:
+    """Describe up to three renamed fields for a message: `mitigation.eta is now mitigation.objective.eta`."""
+    clauses = [f"{old} is now {new}" for old, new in list(moved.items())[:3]]
+    return ", ".join(clauses) + (f" and {len(moved) - 3} more" if len(moved) > 3 else "")

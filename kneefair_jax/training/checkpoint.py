@@ -2,13 +2,19 @@
 
 Orbax restores an array with a flipped bit without an error. So a checkpoint gets the SHA-256 of its files before it
 gets its final name. `sha256sum -c SHA256SUMS` in its folder verifies them too.
+
+A rule selects the run's checkpoint by the records of validation. A record is
+`{"step": int, "overall": float, "groups": {name: float}}`: mean validation macro Dice over patients. Ties go to the
+earlier step. Every rule is reported beside the one that the config selects, because the rule can change the winner
+(MEDFAIR, Zong et al., ICLR 2023).
 """
 
 import asyncio
 import contextlib
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -19,10 +25,14 @@ from orbax.checkpoint import checkpoint_managers
 from orbax.checkpoint.path import atomicity
 
 from kneefair_jax.errors import InputError, describe
-from kneefair_jax.runtime import atomic, distributed, io_errors
+from kneefair_jax.runtime import atomic, distributed
 from kneefair_jax.runtime.schema import Anything, Number, Table, find_fault
-from kneefair_jax.training import selection
 from kneefair_jax.training.state import TrainState
+
+Record = dict[str, Any]
+Rule = Callable[[Sequence[Record]], Record]
+
+RECENT = 2  # newest checkpoints that stay whatever their scores: the newest may turn out to be damaged
 
 logger = logging.getLogger(__name__)
 
@@ -91,16 +101,16 @@ class Sealed(atomicity.AtomicRenameTemporaryPath):
 
 
 class KeepSelected(checkpoint_managers.PreservationPolicy):
-    """Orbax's hook for the checkpoints to keep: `selection.preserved_steps`, and the newest, scored or not."""
+    """Orbax's hook for the checkpoints to keep: `preserved_steps`, and the newest, scored or not."""
 
     def should_preserve(
         self, checkpoints: Sequence[Any], *, context: checkpoint_managers.PreservationContext
     ) -> list[bool]:
         """Return a decision for each checkpoint."""
         del context
-        steps = {checkpoint.step for checkpoint in checkpoints[-selection.RECENT :]}
+        steps = {checkpoint.step for checkpoint in checkpoints[-RECENT:]}
         if scored := [{"step": c.step, **c.metrics} for c in checkpoints if c.metrics is not None]:
-            steps |= selection.preserved_steps(scored)
+            steps |= preserved_steps(scored)
         return [checkpoint.step in steps for checkpoint in checkpoints]
 
 
@@ -159,7 +169,7 @@ class Checkpoints:
             ),
         )
 
-    def records(self) -> list[selection.Record]:
+    def records(self) -> list[Record]:
         """Return step and validation scores of every scored checkpoint, the earliest first."""
         self._manager.wait_until_finished()
         scores = {}
@@ -249,7 +259,9 @@ class Checkpoints:
             yield
         except Exception as error:
             # A missing file is damage, not a fault of the disk.
-            of_disk = not isinstance(error, FileNotFoundError) and io_errors.describe(error, "--workdir")
+            of_disk = not isinstance(error, FileNotFoundError) and atomic.describe_storage_error(
+                error, "--workdir"
+            )
             has_message = isinstance(error, InputError | MemoryError) or of_disk
             if has_message or jax.process_count() > 1 or "RESOURCE_EXHAUSTED" in str(error):
                 raise
@@ -295,3 +307,53 @@ def _arrays(entry: Mapping[str, Any]) -> dict[str, Any]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def overall(records: Sequence[Record]) -> Record:
+    """Return the record with the best mean over all validation patients."""
+    return max(records, key=lambda record: (record["overall"], -record["step"]))
+
+
+def worst_group(records: Sequence[Record]) -> Record:
+    """Return the record with the best mean of its worst group."""
+    return max(records, key=lambda record: (worst(record), -record["step"]))
+
+
+def utopia(records: Sequence[Record]) -> Record:
+    """Return the record nearest to U, where U_g is the best mean of group g over all records.
+
+    Reference: MEDFAIR, Zong et al., ICLR 2023.
+    """
+    # A group whose masks are all empty has a score only where something was predicted.
+    names = set.intersection(*(set(record["groups"]) for record in records))
+    best = {name: max(record["groups"][name] for record in records) for name in names}
+
+    def distance(record: Record) -> float:
+        return math.dist([record["groups"][name] for name in names], [best[name] for name in names])
+
+    return min(records, key=lambda record: (distance(record), -record["overall"], record["step"]))
+
+
+SELECTION_RULES: dict[str, Rule] = {"overall": overall, "worst_group": worst_group, "utopia": utopia}
+
+
+def preserved_steps(records: Sequence[Record], recent: int = RECENT) -> set[int]:
+    """Return the steps to keep on disk: the newest, each rule's selection, and all that no other step dominates.
+
+    With these, every rule selects, now and later, the record that it would select from all records.
+    """
+    steps = set(sorted(record["step"] for record in records)[-recent:])
+    steps |= {rule(records)["step"] for rule in SELECTION_RULES.values()}
+    steps |= {r["step"] for r in records if not any(_dominates(other, r) for other in records)}
+    return steps
+
+
+def worst(record: Record) -> float:
+    """Return the mean of the worst group; the overall mean without groups."""
+    return float(min(record["groups"].values(), default=record["overall"]))
+
+
+def _dominates(a: Record, b: Record) -> bool:
+    """Return whether a is better than b in every group that both have."""
+    names = a["groups"].keys() & b["groups"].keys()
+    return bool(names) and all(a["groups"][name] > b["groups"][name] for name in names)

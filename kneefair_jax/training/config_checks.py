@@ -19,14 +19,14 @@ from kneefair_jax.errors import InputError, lookup
 from kneefair_jax.fairness import endpoints, family
 from kneefair_jax.groups import UNKNOWN, Partition
 from kneefair_jax.models.registry import training_bytes
-from kneefair_jax.runtime import memory, renamed_fields
+from kneefair_jax.runtime import memory, run_files
 from kneefair_jax.runtime.schema import find_fault
 from kneefair_jax.training import (
-    accumulation,
+    checkpoint,
+    config_fields,
     metric_writer,
     optimizer,
     scoring,
-    selection,
     setup,
     sharding,
     stages,
@@ -60,7 +60,7 @@ def validate(config: ConfigDict, cohort: Cohort, external: Cohort | None = None)
     mesh, batch_size = sharding.data_mesh(), config.train.batch_size
     sharding.check_batch_size(batch_size, mesh)
     objective = config.mitigation.objective.name
-    accumulation.check(config.train.accumulation, objective, batch_size, mesh.devices.size)
+    sharding.check_micro_batches(config.train.accumulation, objective, batch_size, mesh.devices.size)
     train = cohort.rows("train")
     if batch_size > len(train):
         raise InputError(
@@ -90,7 +90,7 @@ def validate_config(config: ConfigDict) -> None:
     for registry, name, field in (
         (losses.LOSSES, config.loss, "loss"),
         (sharding.PARALLEL, config.parallel, "parallel"),
-        (selection.RULES, config.select, "select"),
+        (checkpoint.SELECTION_RULES, config.select, "select"),
         (scoring.RESOLUTIONS, config.report.resolution, "report.resolution"),
     ):
         lookup(registry, name, field)
@@ -105,10 +105,13 @@ def check_ranges(config: ConfigDict) -> None:
         InputError: naming the field, its value and what it may be.
     """
     values = config.copy_and_resolve_references().to_dict() if isinstance(config, ConfigDict) else config
-    for old, new in renamed_fields.moved_fields(values).items():
+    for old, new in run_files.moved_fields(values).items():
         raise InputError(f"config.{old} is now config.{new}; set that field instead")
     if fault := find_fault(values, CONFIG):
         field = ".".join(filter(None, ("config", fault.place)))
+        if fault.place and config_fields.schema_of(fault.place) is None:
+            source = values.get("data", {}).get("source", "")
+            raise InputError(f"{field}={fault.value}: {config_fields.describe_unknown(fault.place, source)}")
         if fault.value:
             raise InputError(f"{field}={fault.value}: give {fault.expected}")
         raise InputError(f"{field} is missing: give {fault.expected}; configs/default.py has every field")

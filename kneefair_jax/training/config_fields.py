@@ -1,22 +1,28 @@
 """Every field of a config with its type and its range: the one table of what a config may hold.
 
+Messages about a field that a config does not have, or about a value of another type, come from the same table.
+
 `tests/training/test_config_fields.py` walks the shipped configs: a field that is not declared fails it.
 """
 
+import difflib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from kneefair_jax.fairness import bootstrap
-from kneefair_jax.runtime.command_line import MAX_DRAWS, SEED
+from kneefair_jax.runtime.command import MAX_DRAWS, SEED
 from kneefair_jax.runtime.schema import (
     Choice,
     Flag,
     Integer,
     ListOf,
     Number,
+    Omittable,
     Row,
     Schema,
     Table,
     Text,
+    find_fault,
     optional,
 )
 from kneefair_jax.weights.network import CHANNELS, NETWORK, SIDE
@@ -84,6 +90,23 @@ DATA = Table(
         ),
     }
 )
+
+
+# The fields of `data` that the sources of cases read beside those that all of them read.
+EXTERNAL_FIELDS = (
+    *("external", "external_structures", "external_in_front", "external_orientation"),
+    "external_ignore_label",
+)
+_OF_OAI = ("root", "tables", "orientation", "knees", "mirror", "bins", "quality", "allow_similar_ids")
+SOURCE_FIELDS: dict[str, tuple[str, ...]] = {
+    "folder": (
+        *("root", "metadata", "structures", "ignore_label", "channels", "bins", "split_column"),
+        *("orientation", "allow_similar_ids"),
+    ),
+    "oai": (*_OF_OAI, "masks", "visits"),
+    "siddiqui": (*_OF_OAI, "visit"),
+    "phantom": ("phantom",),
+}
 
 
 class Setting(NamedTuple):
@@ -175,7 +198,7 @@ TRAIN = Table(
 REPORT = Table(
     {
         "min_group_patients": Integer(1, 1_000_000),
-        "delta": Table(other_fields=Number(0, 1000, exclusive_low=True)),
+        "equivalence_margin": Table(other_fields=Number(0, 1000, exclusive_low=True)),
         "failure_dice": SHARE,
         "endpoints": NAMES,
         "primary": TEXT,
@@ -214,3 +237,83 @@ _SECTIONS: dict[str, Schema] = {
     "report": REPORT,
 }
 CONFIG = Table(_SECTIONS | optional({"study": STUDY}))
+
+
+def schema_of(field: str) -> Schema | None:
+    """Return the schema of a field such as `train.steps`; None for a field that no config has."""
+    schema: Schema = CONFIG
+    for name in field.split("."):
+        inner = schema.fields.get(name, schema.other_fields) if isinstance(schema, Table) else None
+        if inner is None:
+            return None
+        schema = _present(inner)
+    return schema
+
+
+def describe_unknown(field: str, source: str = "") -> str:
+    """Describe a field that a config does not have: who reads it, or the field whose name is closest.
+
+    Args:
+        field: without `config.`, such as `train.stepz`.
+        source: `data.source` of the config.
+
+    Returns:
+        `the config has no field train.stepz; did you mean train.steps?`
+    """
+    section, _, name = field.partition(".")
+    name = name.partition(".")[0]
+    readers = [reader for reader, fields in SOURCE_FIELDS.items() if section == "data" and name in fields]
+    if section == "data" and name in EXTERNAL_FIELDS:
+        return f"config.{field}: this config has no external cohort; data.update(default.external()) adds one"
+    if readers and source and source not in readers:
+        *others, last = readers
+        names = f"{', '.join(others)} and {last} do" if others else f"{last} does"
+        return f"config.{field}: data.source={source} does not read it; {names}"
+    if schema_of(field) is not None:
+        table = field.rpartition(".")[0]
+        return f"config.{field}: this config has no such entry; set it in the config file, by config.{table}"
+    guess = closest_field(field)
+    return f"the config has no field {field}; " + (
+        f"did you mean {guess}?" if guess else "configs/default.py lists the fields"
+    )
+
+
+def describe_illegal(field: str, value: str) -> str:
+    """Describe a value that has not the type of its field: `--config.train.steps=ten: give a whole number from ...`."""
+    schema = schema_of(field)
+    fault = find_fault(object(), schema) if schema else None
+    return f"--config.{field}={value}: give {fault.expected if fault else 'a value of the field'}"
+
+
+def closest_field(field: str) -> str | None:
+    """Return the field whose name is closest to an unknown one; None if there is none like it."""
+    table: Schema = CONFIG
+    names: list[str] = []
+    for name in field.split("."):
+        fields = table.fields if isinstance(table, Table) else {}
+        matches = [name] if name in fields else difflib.get_close_matches(name, fields, 1)
+        if not matches:
+            break
+        names.append(matches[0])
+        table = _present(fields[matches[0]])
+    else:
+        return ".".join(names)
+    # The section is missing or another one.
+    by_name: dict[str, str] = {}
+    for known in _declared(CONFIG):
+        by_name.setdefault(known.rpartition(".")[2], known)
+    matches = difflib.get_close_matches(field.rpartition(".")[2], by_name, 1, cutoff=0.75)
+    return by_name[matches[0]] if matches else None
+
+
+def _declared(schema: Schema, section: str = "") -> Iterator[str]:
+    """Yield the dotted name of every field within a table."""
+    if isinstance(schema, Table):
+        for name, inner in schema.fields.items():
+            yield section + name
+            yield from _declared(_present(inner), f"{section}{name}.")
+
+
+def _present(schema: Schema) -> Schema:
+    """Return the schema of a present value."""
+    return schema.schema if isinstance(schema, Omittable) else schema

@@ -20,11 +20,11 @@ from kneefair_jax.data.case_arrays import Arrays
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.groups import Partition
 from kneefair_jax.runtime import distributed, preemption
-from kneefair_jax.training import checkpoint, scoring, selection
+from kneefair_jax.training import checkpoint, scoring
 from kneefair_jax.training.checkpoint import Checkpoints
-from kneefair_jax.training.compilation import Compilations
 from kneefair_jax.training.metric_writer import MetricWriter, Progress, Trace
 from kneefair_jax.training.setup import Experiment
+from kneefair_jax.training.sharding import Compilations
 from kneefair_jax.training.state import TrainState
 
 logger = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ class _Session:
     def on_eval(self, step: int) -> None:
         """Validate, and save the state with its scores."""
         scores = self._validate()
-        record = {"overall": scores["overall"], "worst_group": selection.worst(scores)}
+        record = {"overall": scores["overall"], "worst_group": checkpoint.worst(scores)}
         if self.writer:
             self.writer.write({"step": step, "validation": record})
         self.save(scores)

@@ -21,7 +21,7 @@ from kneefair_jax.data import sampling
 from kneefair_jax.data.augment import Augmentation
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.errors import InputError
-from kneefair_jax.training import compilation, optimizer, sharding, state, steps
+from kneefair_jax.training import optimizer, sharding, state, steps
 from kneefair_jax.weights import imagenet, warm_start
 
 logger = logging.getLogger(__name__)
@@ -110,9 +110,7 @@ def build(
     train, order = training_order(config, cohort, partition, rows, stage.sampler)
     total = config.train.steps if stage.steps is None else stage.steps
     definition = define_step(config, cohort, stage, len(partition.names), total)
-    train_step = compilation.compile_step(
-        parallel, steps.make_train_step(definition), config.train.accumulation
-    )
+    train_step = sharding.compile_step(parallel, steps.make_train_step(definition), config.train.accumulation)
     regions = anatomy.scored_labels(cohort.structures)
     eval_step = steps.make_eval_step(
         definition.model,

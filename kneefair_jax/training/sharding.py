@@ -1,17 +1,33 @@
-"""Data parallelism: one mesh axis over every device, state replicated, batches split.
+"""How a step runs: its batch divided over devices and into micro-batches, and its compilation.
 
-`jit` lets XLA divide the step over the devices, from how its arguments are laid out, which is what JAX recommends;
-`pmap` runs it once on each device, with collectives over the axis `data`. Both give a single device's result.
+Data parallelism has one mesh axis over every device, replicated state and split batches. `jit` lets XLA divide the step
+over the devices, from how its arguments are laid out, which is what JAX recommends; `pmap` runs it once on each device,
+with collectives over the axis `data`. Both give a single device's result.
+
+Gradient accumulation takes a batch that exceeds the memory as micro-batches, one after another. The weights of all
+examples must be known before the first micro-batch, so only objectives whose weights do not depend on the losses
+(`mitigation.LINEAR`) work. Then the gradients of the micro-batches add up to that of the whole batch. Batch
+normalization normalizes each micro-batch by its own statistics, which are of fewer cases, as on a smaller batch.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from kneefair_jax import mitigation
 from kneefair_jax.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+COMPILATION = "/jax/core/compile/backend_compile_duration"
+
+# `(params, batch_stats, examples) -> (value f32[], (outputs per example, batch_stats))`.
+Function = Callable[[Any, Any, Any], tuple[jax.Array, tuple[Any, Any]]]
 
 AXIS = "data"
 
@@ -101,3 +117,187 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
         raise InputError(
             f"config.train.batch_size={batch_size} cannot be shared by {devices} devices; give {sizes}"
         )
+
+
+def check_micro_batches(micro_batches: int, objective: str, batch_size: int, devices: int) -> None:
+    """Refuse an objective that needs the losses of the whole batch, and a batch that cannot be divided evenly.
+
+    Args:
+        micro_batches: `train.accumulation`.
+        objective: a key of `mitigation.OBJECTIVES`.
+        batch_size: of the global batch.
+        devices: number of devices that share it.
+
+    Raises:
+        InputError: with the remedy.
+    """
+    if micro_batches == 1:
+        return
+    if objective not in mitigation.LINEAR:
+        raise InputError(
+            f"config.train.accumulation={micro_batches}: the weights of objective {objective!r} depend on the losses "
+            "of the whole batch, which are unknown until its last micro-batch; give 1, or set "
+            f"mitigation.objective.name to one of {', '.join(sorted(mitigation.LINEAR))}"
+        )
+    if batch_size % (micro_batches * devices):
+        raise InputError(
+            f"config.train.accumulation={micro_batches}: a batch of {batch_size} on {devices} "
+            f"device{'s' * (devices != 1)} cannot be divided into {micro_batches} equal micro-batches; give a "
+            f"train.batch_size that is a multiple of {micro_batches * devices}"
+        )
+
+
+def split_micro_batches(tree: Any, micro_batches: int) -> Any:
+    """Split arrays [B, ...] into [N, B / N, ...]; each of the N micro-batches takes every N-th example.
+
+    So each device already has its share of every micro-batch, and nothing moves between devices.
+    """
+    return jax.tree.map(lambda x: x.reshape(-1, micro_batches, *x.shape[1:]).swapaxes(0, 1), tree)
+
+
+def join_micro_batches(tree: Any) -> Any:
+    """Join micro-batches again: the inverse of `split_micro_batches`."""
+    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), tree)
+
+
+def accumulated_gradient(
+    function: Function, params: Any, batch_stats: Any, examples: Any, micro_batches: int
+) -> tuple[Any, tuple[Any, Any]]:
+    """Return the gradient of a sum over examples, with one micro-batch in memory at a time.
+
+    Args:
+        function: to differentiate by its first argument.
+        params: where to take the gradient.
+        batch_stats: running statistics; each micro-batch starts from those after the one before it.
+        examples: arrays [B, ...], B a multiple of `micro_batches`.
+        micro_batches: N; 1 is the plain gradient.
+
+    Returns:
+        The gradient, and (the function's outputs per example, in the order of `examples`; batch statistics).
+    """
+    derivative = jax.grad(function, has_aux=True)
+    if micro_batches == 1:
+        full: tuple[Any, tuple[Any, Any]] = derivative(params, batch_stats, examples)
+        return full
+
+    def add(carry: tuple[Any, Any], micro_batch: Any) -> tuple[tuple[Any, Any], Any]:
+        total, stats = carry
+        term, (outputs, stats) = derivative(params, stats, micro_batch)
+        return (jax.tree.map(jnp.add, total, term), stats), outputs
+
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    (total, stats), outputs = jax.lax.scan(
+        add, (zeros, batch_stats), split_micro_batches(examples, micro_batches)
+    )
+    return total, (join_micro_batches(outputs), stats)
+
+
+def compile_step(parallel: Parallel, step: Callable[..., Any], micro_batches: int = 1) -> Callable[..., Any]:
+    """Return the step for all devices; it compiles at its first call, which logs its cost (`step_cost`).
+
+    The step refuses arrays on the host, and arrays with another layout than it requires, with JAX's error: an implicit
+    copy would cost time at every step.
+
+    Args:
+        parallel: the way to share the step among devices.
+        step: `(state, batch, teachers) -> (state, metrics)`; the result donates the state.
+        micro_batches: of a batch, one after another (`accumulated_gradient`).
+    """
+    run = parallel.compile(step)
+    is_compiled = False
+
+    def guarded(*arguments: Any) -> Any:
+        nonlocal is_compiled
+        if not is_compiled:
+            is_compiled = True
+            flops = written_flops(run, *arguments)
+            if flops is not None and parallel.axis is None:
+                flops /= jax.device_count()  # pmap's program is that of one device already
+            # The call below reuses this compilation.
+            logger.info("%s", step_cost(run.lower(*arguments).compile(), flops, micro_batches))
+        with jax.transfer_guard("disallow"):
+            return parallel.globalize(run(*arguments))
+
+    return guarded
+
+
+def written_flops(run: jax.stages.Wrapped, *arguments: Any) -> float | None:
+    """Count the floating-point operations of a call as the program is written, before any optimization.
+
+    A CPU's backend counts a lowered program, so the program is lowered for the CPU. A GPU's backend does not count
+    one, and its count of a compiled program omits the convolutions that cuDNN computes. The body of a loop counts once.
+
+    Args:
+        run: a function under `jax.jit`, whose program is that of all devices, or `jax.pmap`, whose program is that of
+            one device.
+        arguments: pytrees of arrays or `jax.ShapeDtypeStruct`.
+
+    Returns:
+        None where the count is unknown: JAX has no CPU backend (`JAX_PLATFORMS=cuda`), or `jax.pmap` lowers for an
+        accelerator.
+    """
+    if jax.default_backend() == "cpu":
+        # With the arguments as they are: the next call with them is then not traced again.
+        return _count(run.lower(*arguments))
+    try:
+        cpu = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), arguments)
+    with jax.default_device(cpu):
+        return _count(run.lower(*shapes))
+
+
+def _count(lowered: jax.stages.Lowered) -> float | None:
+    flops = float((lowered.cost_analysis() or {}).get("flops", 0.0))
+    return flops if flops > 0 else None
+
+
+def step_cost(compiled: jax.stages.Compiled, flops: float | None, micro_batches: int = 1) -> str:
+    """Describe a step: `a step: 12.3 GFLOP, 210 MiB of temporaries, 35 MiB of arguments`, of each device.
+
+    Args:
+        compiled: the step.
+        flops: of each device (`written_flops`), of one of the micro-batches; None leaves them out.
+        micro_batches: number of micro-batches of a batch.
+    """
+    costs = []
+    if flops is not None:
+        share = f" for each of {micro_batches} parts" if micro_batches > 1 else ""
+        costs.append(f"{flops / 1e9:.3g} GFLOP{share}")
+    if (memory := compiled.memory_analysis()) is not None:
+        costs.append(f"{memory.temp_size_in_bytes / 2**20:.3g} MiB of temporaries")
+        costs.append(f"{memory.argument_size_in_bytes / 2**20:.3g} MiB of arguments")
+    each_device = " on each device" if jax.device_count() > 1 else ""
+    return f"a step{each_device}: {', '.join(costs) or 'its cost is not known'}"
+
+
+class Compilations:
+    """Counts JAX's compilations, and warns of those after the first evaluation, when every program is compiled.
+
+    Attributes:
+        count: compilations since this object exists.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._reported: int | None = None
+        jax.monitoring.register_event_duration_secs_listener(self._on_event)
+
+    def _on_event(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
+        del duration_secs, kwargs
+        self.count += event == COMPILATION
+
+    def report(self, step: int) -> None:
+        """Log a note, from the second evaluation on, if there were more compilations; call it after each evaluation."""
+        if self._reported is not None and (more := self.count - self._reported):
+            logger.warning(
+                "note: %d functions were compiled again by step %d; that takes time at each change of shapes",
+                more,
+                step,
+            )
+        self._reported = self.count
+
+    def close(self) -> None:
+        """Stop counting."""
+        jax.monitoring.unregister_event_duration_listener(self._on_event)

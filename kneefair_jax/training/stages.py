@@ -24,9 +24,9 @@ from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.groups import Partition
 from kneefair_jax.runtime import atomic, distributed
 from kneefair_jax.safe_text import spreadsheet_cell
-from kneefair_jax.training import checkpoint, group_models, loop, scoring, selection, setup
+from kneefair_jax.training import checkpoint, loop, scoring, setup
 from kneefair_jax.training.checkpoint import Checkpoints
-from kneefair_jax.training.group_models import STAGES
+from kneefair_jax.training.scoring import STAGES
 from kneefair_jax.training.setup import Experiment, Stage
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 UPWEIGHTED = "upweighted.csv"
 
 # Selects the checkpoint of a stage that others start or learn from; `config.select` may change between two starts.
-STAGE_RULE = selection.overall
+STAGE_RULE = checkpoint.overall
 
 
 class Run(NamedTuple):
@@ -103,7 +103,7 @@ def group_specific(run: Run) -> list[dict[str, Any]]:
         folder, stage = f"{STAGES}/pooled", Stage(sampler="shuffled", objective="erm", number=1)
         start = run.best_variables(folder, run.train_stage(folder, stage, "the pooled model"))
     variables = []
-    for g, model in enumerate(group_models.by_group(partition)):
+    for g, model in enumerate(scoring.models_by_group(partition)):
         stage = Stage(
             train=train[g],
             validation=validation[g],

@@ -19,7 +19,7 @@ from kneefair_jax.mitigation import GroupObjective, ascend
 from kneefair_jax.mitigation.objective import global_sum, safe_divide
 from kneefair_jax.models import standardize
 from kneefair_jax.models.heads import ramp
-from kneefair_jax.training import accumulation
+from kneefair_jax.training import sharding
 from kneefair_jax.training.state import TrainState
 
 NETWORK_KEYS = 0x9A275  # names the stream of random keys for parts of the network, beside augmentation's
@@ -43,7 +43,7 @@ class StepOptions(NamedTuple):
         ramp_steps: the steps over which gradient reversal gains its strength (`heads.ramp`); 0: constant strength.
         ema: decay of the exponential moving average of the variables (`moving_average`); 0: none.
         axis_name: set inside `jax.pmap` or `jax.shard_map`; None under plain `jax.jit`, where the batch is global.
-        micro_batches: parts of a batch that go through the network one after another (`accumulation`); more than 1
+        micro_batches: parts of a batch that go through the network one after another (`sharding`); more than 1
             only with an objective of `mitigation.LINEAR`.
         has_void: whether labels hold `anatomy.VOID`, whose pixels no loss sees; an example without any other pixel (a
             warp can move all of them out) counts as padding. Static: without it, nothing is computed for it.
@@ -262,7 +262,7 @@ def gradients(
     if axis_name is not None:
         # Without this, shard_map's default sums gradients by itself, and they would be summed twice.
         params = jax.tree.map(lambda p: jax.lax.pcast(p, axis_name, to="varying"), params)
-    gradient, outputs = accumulation.gradient(
+    gradient, outputs = sharding.accumulated_gradient(
         weighted_loss, params, state.optimized["batch_stats"], examples, definition.options.micro_batches
     )
     # Weights are those of the global batch, so the devices' gradients add up.

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.weights import tensors
+from kneefair_jax.weights import network
 
 LEAVES = {
     "kernel": "weight",
@@ -79,8 +79,8 @@ def _read(path: str | Path) -> dict[str, np.ndarray]:
         raise InputError(
             f"config.model.weights={str(path)!r}: there is no such file; give one, or '' to initialize at random"
         )
-    shapes = tensors.shapes(Path(path), _REMEDY)
-    state = tensors.read(
+    shapes = network.tensor_shapes(Path(path), _REMEDY)
+    state = network.read_tensors(
         Path(path), [name for name in shapes if not name.endswith("num_batches_tracked")], _REMEDY
     )
     prefixed = {

@@ -1,7 +1,11 @@
-"""A trained network as two files, `NAME.safetensors` and `NAME.json`: written, read and checked against each other."""
+"""A trained network as two files, `NAME.safetensors` and `NAME.json`: written, read and checked against each other.
+
+Both may come from an unknown source, so the header of the tensors is checked before any tensor is in memory.
+"""
 
 import json
-from collections.abc import Mapping
+import stat
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,11 +13,12 @@ import flax.linen as nn
 import jax
 import numpy as np
 from flax import traverse_util
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from kneefair_jax import models
 from kneefair_jax.anatomy import VOID
-from kneefair_jax.errors import InputError
+from kneefair_jax.errors import InputError, describe
 from kneefair_jax.runtime import atomic, checked_files
 from kneefair_jax.runtime.schema import (
     Anything,
@@ -28,7 +33,10 @@ from kneefair_jax.runtime.schema import (
     Text,
     optional,
 )
-from kneefair_jax.weights import tensors
+
+MOST_BYTES = 2**29  # of a file: 128 million weights as float32, five times those of the largest network
+_TYPES = ("F16", "BF16", "F32", "F64")
+
 
 SUFFIX = ".safetensors"
 FOLDER = Path(__file__).parent
@@ -188,14 +196,62 @@ def variable_shapes(model: nn.Module, grid: tuple[int, int, int]) -> dict[str, A
 def _read_tensors(path: Path, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return the tensors of a network; all shapes are compared before the first tensor is read."""
     shapes = {key: leaf.shape for key, leaf in traverse_util.flatten_dict(variables, sep="/").items()}
-    stored = tensors.shapes(path, _REMEDY)
+    stored = tensor_shapes(path, _REMEDY)
     for key in sorted(shapes.keys() | stored.keys()):
         if shapes.get(key) != stored.get(key):
             raise InputError(
                 f"{path}: the tensor {key} is {stored.get(key, 'absent')}, but the network of "
                 f"{path.with_suffix('.json').name} has {shapes.get(key, 'none')}; export the run again"
             )
-    flat = tensors.read(path, shapes, _REMEDY)
+    flat = read_tensors(path, shapes, _REMEDY)
     if nonfinite := [key for key, tensor in flat.items() if not np.isfinite(tensor).all()]:
         raise InputError(f"{path}: the tensor {nonfinite[0]} is not finite; copy or export it again")
     return flat
+
+
+def tensor_shapes(path: Path, remedy: str) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor of a file, by name, without reading a tensor.
+
+    Args:
+        path: a regular file, or a link to one.
+        remedy: the end of the error message.
+
+    Raises:
+        InputError: the file is missing, is no regular file, is larger than `MOST_BYTES`, or holds a tensor that is not
+            floating-point.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path} is {atomic.file_kind(status.st_mode)}, not a file; {remedy}")
+        if status.st_size > MOST_BYTES:
+            raise InputError(f"{path} is larger than {MOST_BYTES // 2**20} MiB; {remedy}")
+        with safe_open(path, framework="numpy") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+            types = {name: tensor.get_dtype() for name, tensor in slices.items()}
+            tensor_shapes = {name: tuple(tensor.get_shape()) for name, tensor in slices.items()}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read ({describe(error)}); {remedy}") from error
+    if unusable := [name for name, kind in types.items() if kind not in _TYPES and tensor_shapes[name]]:
+        raise InputError(
+            f"{path}: the tensor {unusable[0]} is of the type {types[unusable[0]]}, not {', '.join(_TYPES)}; {remedy}"
+        )
+    return tensor_shapes
+
+
+def read_tensors(path: Path, names: Collection[str], remedy: str) -> dict[str, np.ndarray]:
+    """Return tensors as f32 arrays, by name.
+
+    Args:
+        path: a file that `shapes` accepts.
+        names: the tensors to read.
+        remedy: the end of the error message.
+
+    Raises:
+        InputError: a tensor cannot be read.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: np.asarray(file.get_tensor(name), np.float32) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read ({describe(error)}); {remedy}") from error

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kneefair_jax.audit import equivalence_margin, files, label_map
+from kneefair_jax.audit import equivalence_margin, files
 from kneefair_jax.audit.__main__ import main
 from kneefair_jax.audit.cli import parser
+from kneefair_jax.data import label_map
 from kneefair_jax.errors import InputError
 from tests.audit import folder
 
@@ -24,7 +25,7 @@ def command(tmp_path):
 def test_one_command_leaves_page_and_numbers_and_no_path(command, tmp_path, capsys):
     (tmp_path / "pred" / "stray.png").write_bytes((tmp_path / "pred" / "c0.png").read_bytes())
     endpoints = ("--failure-dice", "0.8", "--endpoint", "dice>=0.6", "--endpoint", "nsd>=0.5")
-    assert main([*command, "--delta", "dice=0.01", *endpoints]) == 0
+    assert main([*command, "--equivalence-margin", "dice=0.01", *endpoints]) == 0
     said = capsys.readouterr().out
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["run"]["delta"] == {"dice": 0.01}

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from kneefair_jax import anatomy, audit
-from kneefair_jax.audit import label_map
+from kneefair_jax.data import label_map
 from kneefair_jax.errors import InputError
 from tests.audit import folder
 

@@ -401,10 +401,10 @@ def test_readers_who_agree_in_the_mean_give_no_margin(tmp_path):
     assert agreement["patients"] == 6 and agreement["mean_difference"] == pytest.approx(0.02 / 6)
     assert agreement["interval"] == pytest.approx((interval.low, interval.high))
     assert agreement["limits_of_agreement"] == pytest.approx((mean - 1.96 * spread, mean + 1.96 * spread))
-    (note,) = [note for note in result.notes if "--delta dice=MARGIN" in note]
+    (note,) = [note for note in result.notes if "--equivalence-margin dice=MARGIN" in note]
     assert f"{interval.high:.4f}]" in note
     page = result.write(tmp_path / "out")[""].read_text()
-    assert "one with --delta dice=MARGIN" in page
+    assert "one with --equivalence-margin dice=MARGIN" in page
 
     with_one = save(frame[:-1], path)  # of c11, a reader is absent: its patient's difference is that of c9
     agreement = table(scores, readers=with_one).report["readers"]["dice"]
@@ -444,9 +444,9 @@ def test_readers_who_always_differ_and_a_stated_margin(tmp_path):
     result = table(scores, readers=path)
     (note,) = [note for note in result.notes if "two readers" in note]
     assert note.endswith(": ±0.010 in Dice and ±1.500 mm in HD95.")
-    assert not any("--delta" in note for note in result.notes)
+    assert not any("--equivalence-margin" in note for note in result.notes)
     assert result.report["readers"]["hd95_mm"]["mean_difference"] == -1.5
-    stated = table(scores, readers=path, settings=QUICK._replace(delta={"dice": 0.05}))
+    stated = table(scores, readers=path, settings=QUICK._replace(equivalence_margin={"dice": 0.05}))
     assert stated.report["run"]["delta"] == {"dice": 0.05, "hd95_mm": 1.5}
     assert stated.report["readers"]["dice"]["margin"] == pytest.approx(0.01)
     none = table(scores).report
@@ -534,7 +534,7 @@ def test_bad_tables_are_refused_with_a_sentence(tmp_path, make, options, message
         ({"reader": "A"}, "has 1 readers"),
         (
             {"dice_femur": 0.9, "dice_tibia": 0.8},
-            "the same dice in every patient; state a margin with --delta",
+            "the same dice in every patient; state a margin with --equivalence-margin",
         ),
         ({"case_id": "elsewhere"}, "has none of the audited cases"),
         ({"mask": "a.png"}, "an audit of scores has no truth"),

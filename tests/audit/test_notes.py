@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kneefair_jax.audit import cases, label_map, result, score_table
+from kneefair_jax.audit import cases, mask_pair, result, score_table
 from kneefair_jax.audit.options import CaseOptions, Settings
 from kneefair_jax.data import metadata
 from kneefair_jax.errors import InputError
@@ -34,7 +34,7 @@ def test_similar_identifiers_that_are_allowed_are_counted(tmp_path):
 
 def test_void_pixels_are_named_where_no_label_is_given():
     with pytest.raises(InputError, match="ignore=255"):
-        label_map._by_value([0, 1, 2, 255])
+        mask_pair._by_value([0, 1, 2, 255])
 
 
 def test_warnings_come_first(tmp_path):

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from kneefair_jax import audit
-from kneefair_jax.audit import label_map, mask_pair, observations
+from kneefair_jax.audit import mask_pair, observations
 from kneefair_jax.audit.mask_faults import PAIR_SPACING, TABLE_SPACING, UNITS
+from kneefair_jax.data import label_map
 from kneefair_jax.data.mask_files import Mask
 from tests.audit import folder
 from tests.audit.summaries import bone

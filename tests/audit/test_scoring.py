@@ -7,9 +7,9 @@ import pytest
 
 from kneefair_jax import audit
 from kneefair_jax.audit import cases as cases_of
-from kneefair_jax.audit import label_map, mask_pair, scoring
+from kneefair_jax.audit import mask_pair, scoring
 from kneefair_jax.audit.options import CaseOptions
-from kneefair_jax.data import readers
+from kneefair_jax.data import label_map, readers
 from kneefair_jax.metrics import boundary_errors, mask_scores
 from tests.audit import folder
 

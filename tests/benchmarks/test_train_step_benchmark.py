@@ -97,7 +97,7 @@ def test_the_state_dict_has_torch_s_names_and_shapes():
 
 def test_an_up_sampling_is_the_transposed_convolution_of_the_state_dict():
     rng = np.random.default_rng(0)
-    module = models.blocks.Upsample(3, jnp.float32)
+    module = models.unet.Upsample(3, jnp.float32)
     x = rng.normal(size=(1, 2, 2, 5)).astype(np.float32)
     variables = module.init(jax.random.key(0), x)
     weight = torch_row.torch_arrays({"up_0": variables["params"]})["up_0.weight"]

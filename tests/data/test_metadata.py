@@ -41,8 +41,8 @@ def test_a_level_that_cannot_be_another_group_passes(level):
 
 
 def test_a_name_that_would_be_another_group_and_a_column_of_dates_are_refused():
-    assert problems_of(column("m", "f", name="a=b"))[0][0] == 1
-    assert problems_of(column("m", "f", name="a,b"))[0][0] == 1
+    assert problems_of(column("m", "f", name="a=b"))[0][0] == metadata.WHOLE_COLUMN
+    assert problems_of(column("m", "f", name="a,b"))[0][0] == metadata.WHOLE_COLUMN
     assert "dates" in problems_of(column("1960-01-02", "", "1961-01-02", name="visit"))[0][1]
 
 
@@ -161,8 +161,8 @@ def test_sites_are_codes_whatever_they_look_like():
     [
         ("age", [str(50 + i) for i in range(12)] + ["80+"], 14),
         ("bmi", [f"{20 + i},5" for i in range(12)], 2),
-        ("age", [f"about {50 + i}" for i in range(12)], 1),
-        ("bmi", [str(20 + i) for i in range(11)] + ["20.0"], 1),
+        ("age", [f"about {50 + i}" for i in range(12)], metadata.WHOLE_COLUMN),
+        ("bmi", [str(20 + i) for i in range(11)] + ["20.0"], metadata.WHOLE_COLUMN),
     ],
 )
 def test_measurements_never_become_levels(name, cells, row):

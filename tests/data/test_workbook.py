@@ -1,12 +1,13 @@
 import datetime
 import zipfile
 
+import openpyxl
+import pandas as pd
 import pytest
 
-from kneefair_jax.data import metadata, table_files
+from kneefair_jax.data import folder, metadata, table_files
 from kneefair_jax.errors import InputError
-
-openpyxl = pytest.importorskip("openpyxl")
+from tests import films
 
 
 def workbook(path, *sheets):
@@ -58,6 +59,26 @@ def test_cells_that_lost_their_value_are_refused_by_row(tmp_path, row, text):
     path = workbook(tmp_path / "t.xlsx", [["case_id", "sex"], row])
     with pytest.raises(InputError, match=text):
         metadata.read(path)
+
+
+def test_a_folder_may_have_a_workbook_as_its_table(tmp_path):
+    root = films.folder(tmp_path / "f")
+    config = {
+        "root": str(root),
+        "metadata": "metadata.csv",
+        "structures": "disc,square",
+        "attributes": ("sex",),
+    }
+    config |= {"bins": {}, "split_column": "", "on_read_error": "stop"}
+    expected = folder.source(config, size=(8, 8), channels=1).cases
+    lines = [line.split(",") for line in (root / "metadata.csv").read_text().splitlines()]
+    rows = [
+        [float(cell) if cell.replace(".", "").isdigit() else cell or None for cell in line] for line in lines
+    ]
+    workbook(root / "t.xlsx", rows)
+    source = folder.source(config | {"metadata": "t.xlsx"}, size=(8, 8), channels=1)
+    pd.testing.assert_frame_equal(source.cases, expected)
+    assert "t.xlsx is read as an Excel workbook" in source.notes[0]
 
 
 def test_damaged_workbooks_and_other_archives_are_refused(tmp_path):

@@ -10,7 +10,7 @@ from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.source import Example, Source
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import case_table
-from kneefair_jax.training import group_models, sharding
+from kneefair_jax.training import scoring, sharding
 
 RUN = {"batch_size": 2, "mesh": jax.sharding.Mesh(np.array(jax.devices()[:1]), (sharding.AXIS,))}
 
@@ -52,7 +52,7 @@ def scored(cohort, rows):
     split = case_table.EvalSplit(
         cohort, cases, np.array(rows), np.zeros(len(cases), int), step, True, np.arange(2)
     )
-    return split, case_table.score(split, [group_models.GroupModel()], [None], RUN)
+    return split, case_table.score(split, [scoring.GroupModel()], [None], RUN)
 
 
 def test_masks_are_compared_at_the_size_of_the_reference(cohort):

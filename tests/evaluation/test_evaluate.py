@@ -13,10 +13,10 @@ from PIL import Image
 from kneefair_jax import metrics, models
 from kneefair_jax.data import store
 from kneefair_jax.errors import InputError
-from kneefair_jax.evaluation import evaluate, size_and_calibration
+from kneefair_jax.evaluation import evaluate, gap_analysis
 from kneefair_jax.fairness import reference_ser
 from kneefair_jax.runtime import run_directory
-from kneefair_jax.training import group_models, loop, setup
+from kneefair_jax.training import loop, scoring, setup
 from tests.training import study
 
 
@@ -157,7 +157,7 @@ def test_notes_name_empty_predictions_and_large_pixels(run, tmp_path):
     values["pred_pixels"][:2], values["spacing"][5] = 0, 1.5
     ids = cohort.cases["case_id"].iloc[test].to_numpy()
     order = np.arange(8)[::-1]
-    size_and_calibration.write(tmp_path, ids[order], {name: rows[order] for name, rows in values.items()})
+    gap_analysis.write(tmp_path, ids[order], {name: rows[order] for name, rows in values.items()})
     table = pd.read_parquet(workdir / "cases.parquet")
     environment = json.loads((workdir / "environment.json").read_text())
     report = evaluate._report(config, cohort, cases, table, environment, [tmp_path])
@@ -220,8 +220,8 @@ def test_masks_of_another_size_and_scheme(run, tmp_path):
     np.testing.assert_allclose(report["run"]["spacing"], [0.1667, 0.25])
 
     # The likeliest of the network's own labels, and only then the other scheme's name for it.
-    (variables,) = group_models.restore(
-        workdir, [group_models.GroupModel()], (report["run"]["step"],), experiment.state
+    (variables,) = scoring.restore(
+        workdir, [scoring.GroupModel()], (report["run"]["step"],), experiment.state
     )
     image = models.standardize(np.stack([cases[row]["image"] for row in range(8)]))
     probability = jax.jit(lambda image: jax.nn.softmax(experiment.model.apply(variables, image)))(image)

@@ -36,7 +36,7 @@ def test_without_failures_the_detectable_gap_is_that_of_the_scores():
 def test_failures_are_taken_apart_and_counted():
     """Of 20 women 6 fail, of 40 men none: the means are of 14 and 40 patients, the pooled rate is 6 / 60."""
     table = failed_cohort.cases(6, women=20, men=40)
-    entry = powers(table, margin=0.03)["sex"]
+    entry = powers(table, equivalence_margin=0.03)["sex"]
     macro = table.groupby(["patient_id", "sex"], observed=True)["dice"].agg(["mean", "min"]).reset_index()
     sound = macro[macro["min"] >= 0.5].groupby("sex", observed=True)["mean"]
     n, sd = sound.size(), sound.std()

@@ -151,6 +151,12 @@ def test_a_long_table_needs_its_cases():
         fairness.GroupReport({"dice": np.ones(3), "sex": ["f", "m"]}, by="sex")
 
 
+def test_a_long_table_needs_its_structures():
+    frame = {"case": ["a", "a", "b", "b"], "dice": [0.9, 0.8, 0.9, 0.7], "sex": [*"ffmm"]}
+    with pytest.raises(InputError, match=r"frame row 1: case 'a'.*column structure; add it"):
+        fairness.GroupReport(frame, by="sex", case="case", draws=DRAWS)
+
+
 def test_several_models_are_refused(frame):
     combined = pd.concat([frame.assign(model="a"), frame.assign(model="b")])
     with pytest.raises(InputError, match=r"models a, b"):

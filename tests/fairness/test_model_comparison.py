@@ -39,7 +39,9 @@ def cohort():
 
 
 def compare_pairs(models, attributes=("sex",), **options):
-    return model_comparison.compare_models(models, list(attributes), **{"draws": 400} | options)["pairs"]
+    return model_comparison.compare_models(models, list(attributes), **{"draws": 400} | options).to_dict()[
+        "pairs"
+    ]
 
 
 def test_changes_are_those_of_the_means_and_gaps(cohort):
@@ -157,11 +159,15 @@ def test_few_patients_have_no_interval_and_one_group_no_gap(cohort):
     sex, first, second = cohort
     few = slice(57, 64)  # three women, four men
     models = {"a": table(first[few], sex[few]), "b": table(second[few], sex[few])}
-    (pair,) = model_comparison.compare_models(models, ["sex"], min_group_patients=2, draws=100)["pairs"]
+    (pair,) = model_comparison.compare_models(models, ["sex"], min_group_patients=2, draws=100).to_dict()[
+        "pairs"
+    ]
     assert pair["change_of_mean"]["interval"] is not None
     assert pair["change_of_gap"]["value"] is not None
     assert pair["change_of_gap"]["interval"] is pair["change_of_gap"]["p"] is None
-    (pair,) = model_comparison.compare_models(models, ["sex"], min_group_patients=10, draws=100)["pairs"]
+    (pair,) = model_comparison.compare_models(models, ["sex"], min_group_patients=10, draws=100).to_dict()[
+        "pairs"
+    ]
     assert set(pair["change_of_gap"].values()) == {None}
 
 
@@ -170,7 +176,7 @@ def test_a_patient_without_a_score_by_both_is_left_out(cohort):
     second = np.where(np.arange(200) == 7, np.nan, second)
     (pair,) = model_comparison.compare_models(
         {"a": table(first, sex), "b": table(second, sex)}, ["sex"], draws=50
-    )["pairs"]
+    ).to_dict()["pairs"]
     assert pair["patients"] == 199
     assert pair["change_of_mean"]["value"] == pytest.approx(np.nanmean(second - first))
 

@@ -60,4 +60,4 @@ def test_the_gap_of_compared_models_is_that_of_their_tables(cases, summary):
     result = model_comparison.compare_models(
         models, ["sex"], min_group_patients=5, draws=99, failure_dice=FAILURE_DICE
     )
-    assert result["pairs"][0]["change_of_gap"]["first"] == pytest.approx(summary["gap"]["value"])
+    assert result.pairs[0].change_of_gap.first == pytest.approx(summary["gap"]["value"])

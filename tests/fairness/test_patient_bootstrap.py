@@ -153,3 +153,16 @@ def test_columns_of_the_same_patients_are_one_sample():
 def test_samples_without_a_score_have_no_groups():
     (sample,) = patient_bootstrap.samples(np.full((4, 1), np.nan), np.zeros(4, int), 1)
     assert sample.groups == ()
+
+
+def test_resampled_means_are_in_the_order_of_the_groups():
+    rng = np.random.default_rng(0)
+    values, index = rng.uniform(size=(30, 2)), np.repeat([2, 0, 1, -1], [8, 9, 10, 3])
+    values[index == 0] += 1  # the last by its mean
+    (sample,) = patient_bootstrap.samples(values, index, 5)
+    means = patient_bootstrap.means(sample.scores, sample.sizes)[:, sample.order]
+    resampled_means, variances = patient_bootstrap.resample(sample.scores, sample.sizes, rng, 50)
+    assert resampled_means.shape == variances.shape == (50, 2, 4)
+    expected = [[values[index == g, k].mean() for g in (0, 1, 2, -1)] for k in range(2)]
+    np.testing.assert_allclose(means, expected)
+    np.testing.assert_allclose(resampled_means.mean(0)[:, sample.order], expected, atol=0.1)

@@ -108,7 +108,13 @@ def test_a_structure_that_a_group_never_has_is_null():
     }
     assert tibia["summaries"]["sex"]["gap"]["value"] is None
     result = module.scores(
-        frame, STRUCTURES, ("sex", "age"), min_group_patients=3, draws=50, seed=0, delta={"dice": 0.9}
+        frame,
+        STRUCTURES,
+        ("sex", "age"),
+        min_group_patients=3,
+        draws=50,
+        seed=0,
+        equivalence_margin={"dice": 0.9},
     )["dice"]["summaries"]["sex"]
     message = [text for text in result["warnings"] if text.startswith("tibia has no score in sex=f")]
     assert len(message) == 1 and result["equivalence"]["reason"] == message[0]
@@ -244,7 +250,9 @@ def test_a_patient_who_changes_group_is_told():
 def test_the_report_is_plain_json():
     json.dumps(scores(table()), allow_nan=False)
     delta = {"dice": 0.1}
-    result = module.scores(table(), (), ("sex",), min_group_patients=3, draws=50, seed=0, delta=delta)
+    result = module.scores(
+        table(), (), ("sex",), min_group_patients=3, draws=50, seed=0, equivalence_margin=delta
+    )
     json.dumps(result, allow_nan=False)
     assert result["dice"]["summaries"]["sex"]["equivalence"]["delta"] == 0.1
     assert result["iou"]["summaries"]["sex"]["equivalence"] is None
@@ -253,7 +261,9 @@ def test_the_report_is_plain_json():
 @pytest.mark.parametrize("delta", [{"dcie": 0.1}, {"dice": 0.0}, {"dice": float("nan")}])
 def test_a_margin_that_makes_no_sense_is_refused(delta):
     with pytest.raises(InputError, match="give a margin above 0"):
-        module.scores(table(), STRUCTURES, ("sex",), min_group_patients=3, draws=50, seed=0, delta=delta)
+        module.scores(
+            table(), STRUCTURES, ("sex",), min_group_patients=3, draws=50, seed=0, equivalence_margin=delta
+        )
 
 
 def test_equivalence_needs_every_structure():
@@ -272,7 +282,13 @@ def test_equivalence_needs_every_structure():
     frame = pd.DataFrame(rows)
     frame["sex"] = groups.categorical(frame["sex"])
     result = module.scores(
-        frame, ("femur", "tibia"), ("sex",), min_group_patients=5, draws=99, seed=0, delta={"dice": 0.02}
+        frame,
+        ("femur", "tibia"),
+        ("sex",),
+        min_group_patients=5,
+        draws=99,
+        seed=0,
+        equivalence_margin={"dice": 0.02},
     )["dice"]
     verdict = result["summaries"]["sex"]["equivalence"]
     assert (
@@ -298,7 +314,13 @@ def equivalences(attributes, minimum=10, **columns):
         }
     ).assign(**columns)
     result = module.scores(
-        frame, ("femur",), attributes, min_group_patients=minimum, draws=50, seed=0, delta={"dice": 0.07}
+        frame,
+        ("femur",),
+        attributes,
+        min_group_patients=minimum,
+        draws=50,
+        seed=0,
+        equivalence_margin={"dice": 0.07},
     )["dice"]["summaries"]
     return {key: summary["equivalence"] for key, summary in result.items()}
 

@@ -12,7 +12,7 @@ import pytest
 from kneefair_jax.data import cohort_loader, store
 from kneefair_jax.data.readers import ORIENTATIONS
 from kneefair_jax.preflight import check
-from kneefair_jax.runtime import command_line
+from kneefair_jax.runtime import command
 from tests.hostile import masks
 from tests.hostile.test_masks import config
 
@@ -65,7 +65,7 @@ def outcome(tmp_path_factory):
     main, _ = cohort_loader.prepare(
         data, 0, cohort, None, root / "store", store.Options(on_read_error="skip")
     )
-    with io.StringIO() as stream, contextlib.redirect_stdout(stream), command_line.log_to_terminal():
+    with io.StringIO() as stream, contextlib.redirect_stdout(stream), command.log_to_terminal():
         check.run(main, None, root / "check", "auto")
         log = stream.getvalue()
     table = pd.read_csv(root / "check/faults.csv", keep_default_na=False)

@@ -14,10 +14,9 @@ from kneefair_jax.audit import __main__ as audit
 from kneefair_jax.errors import InputError
 from kneefair_jax.export import __main__ as export
 from kneefair_jax.predict import __main__ as predict
-from kneefair_jax.runs import modes
-from kneefair_jax.runs.study import runner
+from kneefair_jax.runs import modes, study
 from tests.hostile import identity
-from tests.runs.study import made_up
+from tests.runs import synthetic_study
 
 pytestmark = pytest.mark.usefixtures("terminal_log")
 
@@ -136,15 +135,15 @@ def test_an_audit(trained, tmp_path, capsys):
 
 def test_a_study(tmp_path, monkeypatch):
     def one(config, workdir, directory, training):
-        made_up.one(config, workdir, directory, training)
+        synthetic_study.one(config, workdir, directory, training)
         print(f"report: {workdir.absolute()}/report/index.html")
 
-    monkeypatch.setattr(runner.experiment, "run_experiment", one)
-    made = made_up.config(methods=("erm", "equal_share"))
+    monkeypatch.setattr(study.experiment, "run_experiment", one)
+    made = synthetic_study.config(methods=("erm", "equal_share"))
     with made.unlocked():
         made.data.store = str(tmp_path / "store")
     workdir = tmp_path / "Smith, Jo" / "study"
-    runner.run_study(made, workdir)
+    study.run_study(made, workdir)
     log = (workdir / "runs/erm/seed_3/log.txt").read_text()
     assert "report: seed_3/report/index.html" in log and "Smith" not in log
     assert (workdir / "report/study.json").exists()

@@ -13,8 +13,7 @@ from kneefair_jax.audit import __main__ as audit
 from kneefair_jax.data import source
 from kneefair_jax.export import model_card
 from kneefair_jax.predict import __main__ as predict
-from kneefair_jax.runs import modes
-from kneefair_jax.runs.study import runner
+from kneefair_jax.runs import modes, study
 from tests import launched
 from tests.audit import folder as masks
 from tests.export.test_model_card import CONFIG, ENVIRONMENT, REPORT
@@ -129,5 +128,5 @@ def test_launch_shows_escape_sequences_of_messages(tmp_path):
 
 @pytest.mark.parametrize("text", ["report: /home/jane/runs/x/report/index.html\n", "a\x1b[0m\n"])
 def test_the_log_of_a_study(text):
-    logged = runner._public_text(text)
+    logged = study._public_text(text)
     assert "/home" not in logged and "\x1b" not in logged and logged.endswith("\n")

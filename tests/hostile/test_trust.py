@@ -14,13 +14,12 @@ from kneefair_jax.audit import __main__ as audit
 from kneefair_jax.errors import InputError
 from kneefair_jax.export import __main__ as export
 from kneefair_jax.predict import __main__ as predict
-from kneefair_jax.runs import modes
-from kneefair_jax.runs.study import runner
+from kneefair_jax.runs import modes, study
 from tests.audit import folder as masks
 from tests.films import folder
 from tests.hostile import trust
 from tests.predict.networks import write
-from tests.runs.study import made_up
+from tests.runs import synthetic_study
 from tests.runs.test_modes import config as folds_config
 
 pytestmark = pytest.mark.usefixtures("terminal_log")
@@ -175,17 +174,17 @@ def test_a_study_compiles_into_a_folder_of_the_users_own(tmp_path, monkeypatch, 
     before = jax.config.jax_compilation_cache_dir
     jax.config.update("jax_compilation_cache_dir", None)
     try:
-        with runner._compilation_cache():
+        with study._compilation_cache():
             directory = tmp_path / "cache/kneefair_jax/compiled"
             assert jax.config.jax_compilation_cache_dir == str(directory)
             assert directory.stat().st_mode & 0o777 == 0o700
         assert jax.config.jax_compilation_cache_dir is None
         directory.chmod(0o770)
-        with runner._compilation_cache():
+        with study._compilation_cache():
             assert jax.config.jax_compilation_cache_dir is None
         assert "only you can write to" in capsys.readouterr().out
         jax.config.update("jax_compilation_cache_dir", str(tmp_path / "mine"))
-        with runner._compilation_cache():
+        with study._compilation_cache():
             assert jax.config.jax_compilation_cache_dir == str(tmp_path / "mine")
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
@@ -242,7 +241,7 @@ def test_a_link_in_the_folder_of_a_study(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     trust.link(tmp_path / "study/runs", tmp_path / "elsewhere")
     with pytest.raises(InputError, match="study/runs is a symbolic link"):
-        runner.run_study(made_up.config(), tmp_path / "study")
+        study.run_study(synthetic_study.config(), tmp_path / "study")
     assert not list((tmp_path / "elsewhere").iterdir())
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from kneefair_jax import label_errors
-from kneefair_jax.label_errors import diagnosis
+from kneefair_jax import label_errors, metrics
+from kneefair_jax.label_errors import ranking
 from kneefair_jax.runtime import progress
 
 STRUCTURES = ("right disc", "left disc", "bar")
@@ -95,7 +95,7 @@ def test_a_correction_does_not_hide_a_structure_that_it_leaves_wrong(cohort, z_o
     wrong = masks[7][:, ::-1].copy()
     wrong[:, :52][wrong[:, :52] == 3] = 0  # more than a third of the bar, which is a small part of all
     median, z = np.array([3.0, 3.0, 6.0, 3.0]), np.array([9.0, 9.0, z_of_bar, 9.0])
-    reason = diagnosis.reason(wrong, predictions[7], STRUCTURES, median, z, ("c1", np.full(4, -1.0)))
+    reason = ranking.mismatch_reason(wrong, predictions[7], STRUCTURES, median, z, ("c1", np.full(4, -1.0)))
     assert reason.startswith("fits better mirrored left to right" + more) and bool(more) == ("bar" in reason)
 
 
@@ -115,7 +115,7 @@ def test_few_films_are_not_scored(cohort):
 
 def test_thumbnails_sample_the_centers_of_their_cells():
     image = np.arange(128)[:, None] * np.ones((1, 64), int)
-    thumbnail = diagnosis.thumbnail(image).reshape(diagnosis.THUMBNAIL_SIDE, diagnosis.THUMBNAIL_SIDE)
+    thumbnail = ranking.thumbnail(image).reshape(ranking.THUMBNAIL_SIDE, ranking.THUMBNAIL_SIDE)
     np.testing.assert_array_equal(thumbnail[:, 0], np.arange(64) * 2 + 1)
 
 
@@ -125,3 +125,64 @@ def test_the_comparison_shows_the_time_left(cohort, monkeypatch, capsys):
     ranked(masks, predictions)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) >= 40 and sum(line.endswith("left") for line in lines) >= 39
+
+
+def test_confusion_and_log_odds_by_hand():
+    label = np.array([[1, 1, 0], [0, 2, 2]], np.uint8)
+    prediction = np.array([[1, 0, 0], [0, 2, 2]], np.uint8)
+    counts = metrics.confusion_matrix(label, prediction, 3)
+    np.testing.assert_array_equal(counts, [[2, 0, 0, 0], [1, 1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 0]])
+    odds = ranking.log_odds(counts)
+    # Structure 1: I 1 of areas 2 + 1; 2: all agree; 3 in neither; together I 3 of 4 + 3.
+    np.testing.assert_allclose(odds, [np.log(2.5 / 1.5), np.log(4.5 / 0.5), np.nan, np.log(6.5 / 1.5)])
+    assert ranking.dice(odds[0]) == pytest.approx(2.5 / 4)
+
+
+def test_robust_z_by_hand():
+    # Median 5; below it lie 4, 3 and 0, at 1, 2 and 5: half of them within 2.
+    odds = np.array([[9.0], [7.0], [6.0], [5.0], [4.0], [3.0], [0.0]])
+    scale = 1.4826 * 2
+    np.testing.assert_allclose(ranking.robust_z(odds)[:, 0] * scale, [-4, -2, -1, 0, 1, 2, 5])
+
+
+def test_the_scale_has_a_floor_and_nan_stays():
+    odds = np.array([[3.0, np.nan], [3.0, np.nan], [3.0, 1.0], [2.0, np.nan]])
+    odds = np.concatenate([odds, np.full((8, 2), 3.0)])
+    z = ranking.robust_z(odds)
+    assert z[3, 0] == pytest.approx(1 / 0.1) and np.isnan(z[0, 1]) and not z[0, 0]
+    alike = np.full((6, 1), 3.0)
+    alike[4] = 2.95
+    assert ranking.robust_z(alike)[4, 0] == pytest.approx(0.05 / 0.1)
+
+
+def test_a_fifth_of_wrong_masks_does_not_hide_them():
+    rng = np.random.default_rng(0)
+    odds = rng.normal(4, 0.2, (400, 3))
+    clean = ranking.max_z(ranking.robust_z(odds))
+    odds[:80] -= 3
+    scores = ranking.max_z(ranking.robust_z(odds))
+    assert (clean > ranking.Z_THRESHOLD).mean() < 0.01
+    assert (scores[:80] > ranking.Z_THRESHOLD).mean() > 0.95
+
+
+def test_a_structure_in_too_few_cases_is_never_flagged():
+    """One wrong mask of five would be half of its own scale; one of six stands out."""
+    odds = np.linspace(4, 4.05, 6)[:, None]
+    odds[0] = -3
+    assert ranking.robust_z(odds)[0, 0] > ranking.Z_THRESHOLD
+    assert np.isnan(ranking.robust_z(odds[:5])).all()
+
+
+def test_the_worst_structure_decides_and_a_case_without_agreement_scores_zero():
+    odds = np.tile([[4.0, 4.0, 4.0]], (9, 1)) + np.linspace(-0.2, 0.2, 9)[:, None]
+    odds[0] = [4.0, 1.0, 3.9]
+    odds[1] = np.nan
+    scores = ranking.max_z(ranking.robust_z(odds))
+    assert scores.argmax() == 0 and scores[0] == ranking.robust_z(odds)[0, 1] > ranking.Z_THRESHOLD
+    assert scores[1] == 0
+
+
+def test_good_dice_is_never_flagged():
+    dice = np.array([*[0.996, 0.997, 0.998] * 6, 0.96, 0.94])
+    distance = ranking.robust_z(np.log(dice / (1 - dice))[:, None])[:, 0]
+    assert distance[-2] == ranking.Z_THRESHOLD and distance[-1] > ranking.Z_THRESHOLD

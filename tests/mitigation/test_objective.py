@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from kneefair_jax import mitigation
 from kneefair_jax.errors import InputError
+from kneefair_jax.mitigation import ascend
 from kneefair_jax.mitigation.objective import group_losses, training_counts
 
 COUNTS = jnp.array([12, 3, 5], jnp.int32)
@@ -249,3 +250,17 @@ def test_a_group_beyond_the_last_is_unknown():
 
 def test_the_state_of_stateless_objectives_is_the_counts():
     np.testing.assert_array_equal(training_counts(jnp.array([3, 0]), jnp.array([2, 0])), [3, 0])
+
+
+def test_docstring_example():
+    """The norm is over all arrays together."""
+    params, gradient = (
+        {"a": jnp.array([1.0]), "b": jnp.array([0.0])},
+        {"a": jnp.array([3.0]), "b": jnp.array([4.0])},
+    )
+    point = ascend(params, gradient, 0.5)
+    np.testing.assert_allclose([point["a"][0], point["b"][0]], [1.3, 0.4], rtol=1e-6)
+
+
+def test_parameters_stay_where_the_gradient_is_zero():
+    np.testing.assert_array_equal(ascend(jnp.array([1.0, -2.0]), jnp.zeros(2), 0.5), [1.0, -2.0])

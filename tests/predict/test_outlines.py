@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from kneefair_jax import anatomy, predict
-from kneefair_jax.data import file_lookup, readers
+from kneefair_jax.data import mask_files, readers
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import __main__ as command
 from kneefair_jax.predict import bilateral
@@ -98,7 +98,7 @@ def test_files_of_whole_bones(tmp_path, path):
     given = ["--checkpoint", str(path), "--images", str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
     assert command.main([*given, "--outlines", "--no-overlays"]) == 0
     (prediction,) = predict.load(path, outlines=True).predict([IMAGE])
-    case = file_lookup.find_mask(tmp_path / "out" / "outlines" / "a", BONES)
+    case = mask_files.find_mask(tmp_path / "out" / "outlines" / "a", BONES)
     assert tuple(case.files) == BONES
     with (tmp_path / "out" / "areas.csv").open() as file:
         rows = {row["structure"]: row for row in csv.DictReader(file)}

@@ -58,7 +58,10 @@ def report():
         table,
         cohort[["case_id", "patient_id", *failed_cohort.ATTRIBUTES]],
         build.Analysis(
-            failed_cohort.STRUCTURES, list(failed_cohort.ATTRIBUTES), draws=99, delta={"dice": 0.05}
+            failed_cohort.STRUCTURES,
+            list(failed_cohort.ATTRIBUTES),
+            draws=99,
+            equivalence_margin={"dice": 0.05},
         ),
         notes=["a note"],
         run={"config": None},

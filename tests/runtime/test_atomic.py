@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 import signal
@@ -137,3 +138,56 @@ def test_a_log_grows_and_a_lock_is_not_emptied(tmp_path):
     assert (tmp_path / "log").read_text() == "a\nb\n"
     with atomic.open_in_place(tmp_path / "new", "r+"):
         assert (tmp_path / "new").exists()
+
+
+def test_the_kernel_s_own_error():
+    with pytest.raises(OSError) as caught, open("/dev/full", "w") as file:
+        file.write("x")
+        file.flush()
+    assert (
+        atomic.describe_storage_error(caught.value, "--out")
+        == "no space left on device; free space on the disk"
+    )
+
+
+def test_one_inside_a_library_s():
+    try:
+        try:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/run/x")
+        except OSError as error:
+            raise ValueError("cannot write") from error
+    except ValueError as error:
+        assert (
+            atomic.describe_storage_error(error, "--out")
+            == "/run/x: read-only file system; give a folder that can be written as --out"
+        )
+
+
+def test_one_that_is_told_in_words_alone():
+    text = "RESOURCE_EXHAUSTED: Error writing: No space left on device [OS error 28]"
+    assert (
+        atomic.describe_storage_error(RuntimeError(text), "--out")
+        == "no space left on device; free space on the disk"
+    )
+
+
+def test_anything_else_is_not_the_storage_s():
+    assert atomic.describe_storage_error(ValueError("no"), "--out") is None
+    assert atomic.describe_storage_error(FileNotFoundError(errno.ENOENT, "no", "x"), "--out") is None
+
+
+def test_a_temporary_file_is_named_by_its_folder(tmp_path):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / ".part-0123-a.png"))
+    assert atomic.describe_storage_error(full, "--out").startswith(f"{tmp_path}: no space left")
+
+
+def test_a_folder_that_was_deleted_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        (tmp_path / "gone" / "areas.csv").write_text("x")
+    assert atomic.describe_storage_error(caught.value, "--out").startswith(f"{tmp_path / 'gone'}: ")
+
+
+def test_an_error_without_a_file_gets_its_path(tmp_path):
+    with pytest.raises(OSError) as caught, atomic.add_path(tmp_path / "a"), open("/dev/full", "w") as file:
+        os.write(file.fileno(), b"x")
+    assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(tmp_path / "a")

@@ -12,7 +12,7 @@ from configs import study as study_config
 from kneefair_jax import groups, mitigation, models
 from kneefair_jax.data import sampling
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import renamed_fields
+from kneefair_jax.runtime import run_files
 from kneefair_jax.training import config_checks, config_fields, stages
 from tests.training import study
 
@@ -110,7 +110,7 @@ def test_a_field_of_the_old_layout_is_refused_with_its_new_name(old):
     if name in fields:
         del fields[name]
     fields[name] = "value"
-    with pytest.raises(InputError, match=f"config.{old} is now config.{renamed_fields.new_name(old)};"):
+    with pytest.raises(InputError, match=f"config.{old} is now config.{run_files.new_name(old)};"):
         config_checks.validate_config(config)
 
 

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from configs import default
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime.schema import Integer, ListOf, Number, Omittable, Row, Table, find_fault
-from kneefair_jax.training import config_checks
+from kneefair_jax.training import config_checks, config_fields
 from kneefair_jax.training.config_fields import CONFIG, SETTINGS
 from tests.test_configs import NAMES
 
@@ -132,3 +132,46 @@ def test_a_field_that_is_missing_or_unknown_is_refused():
     with pytest.raises(InputError, match=r"config\.train is missing"):
         config_checks.check_ranges(config)
     assert isinstance(CONFIG, Table)
+
+
+@pytest.mark.parametrize(
+    ("field", "closest"),
+    [
+        ("train.stepz", "train.steps"),
+        ("trian.steps", "train.steps"),
+        ("mitigation.objective.ata", "mitigation.objective.eta"),
+        ("learning_rat", "optimizer.learning_rate"),
+        ("data.zzz", None),
+    ],
+)
+def test_a_typo_of_a_field_gets_the_closest_field(field, closest):
+    assert config_fields.closest_field(field) == closest
+    message = config_fields.describe_unknown(field)
+    assert field in message and (f"did you mean {closest}?" if closest else "configs/default.py") in message
+
+
+def test_a_field_of_another_source_names_the_sources_that_read_it():
+    message = config_fields.describe_unknown("data.root", "phantom")
+    assert "data.source=phantom" in message and "folder, oai and siddiqui do" in message
+    assert "folder does" in config_fields.describe_unknown("data.metadata", "oai")
+    assert "external()" in config_fields.describe_unknown("data.external", "phantom")
+    assert "config file" in config_fields.describe_unknown("report.delta.dice", "folder")
+
+
+def test_the_fields_of_each_source_are_those_of_the_default_config():
+    for source in ("folder", "oai", "siddiqui", "phantom"):
+        fields = set(getattr(default, source)()) - {"source", *config_fields.EXTERNAL_FIELDS}
+        assert fields == set(config_fields.SOURCE_FIELDS[source]), source
+
+
+def test_a_value_of_another_type_names_field_value_and_range():
+    message = config_fields.describe_illegal("train.steps", "ten")
+    assert "config.train.steps=ten" in message and CONFIG.fields["train"].fields["steps"].expected in message
+    assert "True or False" in config_fields.describe_illegal("report.intersections", "maybe")
+
+
+def test_a_typo_in_a_config_file_gets_the_closest_field():
+    config = default.get_config()
+    config.train.stepz = 3
+    with pytest.raises(InputError, match=r"config\.train\.stepz=3: .* did you mean train\.steps\?"):
+        config_checks.check_ranges(config)

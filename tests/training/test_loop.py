@@ -11,7 +11,7 @@ import pytest
 from kneefair_jax import groups
 from kneefair_jax.data import store
 from kneefair_jax.errors import InputError
-from kneefair_jax.training import config_checks, loop, metric_writer, selection, setup
+from kneefair_jax.training import checkpoint, config_checks, loop, metric_writer, setup
 from kneefair_jax.training.checkpoint import Checkpoints
 from tests.training import study
 
@@ -163,7 +163,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(prepared, tmp_pa
         ("mitigation.objective", "name", "magic", "give one of cvar_dro, erm"),
         ("mitigation.sampler", "name", "magic", "give one of equal_share, oversampled"),
         ("", "loss", "magic", "give one of cross_entropy"),
-        ("", "select", "magic", ", ".join(sorted(selection.RULES))),
+        ("", "select", "magic", ", ".join(sorted(checkpoint.SELECTION_RULES))),
     ],
 )
 def test_what_cannot_work_is_refused(prepared, section, key, value, message):

@@ -14,7 +14,7 @@ from kneefair_jax import groups, losses, models
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import evaluate
 from kneefair_jax.runtime import run_directory
-from kneefair_jax.training import config_checks, group_models, metric_writer, setup, stages, steps
+from kneefair_jax.training import config_checks, metric_writer, scoring, setup, stages, steps
 from kneefair_jax.training.checkpoint import Checkpoints
 from tests.training import study
 
@@ -57,8 +57,8 @@ class Run(NamedTuple):
     def selected(self, directory):
         """Variables of a stage's best checkpoint, worked out here: the highest mean, the earlier of equals."""
         best = max(self.records(directory), key=lambda r: (r["overall"], -r["step"]))["step"]
-        (variables,) = group_models.restore(
-            self.workdir, [group_models.GroupModel(directory)], [best], self.experiments[0].state
+        (variables,) = scoring.restore(
+            self.workdir, [scoring.GroupModel(directory)], [best], self.experiments[0].state
         )
         return jax.device_get(variables)
 
@@ -131,12 +131,12 @@ def test_the_last_layer_learns_from_patients_who_are_new_to_the_rest(last_layer)
 def test_a_rule_s_checkpoint_is_found_without_the_stage_s_optimiser(last_layer):
     """Whoever scores a run builds it from the config alone, whose optimiser moves all of the network."""
     like = setup.build(last_layer.config, COHORT).state
-    (selected,) = group_models.restore(last_layer.workdir, [group_models.GroupModel()], [4], like)
+    (selected,) = scoring.restore(last_layer.workdir, [scoring.GroupModel()], [4], like)
     chex.assert_trees_all_equal(selected, last_layer.state("", 4).variables)
 
 
 def test_the_effort_of_a_run_is_that_of_all_its_stages(last_layer):
-    steps, seconds = group_models.effort(last_layer.workdir)
+    steps, seconds = scoring.effort(last_layer.workdir)
     assert steps == 4 + last_layer.config.mitigation.schedule.extra_steps
     assert seconds > 0
 

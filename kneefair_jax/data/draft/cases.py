@@ -99,11 +99,9 @@ def draft(files: scan.Scan, options: Options, table: ClinicalTable | None = None
     paired = [film for film in films if film.path in pairs.masks or not masks]
     patient_ids = _patient_ids(paired, pairs, options.patient_pattern)
     joined = None if table is None else join(paired, patient_ids, table, options.allow_similar_ids)
-    patients, patient_notes = _patients(paired, patient_ids, joined)
-    # A pattern may find IDs that no header has.
-    for patient in patient_ids:
-        if patient:
-            files.identifiers.add(patient)
+    patients, patient_notes = _patients(paired, patient_ids, joined, options.allow_similar_ids)
+    for patient in patient_ids:  # a pattern may find IDs that no header has
+        files.identifiers.add(patient)
     pseudonyms = identity.pseudonyms(patients, options.key, files.identifiers)
     rows: list[dict[str, str]] = []
     links: dict[Path, Path] = {}
@@ -157,13 +155,17 @@ def _patient_ids(films: Sequence[File], pairs: pairing.Pairing, pattern: str) ->
 
 
 def _patients(
-    films: Sequence[File], patient_ids: Sequence[str], joined: Join | None
+    films: Sequence[File], patient_ids: Sequence[str], joined: Join | None, allow_similar: bool
 ) -> tuple[list[str], list[str]]:
     """Return a unique text for the patient of each film, and notes.
 
     A PatientID is one patient, unless all its films state an issuer and these differ. Two patients under one ID stay in
     one split of a study; one patient under two IDs would be in training and in test.
     """
+    similar = identifiers.similar_identifiers(patient for patient in patient_ids if patient)
+    if allow_similar:
+        first = {patient: group[0] for group in similar for patient in group}
+        patient_ids = [first.get(patient, patient) for patient in patient_ids]
     issuers = collections.defaultdict(set)
     births = collections.defaultdict(set)
     for film, patient_id in zip(films, patient_ids, strict=True):
@@ -182,13 +184,18 @@ def _patients(
             unknown += 1
             patients.append(f"file\0{film.path.as_posix()}")
     notes = []
+    if similar and not allow_similar:
+        notes.append(
+            f"patient IDs that look like another one (by zeros, case or spaces): {sum(map(len, similar))}; if they are "
+            "the same patients, give --allow-similar-ids, as films of a patient must not be in training and in test"
+        )
     if unknown:
         notes.append(
-            f"{unknown} films state no patient, so each is a patient of its own; if patients have several films, give "
+            f"films without a patient: {unknown}, each now a patient of its own; if patients have several films, give "
             "--patient-pattern 'REGEX' with a group of the ID in the path, or --table with columns image and patient_id"
         )
     if several := sum(len(dates - {""}) > 1 for patient, dates in births.items() if patient):
-        notes.append(f"{several} patient IDs have several dates of birth; if they are several patients, correct "
+        notes.append(f"patient IDs with several dates of birth: {several}; if they are several patients, correct "
                      "patient_id")  # fmt: skip
     return patients, notes
 
@@ -198,11 +205,8 @@ def _attributes(
 ) -> dict[str, str]:
     """Return the attributes of a case: those of the table, or else those of the header."""
     tags = film.tags
-    age = (
-        stated.get("age")
-        or tags.age
-        or scan.age_in_years("", stated.get("birth", "") or tags.birth, stated.get("study", "") or tags.study)
-    )
+    birth, study = stated.get("birth", ""), stated.get("study") or tags.study
+    age = stated.get("age") or scan.age_in_years("", birth, study) or tags.age
     site = stated.get("site") or tags.site
     manufacturer = identifiers.visible(tags.manufacturer)
     row = {
@@ -264,25 +268,25 @@ def _file_notes(
         yield "there are no masks; the column mask is empty, and training, check and audit need it"
     elif missing := len(films) - len(pairs.masks):
         yield (
-            f"{missing} films have no mask, or several candidates, and are not in the table; give each mask the name "
+            f"films without a mask, or with several candidates: {missing}, not in the table; give each mask the name "
             "of its film"
         )
     if pairs.unused:
-        yield f"{pairs.unused} masks have no film, or several candidates"
+        yield f"masks without a film, or with several candidates: {pairs.unused}"
     if pairs.conflicts:
-        yield f"{pairs.conflicts} masks state another patient than their film and are not used; correct them"
+        yield f"masks that state another patient than their film: {pairs.conflicts}, not used; correct them"
     for reason, count in sorted(files.excluded.items()):
-        yield f"{count} file{'s are' if count > 1 else ' is'} not used: {reason}"
+        yield f"other files, {reason}: {count}"
 
 
 def _privacy_notes(films: Sequence[File], frame: pd.DataFrame, options: Options) -> Iterable[str]:
     old = int((frame["age"] == str(clinical_table.OLDEST)).sum())
     if old:
-        yield f"age: {old} cases of {clinical_table.OLDEST} years or more are written as {clinical_table.OLDEST}"
+        yield f"ages of {clinical_table.OLDEST} years or more, written as {clinical_table.OLDEST}: {old}"
     without = sum(not film.has_header for film in films)
     if without and not options.has_links:
         yield (
-            f"{without} films have no DICOM header with which their paths could be compared; read the columns image "
+            f"films without a DICOM header with which their paths could be compared: {without}; read the columns image "
             "and mask before you share the table, or give --link-dir"
         )
 

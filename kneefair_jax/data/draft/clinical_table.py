@@ -15,7 +15,7 @@ from kneefair_jax.errors import InputError
 KEYS = ("patient_id", "image")
 # Columns that are found by their synonyms; others are read only where `--columns` states them.
 TARGETS = ("sex", "age", "race", "ethnicity", "bmi", "kl", "site", "side")
-_RESERVED = {"case_id", "mask", "split", "spacing_mm"}
+_RESERVED = {"case_id", "mask"}
 OLDEST = 90  # years; above 89 an age identifies a patient (45 CFR 164.514(b)(2)(i)(C))
 _WORDS: Mapping[str, Mapping[str, frozenset[str]]] = {
     "sex": {
@@ -92,8 +92,8 @@ class ClinicalTable(NamedTuple):
 
     Attributes:
         path: the file.
-        cells: text, "" where missing, on the lines of the file; with one or both of `KEYS`, and `birth` and `study`
-            where the table has dates of birth and of the examination.
+        cells: text, "" where missing, on the lines of the file; with one or both of `KEYS`, and `birth` and `study`,
+            the dates of birth and of the examination.
         columns: the columns to write, besides those of `KEYS`.
         notes: on the dialect, the mapping of columns and of values.
     """
@@ -139,14 +139,16 @@ def read(
     notes = list(table.notes)
     if read_as := [f"{target} from {name!r}" for target, name in mapping.items() if target != name]:
         notes.append(f"{path.name}: {', '.join(read_as)}")
+    for target in ("sex", "age"):
+        if target not in mapping and (near := column_names.suggestion(target, headers)):
+            notes.append(f"{path.name} has no column {target}{near} Give --columns {target}=HEADER")
     cells = pd.DataFrame({target: table.cells[name] for target, name in mapping.items()})
     written = [name for name in mapping if name not in KEYS]
-    for dates, target in ((ages.birth_columns(headers), "birth"), (ages.exam_columns(headers), "study")):
-        if len(dates) == 1:
-            cells[target] = table.cells[dates[0]]
-    if "age" not in cells and "birth" in cells:
-        cells["age"] = ""
+    cells = _with_dates(cells, table.cells)
+    if "age" not in written and (cells["birth"] != "").any():
         written.append("age")
+    for cell in cells["birth"].unique():
+        identifiers_found.add_date(_year_first(cell))
     problems: list[metadata.Problem] = []
     for name in written:
         cells[name], column_notes = _normalize(cells, name, values.get(name, {}), problems, identifiers_found)
@@ -154,7 +156,20 @@ def read(
     for unused in set(values) - set(written):
         raise InputError(f"--values {unused}:...: {path} has no column {unused}; state it with --columns")
     metadata.refuse(path, problems)
+    cells = cells.assign(birth=cells["birth"].map(_year_first), study=cells["study"].map(_year_first))
     return ClinicalTable(path, cells, tuple(written), notes)
+
+
+def _with_dates(cells: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns `birth` and `study`; dates in the column of ages are dates of birth."""
+    headers = list(table.columns)
+    births = dict.fromkeys([*ages.birth_columns(headers), *column_names.synonyms("birth_date", headers)])
+    exams = dict.fromkeys([*ages.exam_columns(headers), *column_names.synonyms("study_date", headers)])
+    empty = pd.Series("", index=cells.index)
+    birth, study = (table[next(iter(names))] if len(names) == 1 else empty for names in (births, exams))
+    age = cells.get("age", empty)
+    is_birth = age.map(ages.is_date).astype(bool)
+    return cells.assign(age=age.where(~is_birth, ""), birth=age.where(is_birth, birth), study=study)
 
 
 def _collect(raw: pd.DataFrame, mapping: Mapping[str, str], identifiers_found: Identifiers) -> None:
@@ -164,7 +179,8 @@ def _collect(raw: pd.DataFrame, mapping: Mapping[str, str], identifiers_found: I
     for name in column_names.synonyms("name", headers):
         add[name] = identifiers_found.add_name
     dates = [*ages.birth_columns(headers), *ages.exam_columns(headers)]
-    for name in [*column_names.synonyms("birth_date", headers), *dates]:
+    dates += [*column_names.synonyms("birth_date", headers), *column_names.synonyms("study_date", headers)]
+    for name in dates:
         add[name] = identifiers_found.add_date
     ids = [
         *column_names.synonyms("patient_id", headers),
@@ -210,7 +226,8 @@ def _normalize(
     if stated:
         unknown = [value for value in stated if value not in set(column)]
         if unknown:
-            problems.append((1, f"--values {name}:{unknown[0]}=...: no cell of this column has this value"))
+            text = f"--values {name}:{unknown[0]}=...: no cell of this column has this value; leave it out"
+            problems.append((metadata.WHOLE_COLUMN, text))
         column = column.map(lambda cell: stated.get(cell, cell))
     if name == "age":
         return _years(cells.assign(age=column), problems)
@@ -262,23 +279,20 @@ def _levels(
 
 def _years(cells: pd.DataFrame, problems: list[metadata.Problem]) -> tuple[pd.Series, list[str]]:
     """Return ages in years; a date of birth needs the date of the examination, of the table or of the film's header."""
-    births = cells["birth"] if "birth" in cells else pd.Series("", index=cells.index)
-    exams = cells["study"] if "study" in cells else pd.Series("", index=cells.index)
     years: dict[object, str] = {}
-    for row, age, birth, exam in zip(cells.index, cells["age"], births, exams, strict=True):
-        if ages.is_date(age):
-            birth, age = age, ""
+    for row, age, birth, exam in cells[["age", "birth", "study"]].itertuples():
         if any(map(_is_ambiguous, (birth, exam))) and not age:
             problems.append((int(row), "a date may be by day or by month first; write it as 1960-03-21"))
         if ages.is_year(age) or (age and not cell_text.is_number(age) and not age_in_years(age, "", "")):
             problems.append((int(row), "age is neither a number of years nor a date of birth; correct it"))
+        elif age and cell_text.is_number(age) and not 0 <= float(age) <= ages.OLDEST:
+            problems.append((int(row), f"age is not between 0 and {ages.OLDEST}; leave unknown ages empty"))
         if age:
             years[row] = age if cell_text.is_number(age) else age_in_years(age, "", "")
         else:
             years[row] = age_in_years("", _year_first(birth), _year_first(exam)) if birth else ""
-            cells.loc[row, "birth"] = birth
     result: pd.Series = pd.Series(years, dtype=object, name="age").reindex(cells.index)
-    from_dates = int(((cells["age"] == "") | cells["age"].map(ages.is_date)).mul(result != "").sum())
+    from_dates = int(((cells["age"] == "") & (result != "")).sum())
     return result, [f"{from_dates} ages are completed years by the dates"] if from_dates else []
 
 

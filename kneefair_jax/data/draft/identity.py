@@ -17,6 +17,12 @@ _LENGTH = 8  # letters of a pseudonym: 2e11 different ones
 _UMLAUTS = str.maketrans(
     {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "ø": "oe", "æ": "ae", "å": "aa", "ł": "l"}
 )
+# What de-identification writes in place of an ID or a name.
+_PLACEHOLDER = re.compile(
+    r"(anonym\w*|anon|anonimo|de-?identified|removed|redacted|unknown|unbekannt|none|null|n/?a|no ?name|x{2,}|0+|-+"
+    r"|patient|subject|test)",
+    re.IGNORECASE,
+)
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 
 
@@ -45,7 +51,9 @@ class Identifiers:
                 self.words.add(compact)
 
     def add_name(self, text: str) -> None:
-        """Add each part of a name, and two parts as one word; a single letter is no identifier."""
+        """Add each part of a name, and two parts as one word; single letters and placeholders identify nobody."""
+        if is_placeholder(text):
+            return
         for representation in text.split("="):  # by letters, by ideographs, by sounds (PS3.5, 6.2.1)
             parts = [part for part in re.split(r"[\s^,;.&/\\_-]+", representation) if len(part) > 1]
             for part in parts:
@@ -78,6 +86,11 @@ class Identifiers:
             ):
                 return True
         return False
+
+
+def is_placeholder(text: str) -> bool:
+    """Return whether an ID or a name states no patient: `ANONYMOUS`, `0000`."""
+    return not text.strip() or bool(_PLACEHOLDER.fullmatch(text.strip(" ^\t")))
 
 
 def pseudonyms(patients: Iterable[str], key: bytes, identifiers: Identifiers) -> dict[str, str]:

@@ -67,16 +67,16 @@ def join(
     ]
     if unmatched:
         notes.append(
-            f"{unmatched} of {len(films)} films have no row in {table.path.name}; add rows with the PatientID of their "
-            "headers, or with their file names in a column image"
+            f"films without a row in {table.path.name}: {unmatched} of {len(films)}; add rows with the PatientID of "
+            "their headers, or with their file names in a column image"
         )
     if almost and not allow_similar:
         notes.append(
-            f"{len(almost)} of these patients' IDs differ from one in {table.path.name} only by zeros, case or spaces; "
+            f"patient IDs that differ from one in {table.path.name} only by zeros, case or spaces: {len(almost)}; "
             "write them alike, or give --allow-similar-ids"
         )
     if len(used) < len(cells):
-        notes.append(f"{len(cells) - len(used)} of {len(cells)} rows of {table.path.name} have no film")
+        notes.append(f"rows of {table.path.name} without a film: {len(cells) - len(used)} of {len(cells)}")
     for name, count in conflicts.items():
         if count and name in table.columns:
             notes.append(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kneefair_jax.data import file_lookup
+from kneefair_jax.data import mask_files
 from kneefair_jax.data.draft import scan
 from kneefair_jax.data.draft.scan import File
 
@@ -149,7 +149,7 @@ def _join_structures(masks: Sequence[File], structures: Sequence[str]) -> list[F
     for mask in masks:
         path = mask.path.parent / scan.stem(mask.path)
         for structure in structures:
-            for ending in file_lookup.structure_stems("", structure):
+            for ending in mask_files.structure_stems("", structure):
                 base = str(path).removesuffix(ending)
                 if base != str(path) and base:
                     parts[Path(base)][structure] = mask

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kneefair_jax.data import ages, dicom_seg, file_lookup, readers
-from kneefair_jax.data.draft.identity import SHORTEST_PART, Identifiers
+from kneefair_jax.data import ages, dicom_seg, mask_files, readers
+from kneefair_jax.data.draft.identity import SHORTEST_PART, Identifiers, is_placeholder
 from kneefair_jax.data.readers import dicom, nifti, spacing
 from kneefair_jax.errors import InputError
 
@@ -39,15 +39,7 @@ _VIEWS = {
     "oblique": r"OBLIQUE|LLO|RLO|LAO|RAO|LPO|RPO",
 }
 _SEXES = {"M": "male", "F": "female", "O": "other"}
-_PERSONS = (
-    *("PatientName", "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName", "ResponsiblePerson"),
-    *("ReferringPhysicianName", "PerformingPhysicianName", "OperatorsName", "PhysiciansOfRecord"),
-    *("NameOfPhysiciansReadingStudy", "RequestingPhysician"),
-)
-_DATES = (
-    *("PatientBirthDate", "StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "AcquisitionDateTime"),
-    "InstanceCreationDate",
-)
+# Besides all elements that hold names of persons or dates (value representations PN, DA and DT of PS3.5, 6.2).
 _TEXTS = (
     *(
         "OtherPatientIDs",
@@ -159,7 +151,7 @@ def read(
             raise InputError(
                 f"{option} {root / name}: no such folder; give the folder that contains the files"
             )
-    listing = file_lookup.list_files(root)
+    listing = mask_files.list_files(root)
     if listing.errors:
         raise listing.errors[0]
     identifiers = Identifiers()
@@ -231,7 +223,7 @@ def _read_dicom(root: Path, path: Path, role: str, identifiers: Identifiers) -> 
     _collect(header, identifiers)
     uid = str(header.get("SOPInstanceUID") or "")
     if dicom_seg.is_segmentation_header(header):
-        tags = Tags(patient_id=_text(header, "PatientID"))
+        tags = Tags(patient_id=_patient_id(header))
         segments = tuple(
             str(item.get("SegmentLabel", "")).strip() for item in header.get("SegmentSequence") or ()
         )
@@ -245,39 +237,44 @@ def _read_dicom(root: Path, path: Path, role: str, identifiers: Identifiers) -> 
 
 
 def _dicom_tags(header: Any, path: Path) -> Tags:
-    patient_id, birth = _text(header, "PatientID"), _text(header, "PatientBirthDate")
+    patient_id, birth = _patient_id(header), _text(header, "PatientBirthDate")
     study = _text(header, "StudyDate") or _text(header, "AcquisitionDate") or _text(header, "ContentDate")
     name = _text(header, "PatientName")
     issuer = _text(header, "IssuerOfPatientID")
     if not patient_id:
-        issuer = f"{name}\0{birth}" if name and birth else ""
+        issuer = "" if is_placeholder(name) or not birth else f"{name}\0{birth}"
     side = dicom.laterality_of(header).side
     mm, kind = _dicom_spacing(header, path)
     return Tags(
-        patient_id,
-        issuer,
-        _SEXES.get(_text(header, "PatientSex").upper(), ""),
-        age_in_years(_text(header, "PatientAge"), birth, study),
-        birth,
-        study,
-        _text(header, "InstitutionName"),
-        " ".join(_text(header, "Manufacturer").split()),
-        {"R": "right", "L": "left", "B": "both"}.get(side, ""),
-        _view(header),
-        mm,
-        kind,
+        patient_id=patient_id,
+        issuer=issuer,
+        sex=_SEXES.get(_text(header, "PatientSex").upper(), ""),
+        age=age_in_years(_text(header, "PatientAge"), birth, study),
+        birth=birth,
+        study=study,
+        site=_text(header, "InstitutionName"),
+        manufacturer=_text(header, "Manufacturer"),
+        side={"R": "right", "L": "left", "B": "both"}.get(side, ""),
+        view=_view(header),
+        spacing=mm,
+        spacing_kind=kind,
     )
 
 
 def age_in_years(age: str, birth: str, study: str) -> str:
-    """Return an age in years: DICOM's `065Y`, or completed years between two dates; "" if neither is usable."""
+    """Return an age in years: DICOM's `065Y`, or completed years between two dates.
+
+    It is "" if neither is usable, or above 120 years, as of the date of birth 1900-01-01, which stands for unknown.
+    """
     if match := re.fullmatch(r"(\d{3})([YMWD])", age.strip().upper()):
         per_year = {"Y": 1.0, "M": 12.0, "W": 365.25 / 7, "D": 365.25}[match[2]]
-        return str(int(int(match[1]) / per_year))
-    try:
-        return str(ages.completed_years(birth, study))
-    except ValueError:
-        return ""
+        years = int(int(match[1]) / per_year)
+    else:
+        try:
+            years = ages.completed_years(birth, study)
+        except ValueError:
+            return ""
+    return str(years) if years <= ages.OLDEST else ""
 
 
 def _view(header: Any) -> str:
@@ -326,26 +323,34 @@ def _references(item: Any) -> Iterator[str]:
 
 def _collect(item: Any, identifiers: Identifiers) -> None:
     """Add the identifiers of a header, at any depth."""
-    for element in item:
+    for tag in item.keys():  # noqa: SIM118 - a data set yields its elements, not its tags
+        try:
+            element = item[tag]
+            value = element.value
+        except Exception:  # pydicom converts the text here; the value may be an identifier with a wrong type
+            identifiers.add(str(item.get_item(tag).value)[:200])
+            continue
         if element.VR == "SQ":
-            for child in element.value:
+            for child in value:
                 _collect(child, identifiers)
             continue
-        is_multiple = isinstance(element.value, (list, tuple)) or element.VM > 1
-        values = [str(value) for value in (element.value if is_multiple else [element.value]) if value]
-        if element.VR == "PN" or element.keyword in _PERSONS:
-            for value in values:
-                identifiers.add_name(value)
-        elif element.VR in ("DA", "DT") or element.keyword in _DATES:
-            for value in values:
-                identifiers.add_date(value)
-        elif element.keyword == "PatientID":
-            for value in values:
-                identifiers.add(value)
-        elif element.keyword in _TEXTS:  # `1` is a usual StudyID, and no identifier
-            for value in values:
-                if len(value.strip()) >= SHORTEST_PART:
-                    identifiers.add(value)
+        values = value if element.VM > 1 else [value]
+        for text in (str(value).strip() for value in values if value):
+            is_id = element.keyword == "PatientID" and not is_placeholder(text)
+            if element.VR == "PN":
+                identifiers.add_name(text)
+            elif element.VR in ("DA", "DT"):
+                identifiers.add_date(text)
+            elif is_id or (
+                element.keyword in _TEXTS and len(text) >= SHORTEST_PART
+            ):  # `1` is a usual StudyID
+                identifiers.add(text)
+
+
+def _patient_id(header: Any) -> str:
+    """Return PatientID, "" for a placeholder, which would make one patient of all."""
+    text = _text(header, "PatientID")
+    return "" if is_placeholder(text) else text
 
 
 def _text(header: Any, name: str) -> str:

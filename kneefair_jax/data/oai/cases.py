@@ -11,7 +11,7 @@ import pandas as pd
 
 from kneefair_jax import anatomy
 from kneefair_jax.data import inspection, layouts, mask_files, metadata, readers
-from kneefair_jax.data.oai import attributes, films, selection, tables, tree
+from kneefair_jax.data.oai import attributes, films, selection, tables
 from kneefair_jax.data.oai.films import Film
 from kneefair_jax.data.source import Example, Exclusion, Source
 from kneefair_jax.errors import InputError
@@ -28,7 +28,7 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int]) -> Source:
 
     Args:
         config: `root`, the folder that holds `00m`, ...; `masks`, the folder of masks; `visits`, keys of
-            `tree.VISITS`; and what `build` reads.
+            `selection.VISITS`; and what `build` reads.
         size: rows and columns of the working grid.
 
     Raises:
@@ -37,7 +37,7 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int]) -> Source:
     root = require_folder(config["root"], "data.root")
     folder = require_folder(config["masks"], "data.masks")
     oai_tables, enrollees = read_tables(config)
-    all_films, excluded, unused = tree.films(root, config["visits"])
+    all_films, excluded, unused = selection.find_films(root, config["visits"])
     selection.require_films(all_films, [*excluded, *unused], str(root))
     usable, unusable = selection.select(
         all_films, oai_tables, enrollees, config["quality"], must_be_named=True
@@ -76,30 +76,12 @@ def build(
     Raises:
         InputError: a setting is unknown, or an attribute is unavailable.
     """
-    if config["knees"] not in ("film", "split"):
-        raise InputError(f"config.data.knees={config['knees']!r}: give film or split")
+    split, mirror = _split_and_mirror(config)
     flag = layouts.checked(layouts.Flag(config.get("orientation", "")))
-    mirror = bool(config["mirror"])
-    split = config["knees"] == "split"
-    if mirror and not split:
-        raise InputError(
-            "config.data.mirror is for split knees: set data.knees='split', or data.mirror=False"
-        )
     sides = films.SIDES if split else ("",)
-    rows = [
-        {
-            "case_id": f"{film.name}_{side}" if side else film.name,
-            "patient_id": film.patient,
-            "visit": film.visit,
-            "barcode": film.barcode,
-            "side": side,
-        }
-        for film in usable
-        for side in sides
-    ]
     options = metadata.Options(allow_similar=config.get("allow_similar_ids", False))
     cases, notes = attributes.add(
-        pd.DataFrame(rows), oai_tables, tuple(config["attributes"]), config["bins"], options
+        _case_rows(usable, sides), oai_tables, tuple(config["attributes"]), config["bins"], options
     )
     structures = anatomy.SCHEMES["knee" if split else "knees"]
     mask_files.check_palettes([film.mask for film in usable if film.mask], films.VALUES)
@@ -124,6 +106,34 @@ def build(
         notes=tuple(notes),
         files=partial(_case_files, tuple(usable), len(sides)),
     )
+
+
+def _split_and_mirror(config: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Return whether each knee is a case of its own, and whether left knees are mirrored."""
+    if config["knees"] not in ("film", "split"):
+        raise InputError(f"config.data.knees={config['knees']!r}: give film or split")
+    split, mirror = config["knees"] == "split", bool(config["mirror"])
+    if mirror and not split:
+        raise InputError(
+            "config.data.mirror is for split knees: set data.knees='split', or data.mirror=False"
+        )
+    return split, mirror
+
+
+def _case_rows(usable: Sequence[Film], sides: Sequence[str]) -> pd.DataFrame:
+    """Return a row per film and side; a side of "" is that of a film with both knees."""
+    rows = [
+        {
+            "case_id": f"{film.name}_{side}" if side else film.name,
+            "patient_id": film.patient,
+            "visit": film.visit,
+            "barcode": film.barcode,
+            "side": side,
+        }
+        for film in usable
+        for side in sides
+    ]
+    return pd.DataFrame(rows)
 
 
 def require_folder(text: str, field: str) -> Path:

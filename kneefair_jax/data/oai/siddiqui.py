@@ -12,7 +12,7 @@ from typing import Any
 from kneefair_jax.data import readers
 from kneefair_jax.data.oai import cases, selection
 from kneefair_jax.data.oai.films import Film
-from kneefair_jax.data.oai.tree import VISITS
+from kneefair_jax.data.oai.selection import VISITS
 from kneefair_jax.data.source import Exclusion, Source
 from kneefair_jax.errors import InputError
 
@@ -25,7 +25,7 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int]) -> Source:
     The folders hold selected films, so a film without a stated series is included; one of another series is excluded.
 
     Args:
-        config: `root`, the folder that holds `Images` and `Annotations`; `visit`, a key of `oai.tree.VISITS`, at
+        config: `root`, the folder that holds `Images` and `Annotations`; `visit`, a key of `selection.VISITS`, at
             which the films were made; and what `oai.cases.build` reads.
         size: rows and columns of the working grid.
 

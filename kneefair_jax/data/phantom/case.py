@@ -12,16 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kneefair_jax.data.phantom import (
-    bones,
-    detector,
-    objects,
-    population,
-    processing,
-    ranges,
-    render,
-    shapes,
-)
+from kneefair_jax.data.phantom import bones, detector, objects, population, ranges, render, shapes
 from kneefair_jax.errors import InputError
 
 KNEE_OFFSET_MM = 95.0  # of each knee from the middle of a bilateral film
@@ -317,12 +308,12 @@ def _expose(
     noise = 1 + NOISE_GAIN * film.bias.noise
     signal = detector.expose(attenuation, axis, noise, settings | {"scatter": scatter}, spacing, noise_key)
     if variation:
-        signal = processing.multiscale(signal, variation["multiscale"], variation["base"], spacing)
+        signal = detector.multiscale(signal, variation["multiscale"], variation["base"], spacing)
     grey = detector.develop(signal, settings, spacing, tone_key)
     if variation:
-        grey = processing.clahe(grey, 1 + variation["clahe"], variation["tiles"])
-        grey = processing.sharpen(grey, variation["sharpen"], variation["sharpen_mm"], spacing)
-    grey, field = processing.finish(overlay_key, grey, settings)
+        grey = detector.clahe(grey, 1 + variation["clahe"], variation["tiles"])
+        grey = detector.sharpen(grey, variation["sharpen"], variation["sharpen_mm"], spacing)
+    grey, field = detector.finish(overlay_key, grey, settings)
     if variation:
         strip = render.strip(film_view, variation["strip"])
         grey, field = grey * strip, field & strip

@@ -169,7 +169,7 @@ def _plan(
 
 
 class _Layout(NamedTuple):
-    """What all cases of a cohort share; static, so each layout compiles its own program."""
+    """The settings that all cases of a cohort share; static, so each layout compiles its own program."""
 
     size: tuple[int, int]
     bilateral: bool

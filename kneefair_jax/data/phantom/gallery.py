@@ -22,7 +22,7 @@ from kneefair_jax.data.phantom.case import (
     draw_grade,
 )
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import atomic, command_line, output_folder
+from kneefair_jax.runtime import atomic, command, output_folder
 
 STRENGTHS = (0.0, 0.5, 1.0)
 COLUMNS = 6
@@ -178,16 +178,16 @@ def gallery(size: int, seed: int) -> Image.Image:
 
 def main(argv: Sequence[str]) -> int:
     """Write the gallery, one knee, or both."""
-    parser = command_line.Parser(
+    parser = command.Parser(
         prog="python -m kneefair_jax.data.phantom",
         description="Draw phantoms by grade, by switch and strength, and wide.",
     )
     parser.add_argument("--out", help="PNG file of the gallery")
     parser.add_argument("--knee", help="PNG file of one knee alone, of 4 x --size pixels a side")
     parser.add_argument(
-        "--size", type=command_line.integer(16, _MAX_SIZE), default=192, help="pixels along a picture's side"
+        "--size", type=command.integer(16, _MAX_SIZE), default=192, help="pixels along a picture's side"
     )
-    parser.add_argument("--seed", type=command_line.integer(0, command_line.SEED.high), default=0)
+    parser.add_argument("--seed", type=command.integer(0, command.SEED.high), default=0)
     options = parser.parse_args(argv)
     if not (options.out or options.knee):
         parser.error("give --out, --knee or both")

@@ -27,6 +27,7 @@ def tags(tmp_path, **changes):
         ({"PatientAge": "065Y"}, "age", "65"),
         ({"PatientAge": "018M"}, "age", "1"),
         ({"PatientBirthDate": None}, "age", ""),
+        ({"PatientBirthDate": "19000101"}, "age", ""),
         ({"view": "", "SeriesDescription": "XR_KNEE_LAT"}, "view", "lateral"),
         ({"view": "", "SeriesDescription": "Knee AP and lateral"}, "view", ""),
         ({"view": "", "SeriesDescription": "Skyline Müller"}, "view", "axial"),
@@ -76,7 +77,10 @@ def test_identifiers_are_collected_at_any_depth_without_warnings(tmp_path, recwa
     )
     data = (tmp_path / "a.dcm").read_bytes()
     (tmp_path / "b.dcm").write_bytes(data.replace(b"19610417", b"1961/417"))  # no date: pydicom would warn
-    found = scan.read(tmp_path).identifiers
+    (tmp_path / "c.dcm").write_bytes(data.replace(b"0.2\\0.15", b"0,2\\0,15"))  # pydicom raises an error
+    result = scan.read(tmp_path)
+    assert [file.tags.spacing for file in result.files] == ["0.2x0.15", "0.2x0.15", ""]
+    found = result.identifiers
     for text in ("ORDER5511", "old4712", "Hausarzt", "Domplatz 3", "Anneliese", *PATIENT.secrets):
         assert found.found_in(text), text
     assert not found.found_in("film_1.dcm") and not recwarn.list
