@@ -206,6 +206,7 @@ REPORT = Table(
         "bootstrap_draws": DRAWS,
         "resolution": TEXT,
         "root_cause": Flag(),
+        **optional({"author": TEXT}),
     }
 )
 STUDY = Table(
