@@ -1,19 +1,16 @@
 """`kneefair init DIR`: drafts `metadata.csv` for a folder of films and masks, without what identifies a patient."""
 
 import argparse
-import contextlib
-import os
 import re
 import secrets
 import shlex
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import atomic, command, output_folder
+from kneefair_jax.runtime import command
 
 if TYPE_CHECKING:  # pandas and pydicom take a second
     from kneefair_jax.data.draft.cases import Draft
@@ -40,7 +37,6 @@ FILE a patient has the same pseudonym in every call. Ages of 90 years and above 
 Files are not changed, and DICOM files still state their patients: share none of them.
 """
 _KEY_BYTES = 16
-_LINK = re.compile(r"[a-z]{8}-[0-9]+[_.]")  # the beginning of a name that this command gives to a link
 
 
 def parser() -> argparse.ArgumentParser:
@@ -115,11 +111,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     options = parser().parse_args(argv)
-    from kneefair_jax.data.draft import cases, clinical_table, scan
+    from kneefair_jax.data.draft import cases, clinical_table, output, scan
     from kneefair_jax.runtime import progress
 
     out = options.out or (options.link_dir or options.folder) / "metadata.csv"
-    _check_outputs(options, out)
+    inputs = {"--table": options.table, "--key": options.key}
+    target = output.Output(
+        folder=options.folder,
+        table=out,
+        link_dir=options.link_dir,
+        inputs={option: path for option, path in inputs.items() if path is not None},
+        overwrite=options.overwrite,
+    )
+    output.require_writable(target, dry_run=options.dry_run)
     labels = _labels(options.labels)
     columns, values = _columns(options.columns), _values(options.values)
     if (columns or values) and options.table is None:
@@ -145,30 +149,13 @@ def _main(argv: Sequence[str]) -> int:
     segments = [label for file in files.files for label in file.segments]
     draft = cases.draft(files, draft_options, table)
     if not options.dry_run:
-        _write(draft, options.folder, out, options.link_dir)
+        text = draft.table.to_csv(index=False, lineterminator="\n")
+        output.write(target, text, draft.links, files.paths)
     _print_summary(draft, "not written (--dry-run)" if options.dry_run else f"written to {out}")
     root = options.link_dir or options.folder
     structures = labels or _segment_labels(segments, files.identifiers)
     print(f"next:\n  {next_command(draft, root, out, structures)}")
     return 0
-
-
-def _check_outputs(options: argparse.Namespace, out: Path) -> None:
-    """Refuse outputs that exist, or that cannot be written, before the files are read."""
-    if not options.folder.is_dir():
-        raise InputError(f"DIR {options.folder}: no such folder; give the folder of the films and masks")
-    atomic.require_regular(out)
-    if out.exists() and not (options.overwrite or options.dry_run):
-        raise InputError(f"--out {out}: this file exists; give --overwrite to replace it, or another --out")
-    output_folder.require_writable(out.parent, "--out")
-    if options.link_dir is None:
-        return
-    if options.link_dir.resolve().is_relative_to(options.folder.resolve()):
-        raise InputError(f"--link-dir {options.link_dir}: is inside DIR; give a folder outside it")
-    output_folder.require_writable(options.link_dir, "--link-dir")
-    contents = list(options.link_dir.iterdir()) if options.link_dir.is_dir() else []
-    if contents and not (options.overwrite or options.dry_run):
-        raise InputError(f"--link-dir {options.link_dir}: is not empty; give an empty folder, or --overwrite")
 
 
 def _key(path: Path | None) -> bytes:
@@ -238,39 +225,6 @@ def _segment_labels(segments: Sequence[str], identifiers: "Identifiers") -> Mapp
     names = list(dict.fromkeys(segments))
     is_usable = all(re.fullmatch(r"[\w -]+", name) and not identifiers.found_in(name) for name in names)
     return dict.fromkeys(names, "") if is_usable else {}
-
-
-def _write(draft: "Draft", folder: Path, out: Path, link_dir: Path | None) -> None:
-    """Write the links and the table; a failure leaves neither."""
-    text = draft.table.to_csv(index=False, lineterminator="\n")
-    if link_dir is None:
-        output_folder.create(out.parent, "--out")
-        atomic.write_text(out, text)
-        return
-    with output_folder.exclusive_lock(link_dir, "--link-dir"):
-        earlier = [
-            path.relative_to(link_dir).as_posix()
-            for name in ("images", "masks")
-            for path in sorted((link_dir / name).glob("*"))
-            if _LINK.match(path.name)
-        ]
-        with atomic.staging_folder(link_dir, earlier) as stage:
-            for target, source in draft.links.items():
-                (stage / target).parent.mkdir(exist_ok=True)
-                _link(folder / source, stage / target)
-            if out.parent.resolve() == link_dir.resolve():
-                (stage / out.name).write_text(text, encoding="utf-8")
-        if out.parent.resolve() != link_dir.resolve():
-            output_folder.create(out.parent, "--out")
-            atomic.write_text(out, text)
-
-
-def _link(source: Path, target: Path) -> None:
-    """Link a file, or copy it to another file system; a symbolic link would repeat a path that identifies a patient."""
-    with contextlib.suppress(OSError):
-        os.link(source.resolve(), target)
-        return
-    shutil.copyfile(source, target)
 
 
 def _print_summary(draft: "Draft", where: str) -> None:

@@ -96,7 +96,12 @@ def test_paths_with_identifiers_are_refused_without_links(root, run, tmp_path):
     output = run(root, "--link-dir", links)
     names = "\n".join(str(path.relative_to(links)) for path in links.rglob("*"))
     assert not identifiers_in(output + names + (links / "metadata.csv").read_text())
-    assert sorted(path.name for path in links.iterdir()) == ["images", "masks", "metadata.csv"]
+    assert sorted(path.name for path in links.iterdir()) == [
+        ".written-init.json",
+        "images",
+        "masks",
+        "metadata.csv",
+    ]
     assert not any(path.is_symlink() for path in links.rglob("*"))
     assert len(list(source(links).read(range(9)))) == 9
     assert "--overwrite" in run(root, "--link-dir", links, status=2)

@@ -122,11 +122,13 @@ class Scan(NamedTuple):
         files: sorted by path.
         excluded: reason -> number of the other files.
         identifiers: of all headers.
+        paths: of all files, relative to the folder.
     """
 
     files: list[File]
     excluded: collections.Counter[str]
     identifiers: Identifiers
+    paths: list[Path]
 
 
 def read(
@@ -163,7 +165,7 @@ def read(
             files.append(result)
         else:
             excluded[result] += 1
-    return Scan(files, excluded, identifiers)
+    return Scan(files, excluded, identifiers, [path.relative_to(root) for path in listing.paths])
 
 
 def _read_file(root: Path, path: Path, images: str, masks: str, identifiers: Identifiers) -> File | str:
