@@ -2,6 +2,8 @@
 
 Identifiers come from DICOM headers and from the user's table. A text is refused if it contains one, in any case of
 letters, with or without accents and separators. A short identifier, as `7` or `Li`, counts only as a whole word.
+Numbers are compared with and without leading zeros. In texts of unknown meaning, the words of `_VOCABULARY` do not
+count: they identify nobody.
 """
 
 import hashlib
@@ -24,6 +26,25 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W\d_]+|\d+")
+_UID = re.compile(r"\d+(\.\d+){3,}")
+_LONG_PART = 6  # characters from which a part of an ID is found inside a word too
+_LONGEST_NAME = 4  # words; a longer text is prose, whose words of 2 or 3 letters identify nobody
+# Words of folders, descriptions and clinical tables. Manufacturers are written to the table.
+_VOCABULARY_TEXT = (
+    "knee knees knie genou rodilla ginocchio femur tibia fibula patella bone bones joint leg limb lower extremity "
+    "left right both bilateral links rechts beidseits gauche droite side standing supine weight bearing flexion "
+    "fixed extension lateral medial anterior posterior axial oblique skyline sunrise merchant rosenberg ap pa lat "
+    "view views xr xray rx cr dx dr dicom dcm film films image images img mask masks label labels seg segmentation "
+    "radiograph radiography roentgen series study studies scan scans exam visit baseline follow up followup vendor "
+    "site data raw original derived primary secondary standard default processed presentation normal clinical "
+    "routine none unknown other yes no ja nein oui non si true false with without and of the for in mm cm kv mas "
+    "male female man woman patient patients subject subjects case cases control controls test train validation "
+    "white black asian african american caucasian european hispanic latino latina native indian alaska hawaiian "
+    "pacific islander mixed multiple or not middle eastern north south east arab more than one two "
+    "carestream philips siemens healthineers ge gems fuji fujifilm agfa canon konica minolta samsung shimadzu "
+    "toshiba hologic kodak medical healthcare systems health corporation inc gmbh company digital"
+)
+_VOCABULARY = frozenset(_VOCABULARY_TEXT.split())
 
 
 class Identifiers:
@@ -40,15 +61,51 @@ class Identifiers:
         self._lengths: dict[str, set[int]] = {}  # of the parts, by their first two characters
 
     def add(self, text: str) -> None:
-        """Add an identifier: a patient's ID, an accession number, an address."""
+        """Add an identifier, such as a patient's ID or an accession number, and its parts of four characters."""
         for form in _spellings(text):
             compact = "".join(_words(form))
-            # A script without spaces, as of 山田, writes names inside longer words.
-            if len(compact) >= SHORTEST_PART or (len(compact) > 1 and not compact.isascii()):
-                self.parts.add(compact)
-                self._lengths.setdefault(compact[:2], set()).add(len(compact))
-            elif compact:
-                self.words.add(compact)
+            self._add_form(compact)
+            self._add_form(_without_zeros(compact))
+            for part in () if _UID.fullmatch(form) else _parts(form):
+                if len(part) >= SHORTEST_PART and part not in _VOCABULARY:
+                    self._add_part(part)
+                    self._add_part(_without_zeros(part))
+
+    def add_text(self, text: str) -> None:
+        """Add a text of unknown meaning: its words that are not in `_VOCABULARY`, and the text as one word."""
+        if is_placeholder(text):
+            return
+        for form in _spellings(text):
+            if _UID.fullmatch(form):
+                self._add_form("".join(_words(form)))
+                continue
+            words = _words(form)
+            shortest = (
+                2 if len(words) <= _LONGEST_NAME and not any(map(str.isdigit, words)) else SHORTEST_PART
+            )
+            parts = [part for part in _parts(form) if part not in _VOCABULARY and len(part) >= shortest]
+            for part in parts:
+                self._add_part(part)
+                if len(_without_zeros(part)) >= SHORTEST_PART:
+                    self._add_part(_without_zeros(part))
+            is_code = not _VOCABULARY.intersection(words) and len("".join(words)) >= SHORTEST_PART
+            if parts or is_code:
+                self._add_form("".join(words))
+
+    def _add_form(self, compact: str) -> None:
+        # A script without spaces, as of 山田, writes names inside longer words.
+        if len(compact) >= SHORTEST_PART or (len(compact) > 1 and not compact.isascii()):
+            self.parts.add(compact)
+            self._lengths.setdefault(compact[:2], set()).add(len(compact))
+        elif compact:
+            self.words.add(compact)
+
+    def _add_part(self, part: str) -> None:
+        """Add a part of an identifier: a short one occurs by chance inside other words."""
+        if len(part) >= _LONG_PART or not part.isascii():
+            self._add_form(part)
+        elif part:
+            self.words.add(part)
 
     def add_name(self, text: str) -> None:
         """Add each part of a name, and two parts as one word; single letters and placeholders identify nobody."""
@@ -56,10 +113,9 @@ class Identifiers:
             return
         for representation in text.split("="):  # by letters, by ideographs, by sounds (PS3.5, 6.2.1)
             parts = [part for part in re.split(r"[\s^,;.&/\\_-]+", representation) if len(part) > 1]
-            for part in parts:
-                self.add(part)
-            for first, second in itertools.permutations(parts[:4], 2):
-                self.add(first + second)
+            pairs = [first + second for first, second in itertools.permutations(parts[:4], 2)]
+            for form in (form for part in (*parts, *pairs) for form in _spellings(part)):
+                self._add_form("".join(_words(form)))
 
     def add_date(self, text: str) -> None:
         """Add a date with the year first, in the orders and lengths in which people write dates."""
@@ -71,15 +127,21 @@ class Identifiers:
         orders += [(year[2:], month, day), (day, month, year[2:]), (month, day, year[2:])]
         orders += [(day.lstrip("0"), month.lstrip("0"), year), (month.lstrip("0"), day.lstrip("0"), year)]
         for order in orders:
-            self.add("".join(order))
+            self._add_form("".join(order))
 
-    def found_in(self, text: str) -> bool:
-        """Return whether a text contains an identifier."""
+    def found_in(self, text: str, shortest: int = 1) -> bool:
+        """Return whether a text contains an identifier.
+
+        Args:
+            text: any text.
+            shortest: characters of the shortest identifier that counts; a number such as 25 may be a measurement.
+        """
         for form in _spellings(text):
             words = _words(form)
             chunks = re.split(r"[\W_]+", form)  # `7a` is a word, and so are `7` and `a` in it
             compact = "".join(words)
-            if not self.words.isdisjoint([*words, *chunks]) or any(
+            candidates = {*words, *chunks, *map(_without_zeros, words)} & self.words
+            if any(len(word) >= shortest for word in candidates) or any(
                 compact[start : start + length] in self.parts
                 for start in range(len(compact) - 1)
                 for length in self._lengths.get(compact[start : start + 2], ())
@@ -105,9 +167,12 @@ def pseudonyms(patients: Iterable[str], key: bytes, identifiers: Identifiers) ->
     """
     result: dict[str, str] = {}
     used: set[str] = set()
+    short = [word for word in identifiers.words if len(word) > 2]
     for patient in sorted(set(patients)):  # the same collisions in every order of the films
         result[patient] = next(
-            name for name in _candidates(patient, key) if name not in used and not identifiers.found_in(name)
+            name
+            for name in _candidates(patient, key)
+            if name not in used and not identifiers.found_in(name) and not any(word in name for word in short)
         )
         used.add(result[patient])
     return result
@@ -136,3 +201,13 @@ def _spellings(text: str) -> set[str]:
 
 def _words(text: str) -> list[str]:
     return _WORD.findall(text)
+
+
+def _parts(text: str) -> set[str]:
+    """Return the parts between separators, and their runs of letters or digits: `ab12`, `ab` and `12` of `ab12-x`."""
+    return {*filter(None, re.split(r"[\W_]+", text)), *_words(text)}
+
+
+def _without_zeros(text: str) -> str:
+    """Return a number without leading zeros, any other text unchanged."""
+    return text.lstrip("0") or text if text.isdigit() else text

@@ -39,24 +39,17 @@ _VIEWS = {
     "oblique": r"OBLIQUE|LLO|RLO|LAO|RAO|LPO|RPO",
 }
 _SEXES = {"M": "male", "F": "female", "O": "other"}
-# Besides all elements that hold names of persons or dates (value representations PN, DA and DT of PS3.5, 6.2).
-_TEXTS = (
-    *(
-        "OtherPatientIDs",
-        "AccessionNumber",
-        "StudyID",
-        "PatientAddress",
-        "PatientTelephoneNumbers",
-        "AdmissionID",
-    ),
-    *("InstitutionName", "InstitutionAddress", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
-    *("FrameOfReferenceUID", "MedicalRecordLocator", "InsurancePlanIdentification", "RequestedProcedureID"),
-    *(
-        "PlacerOrderNumberImagingServiceRequest",
-        "FillerOrderNumberImagingServiceRequest",
-        "DeviceSerialNumber",
-    ),
+# Value representations (PS3.5, 6.2) whose standard elements hold no identifiers: terms, ages, numbers and times.
+_TECHNICAL_VRS = frozenset({"CS", "AS", "IS", "DS", "TM"})
+_TEXT_VRS = frozenset({"AE", "LO", "LT", "SH", "ST", "UC", "UI", "UN", "UR", "UT", "OB"}) | _TECHNICAL_VRS
+# Standard elements of technical words. Every other text of a header is an identifier to look for.
+_TECHNICAL = frozenset(
+    {"Manufacturer", "ManufacturerModelName", "SoftwareVersions", "SOPClassUID", "ReferencedSOPClassUID"}
+    | {"CodeValue", "CodeMeaning", "CodingSchemeDesignator", "CodingSchemeVersion", "SegmentLabel"}
+    | {"SegmentDescription", "SegmentAlgorithmName", "DetectorDescription"}
 )
+_STANDARD_UIDS = "1.2.840.10008."  # of classes and syntaxes, not of instances
+_LONGEST_TEXT = 10_000  # characters, of prose in a header
 
 
 class Tags(NamedTuple):
@@ -324,7 +317,7 @@ def _references(item: Any) -> Iterator[str]:
 
 
 def _collect(item: Any, identifiers: Identifiers) -> None:
-    """Add the identifiers of a header, at any depth."""
+    """Add every text of a header, at any depth, except those of technical elements."""
     for tag in item.keys():  # noqa: SIM118 - a data set yields its elements, not its tags
         try:
             element = item[tag]
@@ -336,17 +329,48 @@ def _collect(item: Any, identifiers: Identifiers) -> None:
             for child in value:
                 _collect(child, identifiers)
             continue
-        values = value if element.VM > 1 else [value]
-        for text in (str(value).strip() for value in values if value):
-            is_id = element.keyword == "PatientID" and not is_placeholder(text)
+        values = value if element.VM > 1 and not isinstance(value, bytes) else [value]
+        for text in (text for value in values if value for text in _texts_of(value)):
             if element.VR == "PN":
                 identifiers.add_name(text)
             elif element.VR in ("DA", "DT"):
                 identifiers.add_date(text)
-            elif is_id or (
-                element.keyword in _TEXTS and len(text) >= SHORTEST_PART
-            ):  # `1` is a usual StudyID
-                identifiers.add(text)
+            elif element.keyword in ("PatientID", "OtherPatientIDs"):
+                if not is_placeholder(text):
+                    identifiers.add(text)
+            elif element.VR in _TEXT_VRS and not _is_technical(element, text):
+                identifiers.add_text(text)
+
+
+def _texts_of(value: Any) -> list[str]:
+    """Return the texts of an element's value; a private element may hold text as bytes."""
+    if not isinstance(value, bytes):
+        return [str(value).strip()[:_LONGEST_TEXT]]
+    try:
+        text = value[:_LONGEST_TEXT].decode(
+            "utf-8", errors="replace" if len(value) > _LONGEST_TEXT else "strict"
+        )
+    except UnicodeDecodeError:
+        text = value[:_LONGEST_TEXT].decode("latin-1")
+    parts = [part.strip() for part in re.split(r"[\\\0]", text)]
+    return [part for part in parts if part.isprintable()]
+
+
+def _is_technical(element: Any, text: str) -> bool:
+    """Return whether an element states technical words; a private element may state anything."""
+    if element.tag.is_private_creator or element.tag.element == 0:
+        return True
+    if element.tag.is_private:
+        is_number = (
+            element.VR in ("IS", "DS") and len(re.sub(r"\D", "", text.partition(".")[0])) <= SHORTEST_PART
+        )
+        return is_number or element.VR == "TM" or len(text) < SHORTEST_PART
+    return (
+        element.VR in (_TECHNICAL_VRS | {"OB"})
+        or element.keyword in _TECHNICAL
+        or text.startswith(_STANDARD_UIDS)
+        or len(text) < SHORTEST_PART  # `1` is a usual StudyID
+    )
 
 
 def _patient_id(header: Any) -> str:

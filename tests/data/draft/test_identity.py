@@ -33,6 +33,41 @@ def test_short_identifiers_count_as_words_only(found, text):
     assert not found.found_in(text)
 
 
+@pytest.mark.parametrize(
+    ("identifier", "text"),
+    [
+        ("0000123456", "123456.dcm"),
+        ("123456", "0000123456.dcm"),
+        ("KLINIK-778899-X", "778899.dcm"),
+        ("55667788^^^HOSP", "a/55667788.dcm"),
+        ("KH-0042", "knee_42.png"),
+        ("0042", "knee_42.png"),
+        ("42", "knee_0042.png"),
+        ("P0004711", "x_4711_left.png"),
+    ],
+)
+def test_parts_of_identifiers_are_found_without_zeros(identifier, text):
+    found = Identifiers()
+    found.add(identifier)
+    assert found.found_in(text) and not found.found_in("knee_left_77.dcm")
+
+
+def test_texts_count_by_the_words_that_are_no_vocabulary():
+    found = Identifiers()
+    for text in ("Knee AP 2 views", "left", "XR knee: Brzezinski, MRN 0471177", "Li", "K-12-34-5"):
+        found.add_text(text)
+    for text in ("brzezinski.png", "471177.png", "Li/a.png", "k12345.png"):
+        assert found.found_in(text), text
+    for text in ("knee_ap_2.png", "left/k.png", "Carestream", "mrn_k.png"):
+        assert not found.found_in(text), text
+
+
+def test_short_numbers_count_in_names_and_not_in_measurements():
+    found = Identifiers()
+    found.add("25")
+    assert found.found_in("25.png") and not found.found_in("25.5", shortest=4)
+
+
 def test_pseudonyms_depend_on_the_key_alone():
     first = pseudonyms(["a", "b", "c"], b"1", Identifiers())
     assert first == pseudonyms(["c", "b", "a", "a"], b"1", Identifiers())

@@ -86,6 +86,30 @@ def test_identifiers_are_collected_at_any_depth_without_warnings(tmp_path, recwa
     assert not found.found_in("film_1.dcm") and not recwarn.list
 
 
+def test_every_text_of_a_header_is_collected(tmp_path):
+    item, nested = pydicom.Dataset(), pydicom.Dataset()
+    nested.private_block(0x0011, "ACME", create=True).add_new(1, "PN", "Brzezinski^Zbigniew")
+    nested.private_block(0x0013, "ACME", create=True).add_new(1, "UN", b"Wohnort Quedlinburg\0")
+    item.private_block(0x0011, "ACME", create=True).add_new(2, "SQ", [nested])
+    item.private_block(0x0011, "ACME", create=True).add_new(3, "LO", "HIDDEN-4712")
+    item.private_block(0x0011, "ACME", create=True).add_new(4, "IS", "8812345")
+    item.PerformedProcedureStepID = "PPS998877"
+    changes = {
+        "PatientComments": "MRN 0471177, knee pain left, Frau Kowalczyk",
+        "StudyDescription": "XR Knee AP Podolski",
+        "StationName": "ROOM-KREUZBERG",
+        "RequestAttributesSequence": [item],
+    }
+    clinic.film(tmp_path / "a.dcm", PATIENT, **changes)
+    found = scan.read(tmp_path).identifiers
+    texts = ["Brzezinski", "Zbigniew", "quedlinburg", "4712", "hidden4712", "8812345", "pps998877", "998877"]
+    texts += ["0471177", "471177", "Kowalczyk", "Podolski", "kreuzberg"]
+    for text in texts:
+        assert found.found_in(f"images/{text}.dcm"), text
+    for text in ("knee_left_ap_1.dcm", "Carestream", "ACME_1.png", "DX", "femur", "monochrome2", "vendor/x"):
+        assert not found.found_in(text), text
+
+
 def test_other_files_are_counted_by_reason(tmp_path):
     clinic.film(tmp_path / "films/a.dcm", PATIENT)
     clinic.film(tmp_path / "films/b", PATIENT, NumberOfFrames=3)
