@@ -1,5 +1,6 @@
 """Describe power and sample size: the differences that the groups can show, and the patients that a margin needs."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -46,29 +47,34 @@ def detectable_failures(report: Report, attribute: str) -> str | None:
     )
 
 
-def patients_to_settle(report: Report, attribute: str) -> str | None:
-    """State how many more patients a conclusion on a gap of the size of the margin needs.
+def required_patients(report: Report, attribute: str) -> str | None:
+    """State the patients of each group that a conclusion on a gap of the size of the margin needs.
+
+    The groups are the two that are hardest to distinguish, at the ratio of their sizes.
 
     Returns:
-        `60 more patients in female would settle 0.015`: a gap of this size would be detected; or, where it already
-        would be, `280 more patients in female would show equivalence within ±0.015`. None where the report has no power
-        for the attribute, or where no number of patients is enough.
+        `Detecting a gap of 0.015 needs n = 100 in female and 120 in male (now 40 and 48)`; where such a gap would be
+        detected already, `Equivalence within ±0.015 needs n = 320 in female and 384 in male (now 40 and 48)`. None
+        where the report has no power for the attribute, or where no number of patients is enough.
     """
     entry = (report.get("power") or {}).get(attribute)
     if entry is None:
         return None
     needed, present = entry["needed"], entry["patients"][0]
-    smaller, size = _label(entry["groups"][0], attribute), margin_value(needed["margin"])
+    size = margin_value(needed["margin"])
     if needed["mean"] is not None and needed["mean"] > present:
-        return f"{_more(needed['mean'] - present)} in {smaller} would settle {size}"
+        return f"Detecting a gap of {size} needs {_per_group(entry, attribute, needed['mean'])}"
     if needed["mean"] is not None and needed["equivalence"] is not None and needed["equivalence"] > present:
-        more = _more(needed["equivalence"] - present)
-        return f"{more} in {smaller} would show equivalence within ±{size}"
+        return f"Equivalence within ±{size} needs {_per_group(entry, attribute, needed['equivalence'])}"
     return None
 
 
-def _more(patients: int) -> str:
-    return f"{count(patients)} more {'patient' if patients == 1 else 'patients'}"
+def _per_group(entry: Mapping[str, Any], attribute: str, patients: int) -> str:
+    """Format the patients of the smaller group and those of the larger one at the ratio of the sizes."""
+    smaller, larger = (_label(name, attribute) for name in entry["groups"])
+    now = " and ".join(count(size) for size in entry["patients"])
+    other = math.ceil(entry["needed"]["ratio"] * patients)
+    return f"n = {count(patients)} in {smaller} and {count(other)} in {larger} (now {now})"
 
 
 def paragraph(report: Report) -> str:

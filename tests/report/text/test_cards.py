@@ -60,16 +60,23 @@ def test_failures_that_differ_are_significant_and_marked(report):
 @pytest.mark.parametrize(
     ("mean", "equivalence", "text"),
     [
-        (100, 400, "60 more patients in female would settle 0.015"),
-        (30, 100, "60 more patients in female would show equivalence within ±0.015"),
+        (100, 400, "Detecting a gap of 0.015 needs n = 100 in female and 150 in male (now 40 and 60)"),
+        (30, 100, "Equivalence within ±0.015 needs n = 100 in female and 150 in male (now 40 and 60)"),
         (30, None, None),
         (None, None, None),
     ],
 )
-def test_the_patients_that_settle_an_open_gap(audited, mean, equivalence, text):
-    needed = {"margin": 0.015, "mean": mean, "equivalence": equivalence}
+def test_the_required_patients_of_an_open_gap(audited, mean, equivalence, text):
+    needed = {"margin": 0.015, "ratio": 1.5, "mean": mean, "equivalence": equivalence}
     audited["power"] = {
-        "race": {"groups": ["race=female", "race=male"], "patients": [40, 40], "needed": needed}
+        "race": {"groups": ["race=female", "race=male"], "patients": [40, 60], "needed": needed}
     }
     remarks = by_title(audited)["race"].remarks
-    assert (text in remarks) if text else not any("more patients" in remark for remark in remarks)
+    assert (text in remarks) if text else not any("needs n" in remark for remark in remarks)
+
+
+def test_the_axis_of_equal_means_has_a_length(audited):
+    card = cards.cards(page.plain(audited))[0]
+    equal = [group._replace(mean=1.0, interval=(1.0, 1.0)) for group in card.groups]
+    axis = cards.axis([card._replace(groups=equal)])
+    assert axis is not None and axis.low < 1 < axis.high and axis.ticks
