@@ -1,4 +1,4 @@
-"""`kneefair init DIR`: drafts `metadata.csv` for a folder of films and masks, without what identifies a patient."""
+"""`kneefair init DIR`: drafts `metadata.csv` for a folder of films and masks, without stated identifiers."""
 
 import argparse
 import re
@@ -32,9 +32,12 @@ Each film with a mask becomes a row. A mask belongs to the film that a DICOM-SEG
 
 The table is joined by the patient's ID in the DICOM header, or by a column image with the names of files. Then
 pseudonyms replace the IDs: eight letters of a keyed hash. The key is drawn for each call and never written; with --key
-FILE a patient has the same pseudonym in every call. Ages of 90 years and above become 90. Sites are numbered.
+FILE a patient has the same pseudonym in every call, unless an identifier occurs in it. Ages of 90 years and above
+become 90. Sites are numbered.
 
-Files are not changed, and DICOM files still state their patients: share none of them.
+A cell or path is compared with every text of the DICOM headers, except technical terms, and with the IDs, names, dates
+and unwritten columns of the table. Identifiers that none of them states are not found: read the table before you share
+it. Films are not changed, and DICOM files still state their patients: share none of them.
 """
 _KEY_BYTES = 16
 
@@ -44,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     result = command.Parser(
         prog="kneefair init",
         description="Draft metadata.csv, the table of cases, from a folder of radiographs and masks (DICOM, NIfTI, "
-        "PNG, TIFF, NPY). Names, dates of birth and IDs are not written.",
+        "PNG, TIFF, NPY). Names, dates and IDs that the DICOM headers and the clinical table state are not written.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -73,6 +76,14 @@ def parser() -> argparse.ArgumentParser:
         help="meaning of codes in --table: sex:1=male,2=female; numbers are never guessed",
     )
     result.add_argument(
+        *("--confirm-columns",),
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help="write a column of texts in which nearly every patient has one of their own; read its cells first",
+    )
+    result.add_argument(
         *("--labels",),
         nargs="+",
         action="extend",
@@ -99,7 +110,9 @@ def parser() -> argparse.ArgumentParser:
         "--allow-similar-ids", action="store_true", help="join IDs that differ by zeros, case or spaces"
     )
     result.add_argument("--dry-run", action="store_true", help="show the summary; write nothing")
-    result.add_argument("--overwrite", action="store_true", help="replace an existing table and its links")
+    result.add_argument(
+        "--overwrite", action="store_true", help="replace an earlier table, and the links of an earlier call"
+    )
     return result
 
 
@@ -126,8 +139,10 @@ def _main(argv: Sequence[str]) -> int:
     output.require_writable(target, dry_run=options.dry_run)
     labels = _labels(options.labels)
     columns, values = _columns(options.columns), _values(options.values)
-    if (columns or values) and options.table is None:
-        raise InputError("--columns and --values describe --table; give --table FILE, or leave them out")
+    if (columns or values or options.confirm_columns) and options.table is None:
+        raise InputError(
+            "--columns, --values and --confirm-columns describe --table; give --table FILE, or leave them out"
+        )
     draft_options = cases.Options(
         key=_key(options.key),
         images=options.images,
@@ -145,7 +160,8 @@ def _main(argv: Sequence[str]) -> int:
     )
     table = None
     if options.table is not None:
-        table = clinical_table.read(options.table, columns, values, files.identifiers)
+        confirmed = options.confirm_columns
+        table = clinical_table.read(options.table, columns, values, files.identifiers, confirmed)
     segments = [label for file in files.files for label in file.segments]
     draft = cases.draft(files, draft_options, table)
     if not options.dry_run:

@@ -2,6 +2,7 @@ import re
 import shutil
 
 import pandas as pd
+import pydicom
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -35,7 +36,9 @@ def read(path):
 
 
 def identifiers_in(text, secrets=SECRETS):
-    return [secret for secret in secrets if re.search(re.escape(secret), text, re.IGNORECASE)]
+    # Three letters occur by chance in words and pseudonyms.
+    patterns = {s: re.escape(s) if len(s) > 3 else rf"\b{re.escape(s)}\b" for s in secrets}
+    return [secret for secret, pattern in patterns.items() if re.search(pattern, text, re.IGNORECASE)]
 
 
 def source(root, **changes):
@@ -315,6 +318,53 @@ def test_rows_join_by_file_side_and_similar_ids(tmp_path, run):
     assert "only by zeros, case or spaces: 1" in output
     run(root, "--table", tmp_path / "t.csv", "--allow-similar-ids", "--overwrite")
     assert sorted(read(root / "metadata.csv")["kl"]) == ["", "", "", "", "1", "2", "2", "3"]
+
+
+def test_outputs_and_inputs_are_different_files(root, run, tmp_path):
+    table, key = root / "metadata.csv", tmp_path / "key"
+    table.write_text("MRN,sex\n")
+    key.write_bytes(bytes(range(32)))
+    for arguments in (["--table", table], ["--out", key, "--key", key]):
+        for flags in ([], ["--overwrite"], ["--dry-run"]):
+            output = run(root, *arguments, *flags, status=2)
+            assert "--out" in output and arguments[-2] in output and "--overwrite" not in output
+    assert table.read_text() == "MRN,sex\n" and key.read_bytes() == bytes(range(32))
+
+
+def test_a_folder_of_links_around_the_films_is_refused(run, tmp_path):
+    for name in ("images/patients-1.dcm", "images/patients-2.dcm"):
+        clinic.film(tmp_path / name, clinic.PATIENTS[0])
+        clinic.mask(tmp_path / f"{name[:-4]}_mask.nii.gz")
+    before = sorted(tmp_path.rglob("*"))
+    assert "--link-dir" in run(tmp_path / "images", "--link-dir", tmp_path, "--overwrite", status=2)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_paths_that_repeat_any_text_of_a_header_are_refused(run, tmp_path):
+    private = pydicom.Dataset()
+    private.private_block(0x0011, "ACME", create=True).add_new(1, "LO", "HIDDEN4712")
+    tags = {"PatientComments": "MRN 5518822", "RequestAttributesSequence": [private]}
+    tags |= {"PerformedProcedureStepID": "PPS9988", "PatientID": "0000123456"}
+    for name in ("hidden4712", "5518822", "pps9988", "123456"):
+        root = tmp_path / f"k{len(name)}"
+        clinic.film(root / f"images/{name}.dcm", clinic.PATIENTS[0], **tags)
+        clinic.mask(root / f"masks/{name}.nii.gz")
+        output = run(root, status=2)
+        assert "2 of 2 paths" in output and "--link-dir" in output and name not in output
+        assert not (root / "metadata.csv").exists()
+        shutil.rmtree(root)
+
+
+def test_texts_of_single_patients_need_a_confirmation(root, run, tmp_path):
+    names = ["Brzezinski", "Kowalczyk", "Podolski", "Quast"]
+    lines = [f"{p.patient_id},{name}" for p, name in zip(clinic.PATIENTS, names, strict=True)]
+    (tmp_path / "t.csv").write_text("\n".join(["MRN,Familie", *lines]))
+    arguments = ["--table", tmp_path / "t.csv", "--columns", "remarks=Familie"]
+    output = run(root, *arguments, status=2)
+    assert "--confirm-columns remarks" in output and not identifiers_in(output, names)
+    run(root, *arguments, "--confirm-columns", "remarks")
+    assert set(read(root / "metadata.csv")["remarks"]) == set(names)
+    assert "--table" in run(root, "--confirm-columns", "remarks", "--overwrite", status=2)
 
 
 WORDS = st.text("ABCDEÉÖabcdeßøñł", min_size=4, max_size=12)

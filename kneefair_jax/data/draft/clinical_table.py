@@ -1,13 +1,14 @@
 """Reads the clinical table that a user joins to the films: mapped columns, normalized values, by patient or by file."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
 from kneefair_jax.data import ages, cell_text, column_names, identifiers, metadata, table_files
+from kneefair_jax.data.draft import table_privacy
 from kneefair_jax.data.draft.identity import Identifiers
 from kneefair_jax.data.draft.scan import age_in_years
 from kneefair_jax.errors import InputError
@@ -31,60 +32,7 @@ _WORDS: Mapping[str, Mapping[str, frozenset[str]]] = {
         "both": frozenset({"b", "both", "bilateral", "beide", "beidseits"}),
     },
 }  # fmt: skip
-_GROUP_WORDS = frozenset(
-    {
-        "white",
-        "black",
-        "asian",
-        "african",
-        "american",
-        "caucasian",
-        "european",
-        "hispanic",
-        "latino",
-        "latina",
-    }
-    | {
-        "native",
-        "indian",
-        "alaska",
-        "hawaiian",
-        "pacific",
-        "islander",
-        "mixed",
-        "multiple",
-        "other",
-        "or",
-        "of",
-    }
-    | {
-        "and",
-        "non",
-        "not",
-        "middle",
-        "eastern",
-        "north",
-        "south",
-        "east",
-        "arab",
-        "more",
-        "than",
-        "one",
-        "two",
-    }
-)
-_OTHER_IDENTIFIERS = frozenset(
-    {"accession", "accessionnumber", "address", "adresse", "street", "strasse", "phone", "telefon", "email"}
-    | {
-        "ssn",
-        "insurancenumber",
-        "versicherungsnummer",
-        "caseno",
-        "fallnummer",
-        "studyuid",
-        "studyinstanceuid",
-    }
-)
+_SHORT_CODE = re.compile(r"[0-9]{1,2}|[A-Za-z]")  # the only cells that a message repeats
 
 
 class ClinicalTable(NamedTuple):
@@ -109,6 +57,7 @@ def read(
     columns: Mapping[str, str],
     values: Mapping[str, Mapping[str, str]],
     identifiers_found: Identifiers,
+    confirmed: Collection[str] = (),
 ) -> ClinicalTable:
     """Read the table.
 
@@ -116,7 +65,8 @@ def read(
         path: the file.
         columns: column of `metadata.csv` -> header, as the user states it.
         values: column -> cell -> level, as the user states it; numbers have no other meaning.
-        identifiers_found: receives the identifiers of the table: IDs, names, dates, addresses.
+        identifiers_found: receives the identifiers of the table (`table_privacy.collect`).
+        confirmed: columns that the user has read, in which nearly every patient may have a text of their own.
 
     Raises:
         InputError: the table has no column of patients or files, or a cell has no clear meaning; with row and remedy.
@@ -129,13 +79,14 @@ def read(
     keys = tuple(columns.values()) if table_files.is_workbook(path) else ()
     table = metadata.read(path, keys)
     headers = list(table.cells.columns)
+    _require_headers(headers, columns, path)
     mapping = column_names.mapping((*KEYS, *TARGETS), headers, columns, path)
     if not set(KEYS) & mapping.keys():
         raise InputError(
-            f"{path} row 1: no column states the patient's ID or the file; name it with --columns patient_id=HEADER or "
-            f"image=HEADER; the columns are: {', '.join(headers)}"
+            f"{path} row 1: no column states the patient's ID or the file; write the columns' names in row 1, and name "
+            "one with --columns patient_id=HEADER or image=HEADER"
         )
-    _collect(table.raw, mapping, identifiers_found)
+    table_privacy.collect(table.raw, mapping, identifiers_found)
     notes = list(table.notes)
     if read_as := [f"{target} from {name!r}" for target, name in mapping.items() if target != name]:
         notes.append(f"{path.name}: {', '.join(read_as)}")
@@ -148,16 +99,37 @@ def read(
     if "age" not in written and (cells["birth"] != "").any():
         written.append("age")
     for cell in cells["birth"].unique():
-        identifiers_found.add_date(_year_first(cell))
+        identifiers_found.add_date(table_privacy.year_first(cell))
     problems: list[metadata.Problem] = []
     for name in written:
         cells[name], column_notes = _normalize(cells, name, values.get(name, {}), problems, identifiers_found)
         notes += [f"{path.name}: {note}" for note in column_notes]
+        if name not in ("age", "site", *_WORDS):  # sites are numbered
+            table_privacy.check_values(cells[name], problems)
+            if name not in confirmed:
+                table_privacy.check_unique(cells[name], table.raw, mapping, problems)
     for unused in set(values) - set(written):
         raise InputError(f"--values {unused}:...: {path} has no column {unused}; state it with --columns")
+    for unused in set(confirmed) - set(written):
+        raise InputError(
+            f"--confirm-columns {unused}: {path} has no column {unused}; state it with --columns"
+        )
     metadata.refuse(path, problems)
-    cells = cells.assign(birth=cells["birth"].map(_year_first), study=cells["study"].map(_year_first))
+    cells = cells.assign(
+        birth=cells["birth"].map(table_privacy.year_first), study=cells["study"].map(table_privacy.year_first)
+    )
     return ClinicalTable(path, cells, tuple(written), notes)
+
+
+def _require_headers(headers: Sequence[str], columns: Mapping[str, str], path: Path) -> None:
+    """Refuse stated headers that a table lacks; row 1 is not repeated, as it may be a patient's."""
+    has_headers = any(column_names.synonyms(target, headers) for target in column_names.SYNONYMS)
+    for target, name in columns.items():
+        if name not in headers:
+            near = column_names.suggestion(name, headers) if has_headers else ""
+            raise InputError(
+                f"{path} row 1: --columns {target}={name}: there is no column {name!r}{near}; give a header of row 1"
+            )
 
 
 def _with_dates(cells: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
@@ -170,39 +142,6 @@ def _with_dates(cells: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     age = cells.get("age", empty)
     is_birth = age.map(ages.is_date).astype(bool)
     return cells.assign(age=age.where(~is_birth, ""), birth=age.where(is_birth, birth), study=study)
-
-
-def _collect(raw: pd.DataFrame, mapping: Mapping[str, str], identifiers_found: Identifiers) -> None:
-    """Add the IDs, names, dates and addresses of a table to the identifiers."""
-    headers = list(raw.columns)
-    add: dict[str, Callable[[str], None]] = {}
-    for name in column_names.synonyms("name", headers):
-        add[name] = identifiers_found.add_name
-    dates = [*ages.birth_columns(headers), *ages.exam_columns(headers)]
-    dates += [*column_names.synonyms("birth_date", headers), *column_names.synonyms("study_date", headers)]
-    for name in dates:
-        add[name] = identifiers_found.add_date
-    ids = [
-        *column_names.synonyms("patient_id", headers),
-        *(mapping[key] for key in ("patient_id",) if key in mapping),
-    ]
-    ids += [name for name in headers if column_names.plain(name) in _OTHER_IDENTIFIERS]
-    for name in ids:
-        add[name] = identifiers_found.add
-    for name, function in add.items():
-        for cell in raw[name].unique():
-            if not cell_text.is_missing(cell):
-                function(_year_first(cell) if function == identifiers_found.add_date else cell)
-
-
-def _year_first(cell: str) -> str:
-    """Return a date with its year first; 21.03.1960 has one meaning, and both orders of 03/04/1960 are found."""
-    match = re.match(r"(\d{1,2})[-/. ](\d{1,2})[-/. ]((?:18|19|20)\d{2})", cell)
-    if not match:
-        return cell
-    first, second, year = match.groups()
-    day, month = (first, second) if int(second) <= 12 else (second, first)
-    return f"{year}-{int(month):02d}-{int(day):02d}"
 
 
 def _is_ambiguous(cell: str) -> bool:
@@ -232,26 +171,17 @@ def _normalize(
     if name == "age":
         return _years(cells.assign(age=column), problems)
     if name in _WORDS:
-        return _levels(column, problems, identifiers_found)
+        return _levels(column, problems)
     kept = column.map(
-        lambda cell: "" if _identifies(cell, name, identifiers_found) else identifiers.visible(cell)
+        lambda cell: (
+            "" if table_privacy.identifies(cell, name, identifiers_found) else identifiers.visible(cell)
+        )
     )
     removed = int((kept != column.map(identifiers.visible)).sum())
     return kept, [f"{removed} cells of {name} are left empty: an identifier or a date"] if removed else []
 
 
-def _identifies(cell: str, name: str, identifiers_found: Identifiers) -> bool:
-    """Return whether a cell holds an identifier or a date; `White` is a surname too, but no identifier of a race."""
-    if not cell or (cell_text.is_number(cell) and not ages.is_date(cell)):
-        return False
-    if name in ("race", "ethnicity") and set(re.findall(r"\w+", cell.lower())) <= _GROUP_WORDS:
-        return False
-    return ages.contains_date(cell) or identifiers_found.found_in(cell)
-
-
-def _levels(
-    column: pd.Series, problems: list[metadata.Problem], identifiers_found: Identifiers
-) -> tuple[pd.Series, list[str]]:
+def _levels(column: pd.Series, problems: list[metadata.Problem]) -> tuple[pd.Series, list[str]]:
     """Return a column of words as the levels of `_WORDS`. Numbers are never guessed."""
     name = str(column.name)
     level_of = {word: level for level, words in _WORDS[name].items() for word in words}
@@ -261,8 +191,8 @@ def _levels(
     levels = {"": ""}
     for row, cell in column.drop_duplicates().items():
         if cell and plain_cells[cell] not in level_of:
-            shown = "a cell" if identifiers_found.found_in(cell) and len(cell) > 2 else repr(cell[:20])
-            options = ",".join(f"{value}=..." for value in [cell[:20]] if shown != "a cell") or "CELL=..."
+            is_code = _SHORT_CODE.fullmatch(cell)
+            shown, options = (repr(cell), f"{cell}=...") if is_code else ("a cell", "CELL=...")
             problems.append(
                 (
                     int(str(row)),
@@ -290,7 +220,11 @@ def _years(cells: pd.DataFrame, problems: list[metadata.Problem]) -> tuple[pd.Se
         if age:
             years[row] = age if cell_text.is_number(age) else age_in_years(age, "", "")
         else:
-            years[row] = age_in_years("", _year_first(birth), _year_first(exam)) if birth else ""
+            years[row] = (
+                age_in_years("", table_privacy.year_first(birth), table_privacy.year_first(exam))
+                if birth
+                else ""
+            )
     result: pd.Series = pd.Series(years, dtype=object, name="age").reindex(cells.index)
     from_dates = int(((cells["age"] == "") & (result != "")).sum())
     return result, [f"{from_dates} ages are completed years by the dates"] if from_dates else []

@@ -158,7 +158,8 @@ def is_placeholder(text: str) -> bool:
 def pseudonyms(patients: Iterable[str], key: bytes, identifiers: Identifiers) -> dict[str, str]:
     """Return patient -> pseudonym, eight letters of a keyed hash (HMAC-SHA-256, RFC 2104).
 
-    The same key gives a patient the same pseudonym. Nobody without the key can compute it from an identifier.
+    The same key gives a patient the same pseudonym, unless an identifier occurs in it. Nobody without the key can
+    compute it from an identifier.
 
     Args:
         patients: identifiers of the patients.
@@ -167,12 +168,9 @@ def pseudonyms(patients: Iterable[str], key: bytes, identifiers: Identifiers) ->
     """
     result: dict[str, str] = {}
     used: set[str] = set()
-    short = [word for word in identifiers.words if len(word) > 2]
     for patient in sorted(set(patients)):  # the same collisions in every order of the films
         result[patient] = next(
-            name
-            for name in _candidates(patient, key)
-            if name not in used and not identifiers.found_in(name) and not any(word in name for word in short)
+            name for name in _candidates(patient, key) if name not in used and not identifiers.found_in(name)
         )
         used.add(result[patient])
     return result

@@ -1,0 +1,102 @@
+import pytest
+
+from kneefair_jax.data.draft import clinical_table
+from kneefair_jax.data.draft.identity import Identifiers
+from kneefair_jax.errors import InputError
+
+NAMES = ["Brzezinski", "Kowalczyk", "Li", "Podolski", "Quast"]
+
+
+def read(tmp_path, text, columns=None, confirmed=(), found=None):
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    return clinical_table.read(path, columns or {}, {}, found or Identifiers(), confirmed)
+
+
+def rows(header, *columns):
+    return "\n".join([header, *(",".join(cells) for cells in zip(*columns, strict=True))])
+
+
+def test_numbers_that_are_identifiers_are_not_written(tmp_path):
+    text = "MRN,bmi,code,kl\n7654321,7654321,7654321,2\n25,25,25,3\n"
+    cells = read(tmp_path, text, {"ref": "code"}).cells
+    assert cells["bmi"].tolist() == cells["ref"].tolist() == ["", "25"]
+    assert cells["kl"].tolist() == ["2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [
+        *(
+            ("bmi", "03012345"),
+            ("bmi", "9"),
+            ("bmi", "heavy"),
+            ("kl", "5"),
+            ("kl", "11"),
+            ("kl", "Kowalczyk"),
+        ),
+        *(("ref", "0301234567"), ("ref", "3.1e7"), ("age", "121"), ("age", "-1")),
+    ],
+)
+def test_implausible_values_are_refused_by_row(tmp_path, column, cell):
+    with pytest.raises(InputError, match=rf"t\.csv row 3: {column} .*(;|leave)") as error:
+        read(tmp_path, f"MRN,{column}\nP-1,\nP-2,{cell}\n", {column: column})
+    assert cell not in str(error.value).replace("t.csv row 3", "").replace("120", "") or len(cell) < 3
+
+
+@pytest.mark.parametrize("cell", ["0", "4", "2.0", "KL 2", "grade 3", "TKR"])
+def test_grades_are_read(tmp_path, cell):
+    assert read(tmp_path, f"MRN,kl\nP-1,{cell}\n").cells["kl"].tolist() == [cell]
+
+
+def test_names_in_columns_that_are_not_written_are_looked_for(tmp_path):
+    ids = [f"P-{number}" for number in range(1, 6)]
+    race = [NAMES[0], "White", "Black", NAMES[2], "White"]
+    remarks = [f"{name} came" if index % 2 else "none" for index, name in enumerate(NAMES)]
+    phones = [f"030-99887{number}" for number in range(5)]
+    text = rows("MRN,Familie,race,notes,Ruf,call", ids, NAMES, race, remarks, phones, phones)
+    table = read(tmp_path, text, {"remarks": "notes", "contact": "call"})
+    assert table.cells["race"].tolist() == ["", "White", "Black", "", "White"]
+    assert table.cells["remarks"].tolist() == ["none", "", "none", "", "none"]
+    assert set(table.cells["contact"]) == {""}
+
+
+def test_a_value_that_many_patients_share_is_no_identifier(tmp_path):
+    ids = [f"P-{number}" for number in range(1, 7)]
+    found = Identifiers()
+    text = rows("MRN,diagnosis,Familie", ids, ["Gonarthrose"] * 5 + ["Fraktur"], [*NAMES, "Zander"])
+    read(tmp_path, text, found=found)
+    assert not found.found_in("Gonarthrose") and found.found_in("Fraktur") and found.found_in("zander.png")
+
+
+def test_texts_of_single_patients_need_a_confirmation(tmp_path):
+    ids = [f"P-{number}" for number in range(1, 6)]
+    text = rows("MRN,Familie", ids, NAMES)
+    with pytest.raises(
+        InputError, match="column remarks: .*5 .*5 patients.*--confirm-columns remarks"
+    ) as error:
+        read(tmp_path, text, {"remarks": "Familie"})
+    assert not [name for name in NAMES if name in str(error.value)]
+    cells = read(tmp_path, text, {"remarks": "Familie"}, ["remarks"]).cells
+    assert cells["remarks"].tolist() == NAMES
+    races = ["White", "Black", "Asian", "Hispanic", "Other"]
+    assert read(tmp_path, rows("MRN,race", ids, races)).cells["race"].tolist() == races
+    with pytest.raises(InputError, match=r"--confirm-columns race: .*--columns"):
+        read(tmp_path, text, {"remarks": "Familie"}, ["race", "remarks"])
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("MRN,sex\nP-1,Brzezinski Zbigniew\n", {}),
+        ("MRN,side\nP-1,Brzezinski\n", {}),
+        ("MRN,Alter\nP-1,Brzezinski\n", {}),
+        ("Brzezinski,Zbigniew,f\nKowalczyk,Jan,m\n", {}),
+        ("Brzezinski,Zbigniew,f\nKowalczyk,Jan,m\n", {"patient_id": "Brzezinsky"}),
+        ("Brzezinski,Zbigniew,f\nKowalczyk,Jan,m\n", {"sex": "Sex"}),
+    ],
+)
+def test_messages_repeat_no_cell(tmp_path, text, columns):
+    with pytest.raises(InputError, match=r"t\.csv row [12]: ") as error:
+        read(tmp_path, text, columns)
+    assert not [name for name in ("Brzezinski", "Zbigniew", "Jan") if name in str(error.value)]
