@@ -13,7 +13,7 @@ from kneefair_jax.data.metadata import WHOLE_COLUMN, Problem
 _SHARED_PATIENTS, _SHARED_PART = 5, 0.2
 # A text column whose values belong to single patients, as surnames do, has at least this part and number of them.
 _UNIQUE_PART, _UNIQUE_VALUES = 0.8, 4
-_LARGEST_NUMBER = 100_000  # numbers of six digits and more are telephone numbers or IDs
+_LONG_NUMBER = 6  # digits, of telephone numbers and IDs; in a text, with separators too
 _SMALLEST_BMI, _LARGEST_BMI = 10.0, 100.0  # kg/m2
 _KL = re.compile(r"((kl|grade|grad)[ -]?)?[0-4](\.0*)?|tk[ra]", re.IGNORECASE)
 _GROUP_WORDS_TEXT = (
@@ -109,8 +109,8 @@ def check_values(column: pd.Series, problems: list[Problem]) -> None:
             )
         elif name == "kl" and not _KL.fullmatch(cell):
             fault = "kl is no grade from 0 to 4, TKR or TKA; correct it, or leave it empty"
-        elif number is not None and _is_large(cell):
-            fault = f"{name} is a number of six digits or more, which may be an ID; leave the column out"
+        elif _is_large(cell) if number is not None else len(re.findall(r"\d", cell)) >= _LONG_NUMBER:
+            fault = f"{name} has a number of six digits or more, which may be an ID; leave the column out"
         else:
             continue
         problems.append((int(str(row)), fault))
@@ -152,4 +152,4 @@ def _is_group(cell: str) -> bool:
 
 
 def _is_large(cell: str) -> bool:
-    return abs(float(cell)) >= _LARGEST_NUMBER
+    return abs(float(cell)) >= 10 ** (_LONG_NUMBER - 1)
