@@ -71,9 +71,9 @@ def run_study(config: ConfigDict, workdir: Path, shard: str = "0/1") -> None:
         return
     study = plain(summary(config, workdir))
     logger.info("study: %s", study_page.write(workdir / "report", study))
-    recommended = recommendation.recommendation(study)
-    export = recommendation.export_command(workdir / recommended.path)
-    logger.info("recommended method: %s; export its best run: %s", recommended.method, export)
+    choice = recommendation.recommendation(study)
+    export = recommendation.export_command(workdir / choice.path)
+    logger.info("recommended method: %s; export its best run: %s", choice.method, export)
 
 
 def plan(
