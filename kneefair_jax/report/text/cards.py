@@ -108,7 +108,8 @@ def axis(shown: Sequence[Card]) -> Axis | None:
     ends = [end for group in rows if not group.unranked for end in group.interval or () if end is not None]
     low = max(min([*means, *ends]), min(means) - _REACH * spread)
     high = min(max([*means, *ends]), max(means) + _REACH * spread)
-    pad = 0.06 * (high - low)
+    # Where all groups have one mean, as in perfect masks, the axis still has a length.
+    pad = max(0.06 * (high - low), 0.06 * spread)
     low, high = low - pad, high + pad
     return Axis(low, high, _ticks(low, high))
 

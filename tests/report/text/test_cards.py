@@ -73,3 +73,10 @@ def test_the_required_patients_of_an_open_gap(audited, mean, equivalence, text):
     }
     remarks = by_title(audited)["race"].remarks
     assert (text in remarks) if text else not any("needs n" in remark for remark in remarks)
+
+
+def test_the_axis_of_equal_means_has_a_length(audited):
+    card = cards.cards(page.plain(audited))[0]
+    equal = [group._replace(mean=1.0, interval=(1.0, 1.0)) for group in card.groups]
+    axis = cards.axis([card._replace(groups=equal)])
+    assert axis is not None and axis.low < 1 < axis.high and axis.ticks
