@@ -273,7 +273,9 @@ def describe_unknown(field: str, source: str = "") -> str:
     if schema_of(field) is not None:
         table = field.rpartition(".")[0]
         return f"config.{field}: this config has no such entry; set it in the config file, by config.{table}"
-    guess = closest_field(field)
+    guess, table = closest_field(field), field.rpartition(".")[0]
+    if not guess and "." in table and isinstance(known := schema_of(table), Table) and known.fields:
+        return f"the config has no field {field}; give one of {table}'s fields: {', '.join(known.fields)}"
     return f"the config has no field {field}; " + (
         f"did you mean {guess}?" if guess else "configs/default.py lists the fields"
     )
@@ -299,6 +301,8 @@ def closest_field(field: str) -> str | None:
         table = _present(fields[matches[0]])
     else:
         return ".".join(names)
+    if len(names) > 1:
+        return None
     # The section is missing or another one.
     by_name: dict[str, str] = {}
     for known in _declared(CONFIG):
