@@ -197,7 +197,6 @@ TRAIN = Table(
 )
 REPORT = Table(
     {
-        "author": TEXT,
         "min_group_patients": Integer(1, 1_000_000),
         "equivalence_margin": Table(other_fields=Number(0, 1000, exclusive_low=True)),
         "failure_dice": SHARE,
