@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from kneefair_jax.cli import config_fields
+from kneefair_jax.cli import field_help
 from kneefair_jax.cli import main as command_main
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import command
@@ -63,15 +63,15 @@ def all_tasks() -> argparse.ArgumentParser:
         "demo": demo.parser,
         "completion": parser,
     }
-    whole = argparse.ArgumentParser(prog=command_main.PROGRAM)
-    whole.add_argument("--version", action="store_true", help="print the version")
-    subparsers = whole.add_subparsers(dest="task")
+    program_parser = argparse.ArgumentParser(prog=command_main.PROGRAM)
+    program_parser.add_argument("--version", action="store_true", help="print the version")
+    subparsers = program_parser.add_subparsers(dest="task")
     for name, summary in command_main.SUMMARIES.items():
         parents = [tasks[name]()] if name in tasks else []
         task = subparsers.add_parser(name, help=summary, parents=parents, add_help=not parents)
         if name in command_main.RUN_MODES:
             _add_run_flags(task)
-    return whole
+    return program_parser
 
 
 def _add_run_flags(task: argparse.ArgumentParser) -> None:
@@ -79,6 +79,6 @@ def _add_run_flags(task: argparse.ArgumentParser) -> None:
         task.add_argument(flag)
     for flag in _RUN_SWITCHES:
         task.add_argument(flag, action="store_true")
-    fields = {field.name: field for group in config_fields.groups() for field in group.fields}
+    fields = {field.name: field for group in field_help.groups() for field in group.fields}
     for name, field in fields.items():
         task.add_argument(f"--config.{name}", help=field.comment.replace("%", "%%") or None)

@@ -1,10 +1,12 @@
 """Describe power and sample size: the differences that the groups can show, and the patients that a margin needs."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from kneefair_jax.fairness.power import MOST_PATIENTS
 from kneefair_jax.report.schema import Report
+from kneefair_jax.report.score_schema import AttributePower
 from kneefair_jax.report.text.formatting import (
     DASH,
     count,
@@ -46,29 +48,43 @@ def detectable_failures(report: Report, attribute: str) -> str | None:
     )
 
 
-def patients_to_settle(report: Report, attribute: str) -> str | None:
-    """State how many more patients a conclusion on a gap of the size of the margin needs.
+def patients_needed(report: Report, attribute: str) -> str | None:
+    """State how many patients of two groups a test of a gap of the size of the margin needs.
+
+    Both groups grow: their sizes keep the ratio that they have in the report.
 
     Returns:
-        `60 more patients in female would settle 0.015`: a gap of this size would be detected; or, where it already
-        would be, `280 more patients in female would show equivalence within ±0.015`. None where the report has no power
-        for the attribute, or where no number of patients is enough.
+        `A gap of 0.020 needs 95 patients in female and 105 in male (40 and 44 here; 80 % power, uncorrected 5 %
+        level)`; or, where the groups already have as many, `Equivalence within ±0.020 needs 176 patients in female and
+        352 in male (60 and 120 here; 80 % power, one-sided 5 % level)`. None where the report has no power for the
+        attribute, or where the groups have the patients that both questions need.
     """
     entry = (report.get("power") or {}).get(attribute)
     if entry is None:
         return None
-    needed, present = entry["needed"], entry["patients"][0]
-    smaller, size = _label(entry["groups"][0], attribute), margin_value(needed["margin"])
-    if needed["mean"] is not None and needed["mean"] > present:
-        return f"{_more(needed['mean'] - present)} in {smaller} would settle {size}"
-    if needed["mean"] is not None and needed["equivalence"] is not None and needed["equivalence"] > present:
-        more = _more(needed["equivalence"] - present)
-        return f"{more} in {smaller} would show equivalence within ±{size}"
+    needed, present = entry["needed"], entry["patients"]
+    size, power = margin_value(needed["margin"]), f"{100 * needed['power']:g} % power"
+    if needed["mean"] is None or needed["mean"] > present[0]:
+        patients = _both_groups(entry, attribute, needed["mean"])
+        return f"A gap of {size} needs {patients}; {power}, uncorrected {100 * needed['level']:g} % level)"
+    if needed["equivalence"] is None or needed["equivalence"] > present[0]:
+        # Any failure widens the interval.
+        bound = "at least " if needed["failure_rate"] == 0 and needed["equivalence"] is not None else ""
+        patients = _both_groups(entry, attribute, needed["equivalence"])
+        level = f"one-sided {100 * needed['equivalence_level']:.3g} % level"
+        return f"Equivalence within ±{size} needs {bound}{patients}; {power}, {level})"
     return None
 
 
-def _more(patients: int) -> str:
-    return f"{count(patients)} more {'patient' if patients == 1 else 'patients'}"
+def _both_groups(entry: AttributePower, attribute: str, smaller: int | None) -> str:
+    """Format the patients that both groups need and have, `95 patients in A and 105 in B (40 and 44 here`."""
+    labels = [_label(name, attribute) for name in entry["groups"]]
+    sizes = f"({count(entry['patients'][0])} and {count(entry['patients'][1])} here"
+    if smaller is None:
+        return f"more than {count(MOST_PATIENTS)} patients in {labels[0]} {sizes}"
+    # As in the searches of `fairness.power`.
+    larger = math.ceil(entry["needed"]["ratio"] * smaller)
+    return f"{count(smaller)} patients in {labels[0]} and {count(larger)} in {labels[1]} {sizes}"
 
 
 def paragraph(report: Report) -> str:
