@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import atomic, command, output_folder
+from kneefair_jax.runtime import atomic, command, output_folder, written_files
 
 if TYPE_CHECKING:  # pandas and pydicom take a second
     from kneefair_jax.data.draft.cases import Draft
@@ -254,12 +254,13 @@ def _write(draft: "Draft", folder: Path, out: Path, link_dir: Path | None) -> No
             for path in sorted((link_dir / name).glob("*"))
             if _LINK.match(path.name)
         ]
-        with atomic.staging_folder(link_dir, earlier) as stage:
+        with atomic.staging_folder(link_dir) as stage:
             for target, source in draft.links.items():
                 (stage / target).parent.mkdir(exist_ok=True)
                 _link(folder / source, stage / target)
             if out.parent.resolve() == link_dir.resolve():
                 (stage / out.name).write_text(text, encoding="utf-8")
+        written_files.delete(link_dir, set(earlier).difference(draft.links))
         if out.parent.resolve() != link_dir.resolve():
             output_folder.create(out.parent, "--out")
             atomic.write_text(out, text)
