@@ -191,7 +191,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     audit = _audit(arguments, argv)
     with Progress("writing the results"):
-        pages = audit.write(arguments.out, with_pdf=arguments.pdf)
+        pages = audit.write(arguments.out, with_pdf=arguments.pdf, overwrite=arguments.overwrite)
     for note in audit.notes:
         print(f"note: {note}")
     for model, report in audit.reports.items():
@@ -240,7 +240,9 @@ def _gap(gap: Statistic) -> str:
 
 
 def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
-    result.require_folder(arguments.out, overwrite=arguments.overwrite)
+    tables = (arguments.scores, arguments.metadata, arguments.readers)
+    inputs = [path for path in tables if path is not None]
+    result.require_folder(arguments.out, overwrite=arguments.overwrite, inputs=inputs)
     if arguments.pdf:
         pdf.require_printer()
     settings = options.Settings(

@@ -28,21 +28,21 @@ from kneefair_jax.runtime.progress import Progress
 from kneefair_jax.safe_text import strip_paths
 
 _LABEL_ERRORS = "suspicious.csv"
-# Files in the output folder; further models have a folder each.
-_OUTPUTS = (
+# Files in the output folder.
+_TARGETS = (
     page.PAGE,
+    page.REPORT,
+    page.SCHEMA,
     checklist.PAGE,
     checklist.TABLE,
-    "report.json",
     *csv_tables.NAMES,
     "cases.csv",
     "cases.parquet",
     _LABEL_ERRORS,
     mask_faults.FILE,
     pdf.FILE,
-    "[0-9]*-*",
-    written_files.manifest("audit"),
 )
+_MODEL_FOLDERS = "[0-9]*-*"  # of further models
 _LIBRARIES = ("kneefair_jax", "numpy", "scipy", "pandas")
 
 
@@ -56,6 +56,7 @@ class Audit(NamedTuple):
         notes: for the reader of the numbers.
         label_errors: reference masks that look wrong, of `radiographs.label_error_table`; None if not compared.
         mask_faults: faults of masks by case, of `mask_faults.table`; None in an audit of scores.
+        inputs: files and folders that were read; `write` replaces none of them.
     """
 
     reports: dict[str, Report]
@@ -64,46 +65,50 @@ class Audit(NamedTuple):
     notes: list[str]
     label_errors: pd.DataFrame | None = None
     mask_faults: pd.DataFrame | None = None
+    inputs: tuple[Path, ...] = ()
 
     @property
     def report(self) -> Report:
         """The report of the first model; with several models, it has their comparison under `models`."""
         return next(iter(self.reports.values()))
 
-    def write(self, out: str | Path, *, with_pdf: bool = False) -> dict[str, Path]:
+    def write(self, out: str | Path, *, with_pdf: bool = False, overwrite: bool = True) -> dict[str, Path]:
         """Write `index.html` and `report.json` of the first model, and `cases.csv` and `cases.parquet` of all.
 
         It also writes `suspicious.csv`, if reference masks were compared with a network's, and `mask_faults.csv`, if
         masks have faults. Further models have a page each, in `2-NAME`, `3-NAME`, ...
 
         All files appear together, or, if one cannot be written, none. The call waits for another audit that writes to
-        the same folder. It replaces an earlier audit in the folder: files that only the earlier one has are deleted
-        (`written_files`). In the CSV, an apostrophe precedes a cell of text that a spreadsheet would run as a formula;
-        the parquet has the text itself.
+        the same folder. It replaces an earlier audit in the folder and no other file: files that only the earlier one
+        has are deleted (`written_files`). In the CSV, an apostrophe precedes a cell of text that a spreadsheet would
+        run as a formula; the parquet has the text itself.
 
         Args:
             out: the folder.
             with_pdf: whether to print a summary of one page, `summary.pdf`, by Chromium or WeasyPrint.
+            overwrite: whether to replace an earlier audit in the folder.
 
         Returns:
             The paths of the pages, by model.
+
+        Raises:
+            InputError: the folder cannot be used, or holds an input, a user's file of the same name or, without
+                `overwrite`, an earlier audit.
         """
         out = Path(out)
-        require_folder(out)
+        require_folder(out, overwrite=overwrite, inputs=self.inputs)
         # Names may come from a file: keep only characters that a folder name can have.
         folders = {
             model: f"{number + 1}-{re.sub(r'[^\w-]', '_', model)}" if number else ""
             for number, model in enumerate(self.reports)
         }
-        with output_folder.exclusive_lock(out, "--out", wait=True):
-            earlier = written_files.earlier(out, "audit")
-            with atomic.staging_folder(out, earlier) as stage:
-                self._write(stage, folders)
-                if with_pdf:
-                    for model, report in self.reports.items():
-                        pdf.write(stage / folders[model] / pdf.FILE, page.summary_page(page.plain(report)))
-                written_files.write_manifest(stage, "audit")
-            written_files.delete(out, set(earlier).difference(written_files.earlier(out, "audit")))
+        with written_files.replacement(
+            out, "audit", "--out", overwrite=overwrite, inputs=self.inputs
+        ) as stage:
+            self._write(stage, folders)
+            if with_pdf:
+                for model, report in self.reports.items():
+                    pdf.write(stage / folders[model] / pdf.FILE, page.summary_page(page.plain(report)))
         return {model: out / folder / page.PAGE for model, folder in folders.items()}
 
     def _write(self, out: Path, folders: Mapping[str, str]) -> None:
@@ -257,7 +262,8 @@ def audit(
         for report in reports.values():
             report["models"] = models
     cases = pd.concat(list(tables.values()), ignore_index=True)
-    return Audit(reports, cases, dict(examples), notes.sentences(in_order))
+    inputs = tuple(path.absolute() for path in settings.folders)
+    return Audit(reports, cases, dict(examples), notes.sentences(in_order), inputs=inputs)
 
 
 def _compare(
@@ -342,16 +348,17 @@ def _run_fields(settings: Settings) -> dict[str, Any]:
     }
 
 
-def require_folder(out: Path, *, overwrite: bool = True) -> None:
-    """Refuse an output folder that is a file, or holds links in place of outputs, before any work starts.
+def require_folder(out: Path, *, overwrite: bool = True, inputs: Sequence[Path] = ()) -> None:
+    """Refuse an output folder that is a file, or holds what the outputs may not replace, before any work starts.
 
     Args:
         out: the folder; it need not exist.
         overwrite: whether it may hold an earlier audit.
+        inputs: files and folders to read.
 
     Raises:
         InputError: it cannot be used; the message has the remedy.
     """
     output_folder.require_writable(out, "--out")
-    output_folder.require_regular_files(out, _OUTPUTS)
-    written_files.require_new(out, "audit", "--out", overwrite=overwrite, results=("report.json",))
+    output_folder.require_regular_files(out, (*_TARGETS, _MODEL_FOLDERS, written_files.manifest("audit")))
+    written_files.require_new(out, "audit", "--out", _TARGETS, overwrite=overwrite, inputs=inputs)

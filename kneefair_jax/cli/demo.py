@@ -64,20 +64,25 @@ def _main(argv: Sequence[str]) -> int:
     from kneefair_jax.predict import cli as predict_cli
     from kneefair_jax.runs import config_file, modes
     from kneefair_jax.runtime import output_folder
+    from kneefair_jax.training import config_checks
 
     logging.set_verbosity(logging.ERROR)
     directory: Path = options.directory
     output_folder.require_writable(directory, "DIR")
     report = directory / RUN / "report" / "index.html"
     print(f"1. train and evaluate on phantoms, about two minutes: {directory / RUN}", flush=True)
-    modes.train(config_file.load(CONFIG), directory / RUN)
+    config = config_file.Parser().parse(CONFIG)
+    config_checks.validate_config(config)
+    modes.train(config, directory / RUN)
     print("2. segment a phantom knee by the shipped network", flush=True)
     knee, segmented = directory / KNEE, directory / SEGMENTED
-    if not knee.exists():
-        gallery.main(["--knee", str(knee)])
+    if not knee.exists() and (status := gallery.main(["--knee", str(knee)])):
+        return status
     words = ["--checkpoint", "phantom", "--images", str(knee), "--out", str(segmented), "--overwrite"]
     status = predict_cli.main(words)
-    print(f"report: {report}\nsegmented knee: {segmented / 'overlays' / KNEE}", flush=True)
+    print(f"report: {report}", flush=True)
+    if status == 0:
+        print(f"segmented knee: {segmented / 'overlays' / KNEE}", flush=True)
     if options.open:
         webbrowser.open(report.resolve().as_uri())
     return status

@@ -93,25 +93,21 @@ def export(
     output_folder.require_writable(out, "--out")
     kind = f"export-{name}"
     output_folder.require_regular_files(out, (f"{name}*", written_files.manifest(kind)))
-    results = [f"{name}{weights.SUFFIX}", f"{name}_0{weights.SUFFIX}"]
-    written_files.require_new(out, kind, "--out", overwrite=overwrite, results=results)
+    targets = [f"{name}{ending}" for ending in (weights.SUFFIX, ".json", ".md")]
+    written_files.require_new(out, kind, "--out", targets, overwrite=overwrite)
     files = _read_run(run)
     about = _describe(files, fit)
     checkpoints = _selected_checkpoints(run, name, files)
     model = models.create(about["network"], classes=len(about["structures"]) + 1)
     shapes = weights.variable_shapes(model, about["grid"])
-    with output_folder.exclusive_lock(out, "--out", wait=True):
-        earlier = written_files.earlier(out, kind)
-        with atomic.staging_folder(out, earlier) as stage:
-            for file, checkpoint in checkpoints.items():
-                variables = _restore(checkpoint, shapes)
-                parameters = models.count(variables["params"])
-                of_checkpoint = {"group": checkpoint.group, "step": checkpoint.step, "parameters": parameters}
-                weights.save_network(stage / file, variables, about | of_checkpoint, half=half)
-            text = model_card.card(name, *files, parameters=parameters, license_id=license_id)
-            atomic.write_text(stage / f"{name}.md", text)
-            written_files.write_manifest(stage, kind)
-        written_files.delete(out, set(earlier).difference(written_files.earlier(out, kind)))
+    with written_files.replacement(out, kind, "--out", overwrite=overwrite) as stage:
+        for file, checkpoint in checkpoints.items():
+            variables = _restore(checkpoint, shapes)
+            parameters = models.count(variables["params"])
+            of_checkpoint = {"group": checkpoint.group, "step": checkpoint.step, "parameters": parameters}
+            weights.save_network(stage / file, variables, about | of_checkpoint, half=half)
+        text = model_card.card(name, *files, parameters=parameters, license_id=license_id)
+        atomic.write_text(stage / f"{name}.md", text)
     return [out / file for file in checkpoints]
 
 

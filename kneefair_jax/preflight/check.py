@@ -92,7 +92,6 @@ def run(
     directory.mkdir(parents=True, exist_ok=True)
     for name, read_pairs in pair_readers.items():
         sheet = directory / ("suspicious.png" if name == "cohort" else f"suspicious_{name}.png")
-        sheet.unlink(missing_ok=True)  # of an earlier check
         if read_pairs:
             logger.info("comparing %d masks with the network's", len(by_name[name].cases))
             result[name]["suspicious"] = _label_errors(by_name[name], read_pairs, sheet)
@@ -104,11 +103,9 @@ def run(
     settings = {name: prepared.cohort.source.settings for name, prepared in by_name.items()}
     for line in (*group_sizes.lines(small), *faults.lines(result, settings)):
         logger.info("%s", line)
-    logger.info(
-        "contact sheet: %s; all of this: %s", directory / "contact_sheet.png", directory / "check.json"
-    )
+    logger.info("contact sheet: contact_sheet.png; all of this: check.json")
     cases = table["case_id"].nunique()
-    logger.info("by case: %d faults of %d cases in %s", len(table), cases, directory / faults.TABLE)
+    logger.info("by case: %d faults of %d cases in %s", len(table), cases, faults.TABLE)
 
 
 def _write(

@@ -13,7 +13,7 @@ from kneefair_jax.evaluation import evaluate
 from kneefair_jax.preflight import check as preflight_check
 from kneefair_jax.preflight import group_sizes, hardware
 from kneefair_jax.runs import experiment, study
-from kneefair_jax.runtime import atomic, distributed, output_folder, run_directory, written_files
+from kneefair_jax.runtime import distributed, output_folder, run_directory, written_files
 
 logger = logging.getLogger(__name__)
 _CHECK_FILES = (
@@ -58,15 +58,15 @@ def check(config: ConfigDict, workdir: Path, overwrite: bool = False) -> None:
         logger.info("splits are those of fold 0 of %d", config.data.folds)
     store.check_options(experiment.store_options(config))
     folder = workdir / "check"
-    written_files.require_new(folder, "check", "--workdir", overwrite=overwrite, results=("check.json",))
+    written_files.require_new(folder, "check", "--workdir", _CHECK_FILES, overwrite=overwrite)
 
     def inspect(main: Prepared, external: Prepared | None) -> None:
         folders = experiment.private_folders(config, workdir)
         small = group_sizes.small_groups(main.cohort, config.data, config.report.min_group_patients)
-        written_files.delete(folder, written_files.earlier(folder, "check"))
-        preflight_check.run(main, external, folder, config.check.against, folders, small)
-        experiment.report_excluded(folder, main, external, folders)
-        written_files.write_manifest(folder, "check", _check_files(folder))
+        with written_files.replacement(folder, "check", "--workdir", overwrite=overwrite) as stage:
+            preflight_check.run(main, external, stage, config.check.against, folders, small)
+            experiment.report_excluded(stage, main, external, folders)
+        logger.info("files of the check: %s", folder)
 
     # Skipping reports all unreadable cases, not the first five alone.
     run, main, external = experiment.prepare_run(
@@ -78,19 +78,13 @@ def check(config: ConfigDict, workdir: Path, overwrite: bool = False) -> None:
         inspect=inspect,
     )
     measurements = hardware.measure(config, run, main.cases, workdir)
-    atomic.write_json(folder / "machine.json", measurements._asdict())
-    written_files.write_manifest(folder, "check", _check_files(folder))
+    written_files.write_json(folder, "check", "machine.json", measurements._asdict())
     for line in hardware.lines(measurements):
         logger.info("%s", line)
     unreadable = [*main.cases.excluded, *(external.cases.excluded if external else ())]
     if unreadable and config.data.on_read_error == "stop":
         count = len(main.cases) + len(external.cases if external else ())
         raise InputError(store.unreadable_message(unreadable, count))
-
-
-def _check_files(folder: Path) -> list[str]:
-    """Return the names of the files that a check wrote."""
-    return [name for name in _CHECK_FILES if (folder / name).is_file()]
 
 
 MODES: dict[str, Callable[..., None]] = {

@@ -16,7 +16,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -84,15 +84,14 @@ def replacement(path: Path, *, sync: bool = False) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def staging_folder(folder: Path, optional: Iterable[str] = ()) -> Iterator[Path]:
+def staging_folder(folder: Path) -> Iterator[Path]:
     """Yield a new folder inside `folder` for a set of files; after the block they replace the files in `folder`.
 
-    Signals are held during the renaming. A process that is killed at that moment leaves a part of the new set; the
-    same command then replaces the entire set.
+    Signals are held during the renaming. A process that is killed at that moment leaves a part of the new set;
+    `written_files.replacement` lists the files beforehand, so that the same command replaces the entire set.
 
     Args:
         folder: an existing folder whose lock the caller holds (`output_folder.exclusive_lock`).
-        optional: relative paths of files to delete from `folder` if the new set lacks them.
 
     Yields:
         The path of the temporary folder. If the block raises, it is deleted and `folder` stays as it was.
@@ -113,8 +112,6 @@ def staging_folder(folder: Path, optional: Iterable[str] = ()) -> Iterator[Path]
                 for path in files:
                     (folder / path).parent.mkdir(exist_ok=True)
                     (stage / path).replace(folder / path)
-                for path in set(map(Path, optional)).difference(files):
-                    (folder / path).unlink(missing_ok=True)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 

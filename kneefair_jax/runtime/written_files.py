@@ -2,15 +2,18 @@
 
 A command that writes a set of files refuses a folder that holds an earlier set, unless `--overwrite` is given. The
 later set then replaces the earlier one: a file of the earlier set that the later one lacks is deleted. A file that no
-list names is a user's and stays.
+list names is a user's: it stays, and a result that would replace it is refused, as is one that would replace its own
+input.
 """
 
 import contextlib
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import atomic, checked_files
+from kneefair_jax.runtime import atomic, checked_files, output_folder, preemption
 from kneefair_jax.runtime.schema import ListOf, Table, Text
 
 _LIST = Table({"files": ListOf(Text(4096, non_empty=True), 0, 1_000_000)})
@@ -37,24 +40,41 @@ def earlier(folder: Path, kind: str) -> list[str]:
 
 
 def require_new(
-    folder: Path, kind: str, option: str, *, overwrite: bool, results: Sequence[str] = ()
+    folder: Path,
+    kind: str,
+    option: str,
+    targets: Iterable[str] = (),
+    *,
+    overwrite: bool,
+    inputs: Sequence[Path] = (),
 ) -> None:
-    """Refuse a folder that holds an earlier result, before any work.
+    """Refuse a folder in which a result would replace an earlier result, a user's file or an input.
 
     Args:
         folder: the output folder; it need not exist.
         kind: of result.
         option: the flag that names the folder, for the message.
+        targets: files of the new result, as relative paths with slashes.
         overwrite: whether the earlier result may be replaced.
-        results: files that show a result even without its list.
+        inputs: files and folders that the command reads.
 
     Raises:
-        InputError: it does; the message counts its files and says how to replace them.
+        InputError: it would; the message names a file and the remedy.
     """
-    if overwrite:
-        return
-    files = earlier(folder, kind) or [name for name in results if (folder / name).exists()]
-    if files:
+    files = earlier(folder, kind)
+    targets = sorted(set(targets))
+    sources = [path for path in inputs if path.is_file()]
+    for name in dict.fromkeys((*targets, *files)):
+        path = folder / name
+        if path.is_file() and any(path.samefile(source) for source in sources):
+            raise InputError(f"{path} is an input, which the {kind} would replace; give another {option}")
+    for name in targets:
+        if name not in files and os.path.lexists(folder / name):
+            raise InputError(
+                f"{folder / name} exists, and no earlier {kind} lists it as its own; give another {option}, or move "
+                "the file"
+            )
+    if files and not overwrite:
         count = f"{len(files)} files, such as {files[0]}" if len(files) > 1 else files[0]
         raise InputError(
             f"{option} {folder} holds the result of an earlier {kind} ({count}); add --overwrite to replace it, "
@@ -62,18 +82,56 @@ def require_new(
         )
 
 
-def write_manifest(folder: Path, kind: str, files: Iterable[str | Path] | None = None) -> None:
-    """Write the list of a result's files.
+@contextlib.contextmanager
+def replacement(
+    folder: Path, kind: str, option: str, *, overwrite: bool, inputs: Sequence[Path] = ()
+) -> Iterator[Path]:
+    """Yield a new folder for the files of a result; after the block they replace the earlier result in `folder`.
+
+    The block waits for another process that writes to the folder. While files are renamed and deleted, the list names
+    the files of both results, so that a later command finds all files of a process that was killed.
 
     Args:
-        folder: that holds the files.
+        folder: the output folder, created if absent.
         kind: of result.
-        files: relative paths; None lists all files in the folder.
+        option: the flag that names the folder, for messages.
+        overwrite: whether an earlier result may be replaced.
+        inputs: files and folders that the command reads.
+
+    Yields:
+        The path of the temporary folder. If the block raises, it is deleted and `folder` stays as it was.
+
+    Raises:
+        InputError: see `require_new`, which the block repeats under the folder's lock.
+        OSError: with `folder` as its file name if the system states none.
     """
-    if files is None:
-        files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
-    names = sorted({PurePosixPath(name).as_posix() for name in files} - {manifest(kind)})
-    atomic.write_json(folder / manifest(kind), {"files": names})
+    with output_folder.exclusive_lock(folder, option, wait=True), contextlib.ExitStack() as stack:
+        stage = stack.enter_context(atomic.staging_folder(folder))
+        yield stage
+        names = {path.relative_to(stage).as_posix() for path in stage.rglob("*") if path.is_file()}
+        require_new(folder, kind, option, names, overwrite=overwrite, inputs=inputs)
+        files = earlier(folder, kind)
+        with preemption.hold_signals():
+            _write_manifest(folder, kind, names.union(files))
+            stack.close()
+            delete(folder, set(files).difference(names))
+            _write_manifest(folder, kind, names)
+
+
+def write_json(folder: Path, kind: str, name: str, value: Any) -> Path:
+    """Add a JSON file to a result, or replace it.
+
+    Args:
+        folder: that holds the result.
+        kind: of result.
+        name: of the file; the caller has refused a user's file of this name (`require_new`).
+        value: as for `atomic.write_json`.
+
+    Returns:
+        The path of the file.
+    """
+    _write_manifest(folder, kind, {*earlier(folder, kind), name})
+    return atomic.write_json(folder / name, value)
 
 
 def delete(folder: Path, names: Iterable[str]) -> None:
@@ -88,6 +146,10 @@ def delete(folder: Path, names: Iterable[str]) -> None:
         for parent in list(PurePosixPath(name).parents)[:-1]:
             with contextlib.suppress(OSError):  # it holds other files
                 (folder / parent).rmdir()
+
+
+def _write_manifest(folder: Path, kind: str, names: Iterable[str]) -> None:
+    atomic.write_json(folder / manifest(kind), {"files": sorted(names)})
 
 
 def _is_inside(name: str) -> bool:

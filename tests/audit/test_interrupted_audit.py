@@ -11,8 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from kneefair_jax.audit import scoring
+from kneefair_jax import audit
+from kneefair_jax.audit import result, scoring
 from kneefair_jax.audit.__main__ import main
+from kneefair_jax.errors import InputError
 from kneefair_jax.report import page
 from kneefair_jax.runtime import output_folder
 from tests.audit import folder
@@ -142,3 +144,54 @@ def test_one_that_writes_is_waited_for(tmp_path):
     with output_folder.exclusive_lock(tmp_path, "--out", wait=True):
         assert (tmp_path / "a").exists()
     process.communicate()
+
+
+@pytest.fixture
+def scores(tmp_path, monkeypatch):
+    """The arguments of an audit of a table of scores, `cases.csv` of the working folder."""
+    rows = folder.rows_of(dice=lambda i: str(0.9 - 0.001 * i))
+    folder.write_table(tmp_path / "cases.csv", rows)
+    monkeypatch.chdir(tmp_path)
+    return ["--scores", "cases.csv", "--attributes", "sex", "--draws", "40"]
+
+
+@pytest.mark.parametrize("name", ["cases.csv", "index.html"])
+@pytest.mark.parametrize("more", [(), ("--overwrite",)])
+def test_a_user_s_file_is_never_replaced(scores, tmp_path, capsys, name, more):
+    (tmp_path / "index.html").write_text("mine")
+    if name == "index.html":
+        shutil.move(tmp_path / "cases.csv", tmp_path / "scores.csv")
+        scores[1] = "scores.csv"
+    before = content(tmp_path)
+    assert main([*scores, "--out", ".", *more]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {name} ") and "another --out" in line
+    assert content(tmp_path) == before
+
+
+def test_an_earlier_audit_s_table_is_not_replaced_by_the_audit_of_it(scores, tmp_path, capsys):
+    assert main([*scores, "--out", "out"]) == 0
+    before = content(tmp_path)
+    scores[1] = "out/cases.csv"
+    for more in ((), ("--overwrite",)):
+        capsys.readouterr()
+        assert main([*scores, "--out", "out", *more]) == 2
+        assert "out/cases.csv is an input" in capsys.readouterr().err
+    result = audit.table("out/cases.csv", ["sex"], settings=audit.Settings(draws=40))
+    with pytest.raises(InputError, match=r"cases\.csv is an input.*another --out"):
+        result.write("out")
+    assert content(tmp_path) == before
+
+
+def test_of_two_audits_at_once_the_second_is_refused(scores, tmp_path, monkeypatch, capsys):
+    real = result.audit
+
+    def audit_twice(*arguments, **options):
+        monkeypatch.setattr(result, "audit", real)
+        assert main([*scores, "--out", "out", "--title", "first"]) == 0
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(result, "audit", audit_twice)
+    assert main([*scores, "--out", "out", "--title", "second"]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert "first" in (tmp_path / "out" / "index.html").read_text()

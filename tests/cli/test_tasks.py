@@ -19,6 +19,28 @@ def test_the_demo_trains_then_segments_and_names_the_results(tmp_path, monkeypat
     assert runs[2][:4] == ["--checkpoint", "phantom", "--images", knee]
     out = capsys.readouterr().out
     assert f"report: {tmp_path}/quickstart/report/index.html" in out
+    assert f"segmented knee: {tmp_path}/segmented/overlays/knee.png" in out
+
+
+def test_the_demo_passes_the_status_of_a_failed_segmentation_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(modes, "train", lambda config, workdir: None)
+    monkeypatch.setattr(gallery, "main", lambda words: 0)
+    monkeypatch.setattr(cli, "main", lambda words: 2)
+    assert demo.main([str(tmp_path)]) == 2
+    out = capsys.readouterr().out
+    assert "report: " in out and "segmented knee" not in out
+
+
+def test_the_demo_validates_its_config_as_training_does(tmp_path, monkeypatch, capsys):
+    config = tmp_path / "config.py"
+    config.write_text(
+        "from kneefair_jax.configs import quickstart\n\n\n"
+        "def get_config():\n    config = quickstart.get_config()\n    config.loss = 'length'\n    return config\n"
+    )
+    monkeypatch.setattr(demo, "CONFIG", str(config))
+    monkeypatch.setattr(modes, "train", None)
+    assert demo.main([str(tmp_path)]) == 2
+    assert "config.loss='length'" in capsys.readouterr().err
 
 
 def test_completion_knows_every_task_and_field():

@@ -61,9 +61,11 @@ def test_the_wheel_works_in_a_bare_environment(wheel, tmp_path):
     for words in (
         ("demo", "demo"),
         ("audit", "--scores", "scores.csv", "--attributes", "sex", "--out", "report"),
+        ("train", "--config=quickstart", "--workdir=run", "--dry-run"),
     ):
         done = subprocess.run([kneefair, *words], cwd=empty, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+    assert not (empty / "run").exists()
     assert (empty / "demo" / "quickstart" / "report" / "index.html").is_file()
     assert (empty / "demo" / "segmented" / "overlays" / "knee.png").is_file()
     assert (empty / "report" / "index.html").is_file() and (empty / "report" / "2-b" / "index.html").is_file()

@@ -100,3 +100,21 @@ def test_unfinished_runs_are_refused(tmp_path, capsys):
     )
     with pytest.raises(InputError, match="'moe', which needs the group"):
         network_files.export(run, tmp_path / "out")
+
+
+def test_an_export_replaces_its_earlier_files_on_request_and_no_others(tmp_path):
+    run = run_folder(tmp_path / "run", "single", 7)
+    save(run, 0, "sex=f")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "model.json").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=r"model\.json.*another --out"):
+            network_files.export(run, out, overwrite=overwrite)
+    (path,) = network_files.export(run, out, "knee")
+    written = path.read_bytes()
+    path.write_bytes(b"stale")
+    with pytest.raises(InputError, match="--overwrite"):
+        network_files.export(run, out, "knee")
+    network_files.export(run, out, "knee", overwrite=True)
+    assert path.read_bytes() == written and (out / "model.json").read_text() == "mine"

@@ -3,6 +3,7 @@ import pytest
 from kneefair_jax.errors import InputError
 from kneefair_jax.runs import config_file
 from kneefair_jax.runtime import run_directory
+from kneefair_jax.training import config_checks
 
 HEAD = "from ml_collections import ConfigDict\n\n\ndef get_config(text='a'):\n"
 
@@ -12,6 +13,12 @@ def test_a_config_is_loaded_with_its_argument(tmp_path):
     path.write_text(HEAD + "    return ConfigDict({'seed': text})\n")
     assert config_file.load(str(path)).seed == "a"
     assert config_file.load(f"{path}:b").seed == "b"
+
+
+@pytest.mark.parametrize("name", config_file.names())
+def test_every_shipped_config_is_valid_by_its_name_in_an_empty_folder(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config_checks.validate_config(config_file.Parser().parse(name))
 
 
 @pytest.mark.parametrize(

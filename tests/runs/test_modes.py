@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import types
 
 import pandas as pd
 import pytest
@@ -167,3 +168,62 @@ def test_check_refuses_training_cases_that_are_drawn_online(tmp_path):
     with pytest.raises(InputError, match=r"phantom\.online=True: --mode=check"):
         modes.check(run, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def check_files(monkeypatch):
+    """The files that a check writes beside `machine.json`, in place of the real ones: name -> text."""
+    files = {"check.json": "first", "suspicious.png": "first"}
+
+    def write(main, external, stage, *_):
+        for name, text in files.items():
+            (stage / name).write_text(text)
+            if text == "interrupted":
+                raise KeyboardInterrupt
+
+    def prepare_run(*_, inspect, **__):
+        prepared = types.SimpleNamespace(cohort=None, cases=types.SimpleNamespace(excluded=[]))
+        inspect(prepared, None)
+        return None, prepared, None
+
+    measurements = types.SimpleNamespace(_asdict=lambda: {"seconds": len(files)})
+    for module, name, stub in (
+        (modes.preflight_check, "run", write),
+        (modes.experiment, "prepare_run", prepare_run),
+        (modes.experiment, "report_excluded", lambda *_: None),
+        (modes.group_sizes, "small_groups", lambda *_: []),
+        (modes.hardware, "measure", lambda *_: measurements),
+        (modes.hardware, "lines", lambda *_: []),
+    ):
+        monkeypatch.setattr(module, name, stub)
+    return files
+
+
+def test_an_interrupted_check_leaves_the_earlier_result(check_files, tmp_path):
+    def content():
+        return {path.name: path.read_text() for path in (tmp_path / "check").iterdir()}
+
+    modes.check(quickstart.get_config(), tmp_path)
+    before = content()
+    assert {"check.json", "suspicious.png", "machine.json"} < set(before)
+    with pytest.raises(InputError, match="--overwrite"):
+        modes.check(quickstart.get_config(), tmp_path)
+    check_files["check.json"] = "interrupted"
+    with pytest.raises(KeyboardInterrupt):
+        modes.check(quickstart.get_config(), tmp_path, overwrite=True)
+    assert content() == before
+    check_files.clear()
+    check_files["check.json"] = "second"
+    modes.check(quickstart.get_config(), tmp_path, overwrite=True)
+    after = content()
+    assert after["check.json"] == "second" and "suspicious.png" not in after
+    assert json.loads(after["machine.json"]) == {"seconds": 1}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_check_replaces_no_user_s_file(check_files, tmp_path, overwrite):
+    (tmp_path / "check").mkdir()
+    (tmp_path / "check" / "faults.csv").write_text("mine")
+    with pytest.raises(InputError, match=r"faults\.csv.*another --workdir"):
+        modes.check(quickstart.get_config(), tmp_path, overwrite=overwrite)
+    assert (tmp_path / "check" / "faults.csv").read_text() == "mine"

@@ -1,6 +1,5 @@
 import errno
 import os
-import shutil
 import signal
 import stat
 from pathlib import Path
@@ -26,49 +25,15 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
 
 
 def write_set(folder, text):
-    names = ("a", "b", "sub/c") + (("old",) if text == "old" else ())
-    with (
-        output_folder.exclusive_lock(folder, "--out"),
-        atomic.staging_folder(folder, ["old"]) as stage,
-    ):
+    with output_folder.exclusive_lock(folder, "--out"), atomic.staging_folder(folder) as stage:
         (stage / "sub").mkdir()
-        for name in names:
+        for name in ("a", "b", "sub/c"):
             (stage / name).write_text(text)
 
 
 def read_set(folder):
     paths = [path for path in folder.rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): path.read_text() for path in paths}
-
-
-@pytest.mark.parametrize("step", [1, 2, 3, 4])
-def test_a_set_of_files_is_whole_after_the_command_that_follows_a_kill(tmp_path, monkeypatch, step):
-    """A kill before the first, second or third rename, and before the deletion of a file of the earlier set."""
-
-    class KilledError(BaseException):
-        """In place of SIGKILL."""
-
-    write_set(tmp_path, "old")
-    new = {"a": "new", "b": "new", "sub/c": "new"}
-    with monkeypatch.context() as patch:
-        patch.setattr(shutil, "rmtree", lambda path, **_: None)  # a killed process deletes nothing
-        steps = []
-        for name in ("replace", "unlink"):
-            real = getattr(Path, name)
-
-            def die(*arguments, real=real, **options):
-                steps.append(arguments)
-                if len(steps) == step:
-                    raise KilledError
-                return real(*arguments, **options)
-
-            patch.setattr(Path, name, die)
-        with pytest.raises(KilledError):
-            write_set(tmp_path, "new")
-    after = {name: text for name, text in read_set(tmp_path).items() if ".part-" not in name}
-    assert list(after.values()).count("new") == step - 1 and after["old"] == "old"
-    write_set(tmp_path, "new")
-    assert read_set(tmp_path) == new and sorted(os.listdir(tmp_path)) == ["a", "b", "sub"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -1,6 +1,8 @@
 """The list of a result's files: refusal to overwrite, and deletion of stale files only."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -8,13 +10,24 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import written_files
 
 
+def write(folder, names, text="", *, overwrite=False, inputs=()):
+    """Write a result of some files."""
+    with written_files.replacement(folder, "audit", "--out", overwrite=overwrite, inputs=inputs) as stage:
+        for name in names:
+            (stage / name).parent.mkdir(exist_ok=True)
+            (stage / name).write_text(text)
+
+
+def content(folder):
+    """The text of each file in a folder, except the list of files and temporary files."""
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    return {name: (folder / name).read_text() for name in names if not name.startswith(".")}
+
+
 @pytest.fixture
 def result(tmp_path):
     """A result of two files, beside a user's file."""
-    (tmp_path / "2-b").mkdir()
-    for name in ("report.json", "2-b/report.json"):
-        (tmp_path / name).write_text("{}")
-    written_files.write_manifest(tmp_path, "audit")
+    write(tmp_path, ["report.json", "2-b/report.json"], "{}")
     (tmp_path / "notes.txt").write_text("mine")
     return tmp_path
 
@@ -27,10 +40,78 @@ def test_an_earlier_result_is_refused_with_the_remedy(result):
     written_files.require_new(result / "new", "audit", "--out", overwrite=False)
 
 
-def test_a_result_without_a_list_is_refused_by_its_file(tmp_path):
-    (tmp_path / "report.json").write_text("{}")
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_that_no_result_lists_is_never_replaced(result, overwrite):
+    with pytest.raises(InputError, match=r"notes\.txt .*another --out"):
+        written_files.require_new(result, "audit", "--out", ["notes.txt"], overwrite=overwrite)
+    with pytest.raises(InputError, match=r"notes\.txt .*another --out"):
+        write(result, ["report.json", "notes.txt"], overwrite=overwrite)
+    assert content(result) == {"report.json": "{}", "2-b/report.json": "{}", "notes.txt": "mine"}
+
+
+@pytest.mark.parametrize("name", ["report.json", "2-b/report.json"])
+def test_an_input_is_neither_replaced_nor_deleted(result, name):
+    (result / "link").symlink_to(name)
+    for source in (result / name, result / "link"):
+        with pytest.raises(InputError, match=rf"{name} is an input.*another --out"):
+            write(result, ["report.json"], overwrite=True, inputs=[source])
+    assert content(result)[name] == "{}"
+    write(result, ["report.json"], overwrite=True, inputs=[result, result / "absent", result / "notes.txt"])
+
+
+def test_a_result_written_while_the_command_worked_is_refused(tmp_path):
+    written_files.require_new(tmp_path, "audit", "--out", overwrite=False)
+    write(tmp_path, ["report.json"], "first")  # by another process
     with pytest.raises(InputError, match=r"report\.json.*--overwrite"):
-        written_files.require_new(tmp_path, "audit", "--out", overwrite=False, results=("report.json",))
+        write(tmp_path, ["report.json"], "second")
+    assert content(tmp_path) == {"report.json": "first"}
+
+
+def test_the_later_result_replaces_the_earlier_one(result):
+    write(result, ["report.json", "cases.csv"], "new", overwrite=True)
+    assert content(result) == {"report.json": "new", "cases.csv": "new", "notes.txt": "mine"}
+    assert written_files.earlier(result, "audit") == ["cases.csv", "report.json"]
+    written_files.write_json(result, "audit", "machine.json", 1)
+    assert written_files.earlier(result, "audit") == ["cases.csv", "machine.json", "report.json"]
+
+
+def test_all_files_of_a_killed_process_are_listed_and_replaced_by_the_next(tmp_path, monkeypatch):
+    """A kill before each renaming and deletion in turn."""
+
+    class KilledError(BaseException):
+        """In place of SIGKILL."""
+
+    old, new = dict.fromkeys(["a", "b", "2-b/c"], "old"), dict.fromkeys(["a", "d"], "new")
+    changes = []
+
+    def kill_at(step, patch):
+        changes.clear()
+        patch.setattr(shutil, "rmtree", lambda path, **_: None)  # a killed process deletes nothing
+        for name in ("replace", "unlink"):
+            real = getattr(Path, name)
+
+            def change(*arguments, real=real, **options):
+                changes.append(arguments)
+                if len(changes) >= step:
+                    raise KilledError
+                return real(*arguments, **options)
+
+            patch.setattr(Path, name, change)
+
+    states = []
+    for step in range(1, 20):
+        folder = tmp_path / str(step)
+        write(folder, old, "old")
+        with monkeypatch.context() as patch, pytest.raises(KilledError):
+            kill_at(step, patch)
+            write(folder, new, "new", overwrite=True)
+        states.append(content(folder))
+        assert set(written_files.earlier(folder, "audit")) == set(states[-1])
+        if states[-1] == new:
+            break
+        write(folder, new, "new", overwrite=True)
+        assert content(folder) == new and not (folder / "2-b").exists()
+    assert states[0] == old and states[-1] == new and len({str(state) for state in states}) > 4
 
 
 def test_only_listed_files_are_deleted(result):

@@ -82,21 +82,26 @@ def write(output: Output, text: str, links: Mapping[Path, Path], sources: Iterab
     protected |= {path.resolve() for path in output.inputs.values()}
     if _is_other_file(output.table) and output.table.resolve() in protected:
         raise InputError(f"--out {output.table}: is one of the files of DIR; give another --out")
+    table, link_dir = output.table, output.link_dir
     with contextlib.ExitStack() as stack:
-        stack.enter_context(output_folder.exclusive_lock(output.table.parent, "--out"))
-        link_dir = output.link_dir
-        if link_dir is not None and link_dir.resolve() != output.table.parent.resolve():
-            stack.enter_context(output_folder.exclusive_lock(link_dir, "--link-dir"))
-        with atomic.replacement(output.table) as temporary:
+        if link_dir is None or link_dir.resolve() != table.parent.resolve():
+            stack.enter_context(output_folder.exclusive_lock(table.parent, "--out"))
+        if link_dir is not None:
+            _require_regular_links(link_dir)
+            stage = stack.enter_context(
+                written_files.replacement(link_dir, KIND, "--link-dir", overwrite=output.overwrite)
+            )
+            _write_links(output, link_dir, stage, links, protected)
+        with atomic.replacement(table) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="")
-            if link_dir is not None:
-                _write_links(output, link_dir, links, protected)
             if not output.overwrite:
-                _require_no_table(output.table)
+                _require_no_table(table)
 
 
-def _write_links(output: Output, link_dir: Path, links: Mapping[Path, Path], protected: set[Path]) -> None:
-    """Replace the links of an earlier call by those of this one."""
+def _write_links(
+    output: Output, link_dir: Path, stage: Path, links: Mapping[Path, Path], protected: set[Path]
+) -> None:
+    """Write the links to `stage`, whose files replace those of an earlier call in `link_dir`."""
     _require_regular_links(link_dir)
     if not output.overwrite:
         _require_empty(link_dir)
@@ -114,12 +119,9 @@ def _write_links(output: Output, link_dir: Path, links: Mapping[Path, Path], pro
             f"--link-dir {link_dir}: {len(others)} files, such as {others[0]}, have names of links but are in no list "
             "of links; move them, or give another folder"
         )
-    with atomic.staging_folder(link_dir, earlier) as stage:
-        for target, source in links.items():
-            (stage / target).parent.mkdir(exist_ok=True)
-            _link(output.folder / source, stage / target)
-        written_files.write_manifest(stage, KIND, links)
-    written_files.delete(link_dir, set(earlier).difference(written_files.earlier(link_dir, KIND)))
+    for target, source in links.items():
+        (stage / target).parent.mkdir(exist_ok=True)
+        _link(output.folder / source, stage / target)
 
 
 def _link(source: Path, target: Path) -> None:

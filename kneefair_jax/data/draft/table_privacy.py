@@ -152,4 +152,4 @@ def _is_group(cell: str) -> bool:
 
 
 def _is_large(cell: str) -> bool:
-    return abs(float(cell)) >= 10 ** (_LONG_NUMBER - 1)
+    return abs(float(cell)) >= float(10 ** (_LONG_NUMBER - 1))

@@ -175,7 +175,7 @@ def _sentence(first: str, second: str, pairs: list[ModelPair]) -> str:
         for pair in pairs
         if (change := pair["change_of_gap"]) and is_significant(change)
     ]
-    gaps = listing(changed) if changed else "no gap differs significantly"
+    gaps = listing(changed) if changed else "no gap changes significantly"
     joint = "and" if is_significant(mean) == bool(changed) else "but"
     return f"Over all patients, {average}, {joint} {gaps}."
 
