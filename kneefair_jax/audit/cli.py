@@ -242,7 +242,8 @@ def _gap(gap: Statistic) -> str:
 def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
     tables = (arguments.scores, arguments.metadata, arguments.readers)
     inputs = [path for path in tables if path is not None]
-    result.require_folder(arguments.out, overwrite=arguments.overwrite, inputs=inputs)
+    models = _models(arguments.pred or ())
+    result.require_folder(arguments.out, overwrite=arguments.overwrite, inputs=inputs, models=tuple(models))
     if arguments.pdf:
         pdf.require_printer()
     settings = options.Settings(
@@ -294,7 +295,6 @@ def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
         images=arguments.images,
         label_error_checkpoint=arguments.suspicious,
     )
-    models = _models(arguments.pred)
     return run.masks(
         arguments.truth, models, arguments.metadata, arguments.attributes, mask_options, settings
     )

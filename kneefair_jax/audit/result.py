@@ -4,7 +4,7 @@ import importlib.metadata
 import math
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -96,12 +96,8 @@ class Audit(NamedTuple):
                 `overwrite`, an earlier audit.
         """
         out = Path(out)
-        require_folder(out, overwrite=overwrite, inputs=self.inputs)
-        # Names may come from a file: keep only characters that a folder name can have.
-        folders = {
-            model: f"{number + 1}-{re.sub(r'[^\w-]', '_', model)}" if number else ""
-            for number, model in enumerate(self.reports)
-        }
+        folders = _folders(self.reports)
+        require_folder(out, overwrite=overwrite, inputs=self.inputs, models=tuple(folders))
         with written_files.replacement(
             out, "audit", "--out", overwrite=overwrite, inputs=self.inputs
         ) as stage:
@@ -348,17 +344,32 @@ def _run_fields(settings: Settings) -> dict[str, Any]:
     }
 
 
-def require_folder(out: Path, *, overwrite: bool = True, inputs: Sequence[Path] = ()) -> None:
+def _folders(models: Iterable[str]) -> dict[str, str]:
+    """Return the folder of each model's page in the output folder; "" for the first model."""
+    # Names may come from a file: keep only characters that a folder name can have.
+    return {
+        model: f"{number + 1}-{re.sub(r'[^\w-]', '_', model)}" if number else ""
+        for number, model in enumerate(models)
+    }
+
+
+def require_folder(
+    out: Path, *, overwrite: bool = True, inputs: Sequence[Path] = (), models: Sequence[str] = ()
+) -> None:
     """Refuse an output folder that is a file, or holds what the outputs may not replace, before any work starts.
 
     Args:
         out: the folder; it need not exist.
         overwrite: whether it may hold an earlier audit.
         inputs: files and folders to read.
+        models: names of the models, as far as they are known.
 
     Raises:
         InputError: it cannot be used; the message has the remedy.
     """
     output_folder.require_writable(out, "--out")
     output_folder.require_regular_files(out, (*_TARGETS, _MODEL_FOLDERS, written_files.manifest("audit")))
-    written_files.require_new(out, "audit", "--out", _TARGETS, overwrite=overwrite, inputs=inputs)
+    targets = [
+        (Path(folder) / name).as_posix() for folder in _folders(models or ("",)).values() for name in _TARGETS
+    ]
+    written_files.require_new(out, "audit", "--out", targets, overwrite=overwrite, inputs=inputs)

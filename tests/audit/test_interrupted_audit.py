@@ -169,6 +169,15 @@ def test_a_user_s_file_is_never_replaced(scores, tmp_path, capsys, name, more):
     assert content(tmp_path) == before
 
 
+def test_a_user_s_file_in_a_model_s_folder_is_refused_before_the_work(root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(scoring, "score_cases", None)
+    mine = tmp_path / "out" / "2-b" / "report.json"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    assert main([*words(root, tmp_path / "out"), "--pred", f"b={root / 'truth'}"]) == 2
+    assert "2-b/report.json exists" in capsys.readouterr().err and mine.read_text() == "mine"
+
+
 def test_an_earlier_audit_s_table_is_not_replaced_by_the_audit_of_it(scores, tmp_path, capsys):
     assert main([*scores, "--out", "out"]) == 0
     before = content(tmp_path)
