@@ -260,12 +260,12 @@ def damaged(place: Place, kind: str) -> Iterator[Row]:
         data[place.draw.randrange(len(data))] ^= 1 << place.draw.randrange(8)
     path.write_bytes(data)
     status, err = place.go(name, "--mode=evaluate")
-    happened = f"--mode=evaluate: exit {status}, {last_line(err) or 'no message'}"
+    happened = f"evaluate: exit {status}, {last_line(err) or 'no message'}"
     at = reached(workdir)
     same = finish(place, name, "straight")
     log = place.root / f"{name}.log"
     line = next((line for line in log.read_text().splitlines() if "damaged" in line), "no message")
-    yield row(kind, f"{happened}; --mode=train: {line}", at - continued(log), same)
+    yield row(kind, f"{happened}; train: {line}", at - continued(log), same)
 
 
 def one_of_two(place: Place) -> Iterator[Row]:

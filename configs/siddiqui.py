@@ -1,4 +1,4 @@
-r"""The layout of the study behind this project (arXiv 2308.04356): Images, Annotations and the OAI's tables.
+r"""The layout of Siddiqui et al. (doi 10.1038/s41598-024-66873-6): Images, Annotations and the OAI's tables.
 
     python launch.py --config=configs/siddiqui.py --workdir=runs/siddiqui \
         --config.data.root=STUDY --config.data.tables=TABLES

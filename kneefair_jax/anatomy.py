@@ -25,7 +25,7 @@ SCHEMES: dict[str, tuple[str, ...]] = {
     # One knee with both bones of an overlap: `femur` is the femur beside the patella, `patella` the patella beside the
     # femur, `femur and patella` the pixels of both; tibia and fibula likewise.
     "knee_overlaps": (*_KNEE, *OVERLAPS),
-    # A bilateral film; image left is the patient's right (the structures of arXiv 2308.04356).
+    # A bilateral film; image left is the patient's right (the structures of Littlefield et al., arXiv 2308.04356).
     "knees": (
         "right patella",
         "left patella",

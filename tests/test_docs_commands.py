@@ -11,7 +11,6 @@ import pytest
 
 from tests import documents, oai_tree
 
-pytest.importorskip("kneefair_jax.cli.main")
 pytestmark = pytest.mark.slow
 
 PAGES = [

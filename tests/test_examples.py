@@ -53,7 +53,6 @@ def test_the_weighted_loss_of_group_dro_is_its_objective():
 
 @pytest.mark.slow
 def test_group_dro_runs_with_small_settings():
-    pytest.importorskip("equinox")
     path = documents.ROOT / "examples" / "group_dro.ipynb"
     assert len(run(path, code(path))["reports"]) == 4
 
@@ -70,7 +69,8 @@ def test_every_cell_is_executed_and_there_is_a_plot(path):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs_in_full(path):
-    nbformat = pytest.importorskip("nbformat")
-    client = pytest.importorskip("nbclient").NotebookClient
+    import nbformat
+    from nbclient import NotebookClient
+
     notebook = nbformat.read(path, as_version=4)
-    client(notebook, timeout=600, resources={"metadata": {"path": str(documents.ROOT)}}).execute()
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(documents.ROOT)}}).execute()

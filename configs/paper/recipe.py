@@ -1,4 +1,4 @@
-"""The recipe of the published study (arXiv 2308.04356; Scientific Reports 14:16105), with its faults corrected.
+"""The recipe of the published studies (arXiv 2308.04356; Sci Rep 14:16105, 2024), with its faults corrected.
 
 Its recipe: bilateral films squashed to 224 x 224, a U-Net with a ResNet-18 encoder, cross-entropy, Adam at 5e-4,
 batches of 16, 50 epochs, no augmentation; a baseline, "balanced" (undersampled), "stratified" (proportional) batches

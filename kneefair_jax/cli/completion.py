@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from kneefair_jax.cli import config_fields
+from kneefair_jax.cli import field_help
 from kneefair_jax.cli import main as command_main
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import command
@@ -79,6 +79,6 @@ def _add_run_flags(task: argparse.ArgumentParser) -> None:
         task.add_argument(flag)
     for flag in _RUN_SWITCHES:
         task.add_argument(flag, action="store_true")
-    fields = {field.name: field for group in config_fields.groups() for field in group.fields}
+    fields = {field.name: field for group in field_help.groups() for field in group.fields}
     for name, field in fields.items():
         task.add_argument(f"--config.{name}", help=field.comment.replace("%", "%%") or None)

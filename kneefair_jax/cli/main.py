@@ -90,12 +90,7 @@ def run(argv: Sequence[str]) -> NoReturn:
         from kneefair_jax.cli import launch
 
         launch.start([f"{PROGRAM} {name}", *arguments], name)
-    try:
-        task = importlib.import_module(TASKS[name].module)
-    except ModuleNotFoundError as error:
-        if error.name != TASKS[name].module:
-            raise
-        command.Parser(prog=PROGRAM).error(f"{PROGRAM} {name} is not part of this version")
+    task = importlib.import_module(TASKS[name].module)
     command.exit_process(task.main(arguments))
 
 

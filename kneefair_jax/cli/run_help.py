@@ -1,6 +1,6 @@
 """The help of `kneefair train`, `evaluate`, `check` and `study`, and of `launch.py`."""
 
-from kneefair_jax.cli import config_fields
+from kneefair_jax.cli import field_help
 
 _ABOUT = {
     "train": "Train a network on a cohort and evaluate it; the same command resumes an interrupted run.",
@@ -65,7 +65,7 @@ def text(program: str, mode: str) -> str:
             "",
             "fields of the config, each as --config.FIELD=VALUE:",
             "",
-            config_fields.text(),
+            field_help.text(),
             "",
         ]
     )

@@ -21,6 +21,7 @@ from kneefair_jax.data.source import Example
 from kneefair_jax.data.store import Cases
 from kneefair_jax.evaluation import gap_analysis
 from kneefair_jax.report.schema import TrainScores
+from kneefair_jax.runtime.progress import Progress
 from kneefair_jax.training import checkpoint, scoring, steps
 from kneefair_jax.training.setup import Experiment
 
@@ -115,24 +116,30 @@ def score(
         working grid, `prediction` and `grid_dice`.
     """
     postprocess = partial(_score_native, split) if split.is_native else None
-    values: dict[str, np.ndarray] = scoring.predict_by_group(
-        split.step,
-        list(zip(models, variables, strict=True)),
-        split.cases,
-        split.rows,
-        group=split.group,
-        postprocess=postprocess,
-        **run,
-    )
+    with Progress("scoring cases", len(split.rows)) as progress:
+        values: dict[str, np.ndarray] = scoring.predict_by_group(
+            split.step,
+            list(zip(models, variables, strict=True)),
+            split.cases,
+            split.rows,
+            group=split.group,
+            postprocess=postprocess,
+            advance=progress.advance,
+            **run,
+        )
     if split.is_native:
         return values
     spacing = np.array([split.cases[row]["spacing"] for row in split.rows], float)
     pixel_mm2 = spacing.prod(1, keepdims=True)
+    with Progress("measuring surface distances"):
+        distances = scoring.surface_distances(
+            values["prediction"], split.cases, split.rows, split.cohort.structures
+        )
     return (
         values
         | {f"{mask}_area_mm2": values[f"{mask}_pixels"] * pixel_mm2 for mask in ("true", "pred")}
         | {"grid_dice": values["dice"], "spacing": spacing}
-        | scoring.surface_distances(values["prediction"], split.cases, split.rows, split.cohort.structures)
+        | distances
     )
 
 

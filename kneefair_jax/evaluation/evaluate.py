@@ -24,6 +24,7 @@ from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.report.schema import External, Report, ValidationScores
 from kneefair_jax.report.score_schema import Rates
 from kneefair_jax.runtime import atomic, checked_files, distributed, provenance, run_directory, run_files
+from kneefair_jax.runtime.progress import Progress
 from kneefair_jax.training import metric_writer, scoring, setup
 from kneefair_jax.training.setup import Experiment
 
@@ -271,24 +272,27 @@ def _report(
     analysis = build.Analysis(
         **_statistics(config, cohort), equivalence_margin=margin, endpoints=thresholds, primary=primary
     )
-    report = build.build_report(
-        test,
-        cohort.cases,
-        analysis,
-        notes=[*cohort.notes(), *setup.single_group_notes(config, cohort), *observations],
-        excluded=source.public_reasons(cohort.source.excluded + tuple(cases.excluded)),
-        run={
-            "config": run_directory.public_config(config),
-            "fingerprint": cases.digest,
-            "model": config.select,
-            "date": provenance.today(),
-            "classes": list(cohort.structures),
-            "grid": list(cohort.grid[:2]),
-            "resolution": resolution,
-            "spacing": one_spacing(case_values["spacing"]),
-            **{key: environment[key] for key in ("versions", "commit", "device", "command")},
-        },
-    )
+    steps = build.steps(cohort.attributes, config.report.intersections)
+    with Progress("computing statistics", steps, "steps") as progress:
+        report = build.build_report(
+            test,
+            cohort.cases,
+            analysis,
+            notes=[*cohort.notes(), *setup.single_group_notes(config, cohort), *observations],
+            excluded=source.public_reasons(cohort.source.excluded + tuple(cases.excluded)),
+            run={
+                "config": run_directory.public_config(config),
+                "fingerprint": cases.digest,
+                "model": config.select,
+                "date": provenance.today(),
+                "classes": list(cohort.structures),
+                "grid": list(cohort.grid[:2]),
+                "resolution": resolution,
+                "spacing": one_spacing(case_values["spacing"]),
+                **{key: environment[key] for key in ("versions", "commit", "device", "command")},
+            },
+            advance=progress.advance,
+        )
     report["calibration"] = gap_analysis.explain(
         report["scores"],
         cohort,

@@ -240,7 +240,7 @@ class ModelPair(TypedDict):
 
 
 class ModelAttribute(TypedDict):
-    """The tested gap of a model by one attribute, and its worst ranked group."""
+    """The gap of a model over all patients, whether the tested gap is significant, and the worst ranked group."""
 
     gap: float | None
     significant: bool

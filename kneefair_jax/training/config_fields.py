@@ -197,6 +197,7 @@ TRAIN = Table(
 )
 REPORT = Table(
     {
+        "author": TEXT,
         "min_group_patients": Integer(1, 1_000_000),
         "equivalence_margin": Table(other_fields=Number(0, 1000, exclusive_low=True)),
         "failure_dice": SHARE,
@@ -273,7 +274,9 @@ def describe_unknown(field: str, source: str = "") -> str:
     if schema_of(field) is not None:
         table = field.rpartition(".")[0]
         return f"config.{field}: this config has no such entry; set it in the config file, by config.{table}"
-    guess = closest_field(field)
+    guess, table = closest_field(field), field.rpartition(".")[0]
+    if not guess and "." in table and isinstance(schema := schema_of(table), Table) and schema.fields:
+        return f"the config has no field {field}; give one of {table}'s fields: {', '.join(schema.fields)}"
     return f"the config has no field {field}; " + (
         f"did you mean {guess}?" if guess else "configs/default.py lists the fields"
     )
@@ -299,6 +302,8 @@ def closest_field(field: str) -> str | None:
         table = _present(fields[matches[0]])
     else:
         return ".".join(names)
+    if len(names) > 1:
+        return None
     # The section is missing or another one.
     by_name: dict[str, str] = {}
     for path in _declared(CONFIG):

@@ -100,6 +100,7 @@ def predict_by_group(
     batch_size: int,
     mesh: jax.sharding.Mesh,
     postprocess: Callable[[Any, np.ndarray], Any] | None = None,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> Any:
     """Return `predict_cases`, each row by the model of its group.
 
@@ -112,8 +113,10 @@ def predict_by_group(
         batch_size: of the global batch.
         mesh: the devices.
         postprocess: as for `predict_cases`.
+        advance: as for `predict_cases`.
     """
-    run: dict[str, Any] = {"group": group, "batch_size": batch_size, "mesh": mesh, "postprocess": postprocess}
+    run: dict[str, Any] = {"group": group, "batch_size": batch_size, "mesh": mesh}
+    run |= {"postprocess": postprocess, "advance": advance}
     results, positions = [], []
     for model, variables in models:
         position = np.flatnonzero((group[rows] == model.group) | (model.group is None))
@@ -134,6 +137,7 @@ def predict_cases(
     batch_size: int,
     mesh: jax.sharding.Mesh,
     postprocess: Callable[[Any, np.ndarray], Any] | None = None,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> Any:
     """Apply `step(variables, batch)` to every row once.
 
@@ -147,6 +151,7 @@ def predict_cases(
         mesh: the devices.
         postprocess: `(tree, rows) -> tree`, reduces a batch's result to the part to keep, one entry a row; hosts share
             this work.
+        advance: called after each batch with the number of its rows.
 
     Returns:
         The tree as NumPy arrays with one entry a row, in the order of `rows`, on every host, without padding.
@@ -167,6 +172,7 @@ def predict_cases(
         order = np.argsort(position)[: len(batch_rows)]
         values = jax.tree.map(lambda x, order=order: x[order], scores)
         gathered.append(_postprocess_share(postprocess, values, batch_rows) if postprocess else values)
+        advance(len(batch_rows))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *gathered)
 
 

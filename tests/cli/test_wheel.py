@@ -18,7 +18,6 @@ BUILD = "import os, setuptools.build_meta as b; os.mkdir('dist'); b.build_wheel(
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """The wheel of this checkout, built in a copy of it."""
-    pytest.importorskip("setuptools")
     folder = tmp_path_factory.mktemp("build")
     for name in PARTS:
         if (ROOT / name).is_dir():

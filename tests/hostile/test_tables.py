@@ -208,7 +208,6 @@ def test_a_structure_in_two_spellings_is_refused(tmp_path, capsys):
     assert status == 2 and "row 4" in err and "'Femur'" in err
 
 
-@pytest.mark.skipif(importlib.util.find_spec("fairlearn") is None, reason="fairlearn is not installed")
 def test_a_metric_frame_has_the_groups_of_the_report(tmp_path):
     path = tables.groups_without_scores(tmp_path / "scores.csv")
     result = audit.table(path, ["sex"], settings=audit.Settings(min_group_patients=2, draws=40))

@@ -155,7 +155,7 @@ def test_a_field_of_another_source_names_the_sources_that_read_it():
     assert "data.source=phantom" in message and "folder, oai and siddiqui do" in message
     assert "folder does" in config_fields.describe_unknown("data.metadata", "oai")
     assert "external()" in config_fields.describe_unknown("data.external", "phantom")
-    assert "config file" in config_fields.describe_unknown("report.delta.dice", "folder")
+    assert "config file" in config_fields.describe_unknown("report.equivalence_margin.dice", "folder")
 
 
 def test_the_fields_of_each_source_are_those_of_the_default_config():

@@ -31,7 +31,11 @@ def test_every_case_once_whatever_the_batch_size_and_the_number_of_devices(devic
         "case": batch["case"],
     }
     rows = np.arange(23)[::-1]
-    result = scoring.predict_cases(step, None, cases, rows, batch_size=batch_size, mesh=mesh)
+    counts = []
+    result = scoring.predict_cases(
+        step, None, cases, rows, batch_size=batch_size, mesh=mesh, advance=counts.append
+    )
+    assert sum(counts) == 23
     np.testing.assert_array_equal(result["case"], rows)
     np.testing.assert_array_equal(result["sum"], images.astype(int).sum((1, 2, 3))[rows])
 

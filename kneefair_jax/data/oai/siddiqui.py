@@ -1,4 +1,4 @@
-"""Cases in the folder layout of Siddiqui et al. (arXiv 2308.04356), with the OAI's tables.
+"""Cases in the folder layout of Siddiqui et al. (doi 10.1038/s41598-024-66873-6), with the OAI's tables.
 
 `Images/<id>.dcm` is a bilateral film, `Annotations/<id>.nii.gz` its mask with labels 0-8 (scheme `knees`). The id is,
 or contains, that of the patient: the first group of exactly seven digits.

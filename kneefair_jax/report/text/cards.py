@@ -108,7 +108,8 @@ def axis(entries: Sequence[Card]) -> Axis | None:
     ends = [end for group in rows if not group.unranked for end in group.interval or () if end is not None]
     low = max(min([*means, *ends]), min(means) - _REACH * spread)
     high = min(max([*means, *ends]), max(means) + _REACH * spread)
-    pad = 0.06 * (high - low)
+    # Where all groups have one mean, as in perfect masks, the axis still has a length.
+    pad = max(0.06 * (high - low), 0.06 * spread)
     low, high = low - pad, high + pad
     return Axis(low, high, _ticks(low, high))
 
@@ -175,7 +176,7 @@ def _sample_size(report: Report, verdict: Verdict) -> list[str]:
     is_open = verdict.kind == "open" and verdict.equivalence != "equivalent"
     if not is_open or family.from_report(report).score != "dice":
         return []
-    text = power.patients_needed(report, verdict.groups.key)
+    text = power.required_patients(report, verdict.groups.key)
     return [text] if text else []
 
 

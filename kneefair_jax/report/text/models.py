@@ -23,9 +23,9 @@ class Gap(NamedTuple):
     """The gap of a model by one attribute.
 
     Attributes:
-        value: the tested gap, of patients without a failed segmentation.
-        is_significant: whether it differs significantly from zero.
-        change: the change of the gap over all patients from the first model, `−0.034`; "" for the first model.
+        value: the gap over all patients, so that the changes are differences of gaps.
+        is_significant: whether the tested gap, of patients without a failed segmentation, differs from zero.
+        change: the change of the gap from the first model, `−0.034`; "" for the first model.
         is_changed: whether the change is significant.
     """
 
@@ -102,7 +102,7 @@ def _summary(report: Report) -> ModelSummary:
     failure = rates["endpoints"]["failure"] if rates else None
     by_attribute: dict[str, ModelAttribute] = {
         verdict.groups.key: {
-            "gap": verdict.gap,
+            "gap": (verdict.summary.get("gap") or {}).get("value"),
             "significant": verdict.kind in ("significant", "unlocated"),
             "worst": verdict.worst,
             "worst_mean": score["groups"][verdict.worst]["mean"] if verdict.worst else None,
@@ -176,8 +176,8 @@ def _sentence(first: str, second: str, pairs: list[ModelPair]) -> str:
         if (change := pair["change_of_gap"]) and is_significant(change)
     ]
     gaps = listing(changed) if changed else "no gap differs significantly"
-    joint = "and" if is_significant(mean) or not changed else "but"
-    return f"{average}, {joint} {gaps}."
+    joint = "and" if is_significant(mean) == bool(changed) else "but"
+    return f"Over all patients, {average}, {joint} {gaps}."
 
 
 def _amount(change: Change) -> str:

@@ -72,14 +72,14 @@ def test_failures_that_differ_are_significant_and_marked(report):
 @pytest.mark.parametrize(
     ("mean", "equivalence", "numbers"),
     [
-        (100, 400, ["gap of 0.015", "100 patients in female and 150 in male", "40 and 60 here"]),
-        (30, 100, ["Equivalence within ±0.015", "100 patients in female and 150 in male"]),
-        (30, None, ["Equivalence within ±0.015", "more than 100,000 patients in female"]),
-        (None, None, ["gap of 0.015", "more than 100,000 patients in female"]),
+        (100, 400, ["gap of 0.015", "n = 100 in female and 150 in male", "now 40 and 60; 80 % power"]),
+        (30, 100, ["Equivalence within ±0.015", "n = 100 in female and 150 in male"]),
+        (30, None, ["Equivalence within ±0.015", "n > 100,000 in female"]),
+        (None, None, ["gap of 0.015", "n > 100,000 in female"]),
         (30, 40, []),
     ],
 )
-def test_the_patients_that_a_gap_without_a_verdict_needs(audited, mean, equivalence, numbers):
+def test_the_required_patients_of_an_open_gap(audited, mean, equivalence, numbers):
     needed = {
         "margin": 0.015,
         "failure_rate": 0.0,
@@ -95,3 +95,10 @@ def test_the_patients_that_a_gap_without_a_verdict_needs(audited, mean, equivale
     sentences = [text for text in by_title(audited)["race"].remarks if "needs" in text]
     assert len(sentences) == bool(numbers)
     assert all(number in sentence for sentence in sentences for number in [*numbers, "80 % power"])
+
+
+def test_the_axis_of_equal_means_has_a_length(audited):
+    card = cards.cards(page.plain(audited))[0]
+    equal = [group._replace(mean=1.0, interval=(1.0, 1.0)) for group in card.groups]
+    axis = cards.axis([card._replace(groups=equal)])
+    assert axis is not None and axis.low < 1 < axis.high and axis.ticks

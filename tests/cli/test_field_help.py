@@ -1,12 +1,12 @@
 """The help of the config's fields: every field of `configs/default.py`, with its default and its comment."""
 
-from kneefair_jax.cli import config_fields
+from kneefair_jax.cli import field_help
 from kneefair_jax.configs import default
 from kneefair_jax.runtime import run_directory
 
 
 def fields():
-    return {field.name: field for group in config_fields.groups() for field in group.fields}
+    return {field.name: field for group in field_help.groups() for field in group.fields}
 
 
 def test_every_field_of_every_section_is_listed():
@@ -23,7 +23,8 @@ def test_a_field_has_its_default_and_its_comment():
     listed = fields()
     assert listed["train.steps"] == ("train.steps", "1000", "1 to 10,000,000")
     assert listed["init_from"].comment.startswith("trained weights")  # within parentheses
-    assert listed["report.delta"].default == "{}" and "dice=0.01" in listed["report.delta"].comment  # above
+    margin = listed["report.equivalence_margin"]
+    assert margin.default == "{}" and "dice=0.01" in margin.comment  # in the line above
     assert "V00ACCEPT" in listed["data.quality"].comment
 
 

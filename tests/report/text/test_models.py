@@ -1,0 +1,45 @@
+"""Models side by side: the gaps in the table, and the changes between them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kneefair_jax import audit
+from kneefair_jax.report.text import models
+
+SEX = np.array(["female", "male"] * 12)
+
+
+def scores(shift, failed, seed=0):
+    """Scores of 24 patients; those of female patients are `shift` lower, and the first `failed` of them fail."""
+    dice = np.where(SEX == "female", 0.9 - shift, 0.9) + np.random.default_rng(seed).normal(0, 0.01, 24)
+    dice[np.flatnonzero(SEX == "female")[:failed]] = 0.1
+    ids = [f"p{k}" for k in range(24)]
+    return pd.DataFrame({"case_id": ids, "patient_id": ids, "sex": SEX, "dice": dice})
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    path = tmp_path_factory.mktemp("audit") / "scores.csv"
+    tables = {"a": scores(0.06, failed=0), "b": scores(0.0, failed=1, seed=1)}
+    pd.concat([table.assign(model=model) for model, table in tables.items()]).to_csv(path, index=False)
+    settings = audit.Settings(draws=200, min_group_patients=5)
+    return audit.table(path, ["sex"], settings=settings).report
+
+
+def test_a_change_is_the_difference_of_the_gaps_shown(report):
+    first, second = (row.gaps["sex"] for row in models.rows(report))
+    (pair,) = report["models"]["pairs"]
+    assert second.value - first.value == pytest.approx(pair["change_of_gap"]["value"])
+    assert second.change == models.signed(pair["change_of_gap"]["value"]) and first.change == ""
+
+
+def test_significance_is_that_of_the_gap_without_failures(report):
+    first, second = (row.gaps["sex"] for row in models.rows(report))
+    assert first.is_significant and not second.is_significant
+    assert second.value > 0.04  # by the failed segmentation
+
+
+def test_the_sentence_states_the_patients_of_the_table(report):
+    (sentence,) = models.sentences(report)
+    assert "all patients" in sentence and "sex gap" not in sentence
