@@ -274,8 +274,8 @@ def describe_unknown(field: str, source: str = "") -> str:
         table = field.rpartition(".")[0]
         return f"config.{field}: this config has no such entry; set it in the config file, by config.{table}"
     guess, table = closest_field(field), field.rpartition(".")[0]
-    if not guess and "." in table and isinstance(known := schema_of(table), Table) and known.fields:
-        return f"the config has no field {field}; give one of {table}'s fields: {', '.join(known.fields)}"
+    if not guess and "." in table and isinstance(schema := schema_of(table), Table) and schema.fields:
+        return f"the config has no field {field}; give one of {table}'s fields: {', '.join(schema.fields)}"
     return f"the config has no field {field}; " + (
         f"did you mean {guess}?" if guess else "configs/default.py lists the fields"
     )

@@ -176,7 +176,7 @@ def _sample_size(report: Report, verdict: Verdict) -> list[str]:
     is_open = verdict.kind == "open" and verdict.equivalence != "equivalent"
     if not is_open or family.from_report(report).score != "dice":
         return []
-    text = power.patients_needed(report, verdict.groups.key)
+    text = power.required_patients(report, verdict.groups.key)
     return [text] if text else []
 
 

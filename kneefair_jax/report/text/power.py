@@ -48,43 +48,45 @@ def detectable_failures(report: Report, attribute: str) -> str | None:
     )
 
 
-def patients_needed(report: Report, attribute: str) -> str | None:
-    """State how many patients of two groups a test of a gap of the size of the margin needs.
+def required_patients(report: Report, attribute: str) -> str | None:
+    """State the patients of each group that a test of a gap of the size of the margin needs.
 
-    Both groups grow: their sizes keep the ratio that they have in the report.
+    The groups are the two that are hardest to distinguish, at the ratio of their sizes.
 
     Returns:
-        `A gap of 0.020 needs 95 patients in female and 105 in male (40 and 44 here; 80 % power, uncorrected 5 %
-        level)`; or, where the groups already have as many, `Equivalence within ±0.020 needs 176 patients in female and
-        352 in male (60 and 120 here; 80 % power, one-sided 5 % level)`. None where the report has no power for the
+        `Detecting a gap of 0.020 needs n = 95 in female and 105 in male (now 40 and 44; 80 % power, uncorrected 5 %
+        level)`; where such a gap would be detected already, `Equivalence within ±0.020 needs n = 176 in female and 352
+        in male (now 60 and 120; 80 % power, one-sided 5 % level)`. None where the report has no power for the
         attribute, or where the groups have the patients that both questions need.
     """
     entry = (report.get("power") or {}).get(attribute)
     if entry is None:
         return None
-    needed, present = entry["needed"], entry["patients"]
-    size, power = margin_value(needed["margin"]), f"{100 * needed['power']:g} % power"
-    if needed["mean"] is None or needed["mean"] > present[0]:
-        patients = _both_groups(entry, attribute, needed["mean"])
-        return f"A gap of {size} needs {patients}; {power}, uncorrected {100 * needed['level']:g} % level)"
-    if needed["equivalence"] is None or needed["equivalence"] > present[0]:
+    needed, present = entry["needed"], entry["patients"][0]
+    size = margin_value(needed["margin"])
+    if needed["mean"] is None or needed["mean"] > present:
+        level = f"uncorrected {100 * needed['level']:g} % level"
+        return f"Detecting a gap of {size} needs {_per_group(entry, attribute, needed['mean'], level)}"
+    if needed["equivalence"] is None or needed["equivalence"] > present:
         # Any failure widens the interval.
         bound = "at least " if needed["failure_rate"] == 0 and needed["equivalence"] is not None else ""
-        patients = _both_groups(entry, attribute, needed["equivalence"])
         level = f"one-sided {100 * needed['equivalence_level']:.3g} % level"
-        return f"Equivalence within ±{size} needs {bound}{patients}; {power}, {level})"
+        patients = _per_group(entry, attribute, needed["equivalence"], level)
+        return f"Equivalence within ±{size} needs {bound}{patients}"
     return None
 
 
-def _both_groups(entry: AttributePower, attribute: str, smaller: int | None) -> str:
-    """Format the patients that both groups need and have, `95 patients in A and 105 in B (40 and 44 here`."""
-    labels = [_label(name, attribute) for name in entry["groups"]]
-    sizes = f"({count(entry['patients'][0])} and {count(entry['patients'][1])} here"
-    if smaller is None:
-        return f"more than {count(MOST_PATIENTS)} patients in {labels[0]} {sizes}"
-    # As in the searches of `fairness.power`.
-    larger = math.ceil(entry["needed"]["ratio"] * smaller)
-    return f"{count(smaller)} patients in {labels[0]} and {count(larger)} in {labels[1]} {sizes}"
+def _per_group(entry: AttributePower, attribute: str, patients: int | None, level: str) -> str:
+    """Format the patients of the smaller group and those of the larger one at the ratio of the sizes."""
+    smaller, larger = (_label(name, attribute) for name in entry["groups"])
+    if patients is None:
+        needed = f"n > {count(MOST_PATIENTS)} in {smaller}"
+    else:
+        # As in the searches of `fairness.power`.
+        other = math.ceil(entry["needed"]["ratio"] * patients)
+        needed = f"n = {count(patients)} in {smaller} and {count(other)} in {larger}"
+    now = " and ".join(count(size) for size in entry["patients"])
+    return f"{needed} (now {now}; {100 * entry['needed']['power']:g} % power, {level})"
 
 
 def paragraph(report: Report) -> str:

@@ -72,14 +72,14 @@ def test_failures_that_differ_are_significant_and_marked(report):
 @pytest.mark.parametrize(
     ("mean", "equivalence", "numbers"),
     [
-        (100, 400, ["gap of 0.015", "100 patients in female and 150 in male", "40 and 60 here"]),
-        (30, 100, ["Equivalence within ±0.015", "100 patients in female and 150 in male"]),
-        (30, None, ["Equivalence within ±0.015", "more than 100,000 patients in female"]),
-        (None, None, ["gap of 0.015", "more than 100,000 patients in female"]),
+        (100, 400, ["gap of 0.015", "n = 100 in female and 150 in male", "now 40 and 60; 80 % power"]),
+        (30, 100, ["Equivalence within ±0.015", "n = 100 in female and 150 in male"]),
+        (30, None, ["Equivalence within ±0.015", "n > 100,000 in female"]),
+        (None, None, ["gap of 0.015", "n > 100,000 in female"]),
         (30, 40, []),
     ],
 )
-def test_the_patients_that_a_gap_without_a_verdict_needs(audited, mean, equivalence, numbers):
+def test_the_required_patients_of_an_open_gap(audited, mean, equivalence, numbers):
     needed = {
         "margin": 0.015,
         "failure_rate": 0.0,

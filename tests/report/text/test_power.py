@@ -72,15 +72,13 @@ def entry_of(sizes, spread, failure_rate=0.0, margin=0.02):
 
 
 def numbers_needed(sentence):
-    return tuple(
-        int(text) for text in re.search(r"(\d+) patients in female and (\d+) in male", sentence).groups()
-    )
+    return tuple(int(text) for text in re.search(r"n = (\d+) in female and (\d+) in male", sentence).groups())
 
 
 def test_a_gap_is_detected_with_80_percent_power_by_the_patients_of_both_groups_that_it_needs():
-    sentence = power.patients_needed(entry_of((40, 44), 0.05), "sex")
+    sentence = power.required_patients(entry_of((40, 44), 0.05), "sex")
     needed = numbers_needed(sentence)
-    assert "gap of 0.020" in sentence and "40 and 44 here" in sentence
+    assert "gap of 0.020" in sentence and "now 40 and 44" in sentence
     assert "80 % power" in sentence and "uncorrected 5 % level" in sentence
 
     test = pytest.importorskip("statsmodels.stats.power").TTestIndPower()
@@ -94,9 +92,9 @@ def test_a_gap_is_detected_with_80_percent_power_by_the_patients_of_both_groups_
 
 
 def test_equivalence_is_shown_with_80_percent_power_by_the_patients_of_both_groups_that_it_needs():
-    sentence = power.patients_needed(entry_of((60, 120), 0.03), "sex")
+    sentence = power.required_patients(entry_of((60, 120), 0.03), "sex")
     needed = numbers_needed(sentence)
-    assert "within ±0.020" in sentence and "60 and 120 here" in sentence and "one-sided 5 %" in sentence
+    assert "within ±0.020" in sentence and "now 60 and 120" in sentence and "one-sided 5 %" in sentence
 
     def shown_equivalent(patients):
         return sample_size.equivalence_power(patients, 0.02, 0.03, 0.0, 0.95)
@@ -106,8 +104,8 @@ def test_equivalence_is_shown_with_80_percent_power_by_the_patients_of_both_grou
 
 
 def test_without_failures_the_patients_for_equivalence_are_a_lower_bound():
-    assert "at least" in power.patients_needed(entry_of((60, 120), 0.03), "sex")
-    failed = power.patients_needed(entry_of((300, 600), 0.03, failure_rate=0.002, margin=0.01), "sex")
+    assert "at least" in power.required_patients(entry_of((60, 120), 0.03), "sex")
+    failed = power.required_patients(entry_of((300, 600), 0.03, failure_rate=0.002, margin=0.01), "sex")
     assert "Equivalence" in failed and "at least" not in failed
 
 
