@@ -74,7 +74,12 @@ def _command(runs: Mapping[str, Any]) -> str:
     older = (
         "resolution" not in config["report"] and config["data"]["source"] != "phantom"
     )  # these are the grid's own
-    return f"{runs['command']}{older * ' --config.report.resolution=grid'}"
+    command = re.sub(
+        r"python launch\.py --mode=study --config=configs/(\w+)\.py",
+        r"kneefair study --config=\1",
+        runs["command"],
+    )
+    return f"{command}{older * ' --config.report.resolution=grid'}"
 
 
 def gap_tests(comparison: Mapping[str, Any]) -> dict[str, tuple[list[float] | None, float | None]]:

@@ -30,7 +30,7 @@ from kneefair_jax import losses, mitigation, models
 from kneefair_jax.data.augment import Augmentation
 from kneefair_jax.runtime import atomic, run_directory
 from kneefair_jax.training import sharding, state, steps
-from kneefair_jax.training.sharding import cost
+from kneefair_jax.training.sharding import step_cost
 
 MOVES = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
 INSTRUCTION = re.compile(rf"= (\(.*?\)|\S+) ({MOVES})(?:-start)?\(")
@@ -129,7 +129,9 @@ def main() -> None:
         rows[name] = {
             "parameter_bytes": size,
             "seconds_to_compile": round(time.perf_counter() - start, 1),
-            "cost": cost(compiled, (compiled.cost_analysis() or {}).get("flops"), setting.get("parts", 1)),
+            "cost": step_cost(
+                compiled, (compiled.cost_analysis() or {}).get("flops"), setting.get("parts", 1)
+            ),
             **summary(collectives(compiled.as_text())),
         }
         print(f"{name}: {rows[name]}", flush=True)

@@ -60,3 +60,17 @@ def terminal_log():
 
     with command.log_to_terminal():
         yield
+
+
+@pytest.fixture(autouse=True)
+def process_signals():
+    """Restore the signals' handlers and the notice: a command that a test calls in its own process changes them."""
+    from kneefair_jax.runtime import preemption
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM)
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    state = preemption._is_interrupted, preemption._has_notice
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    preemption._is_interrupted, preemption._has_notice = state

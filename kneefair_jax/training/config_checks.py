@@ -109,7 +109,7 @@ def check_ranges(config: ConfigDict) -> None:
         raise InputError(f"config.{old} is now config.{new}; set that field instead")
     if fault := find_fault(values, CONFIG):
         field = ".".join(filter(None, ("config", fault.place)))
-        if fault.place and config_fields.schema_of(fault.place) is None:
+        if fault.place and config_fields.schema_of(fault.place.partition("[")[0]) is None:
             source = values.get("data", {}).get("source", "")
             raise InputError(f"{field}={fault.value}: {config_fields.describe_unknown(fault.place, source)}")
         if fault.value:

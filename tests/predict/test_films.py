@@ -92,7 +92,7 @@ def test_areas_of_files_without_a_spacing(predict, tmp_path, kind, capsys):
     assert {(row["area_mm2"], row["spacing_kind"]) for row in predict()[1]} == {("", "unknown")}
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == "1 file states no pixel spacing: areas in pixels only; state it with --spacing"
-    _, rows = predict("--spacing", "0.5,0.4", "--format", "nifti")
+    _, rows = predict("--spacing", "0.5,0.4", "--format", "nifti", "--overwrite")
     assert "no pixel spacing" not in capsys.readouterr().out
     assert {row["spacing_kind"] for row in rows} == {"stated"}
     assert [row["area_mm2"] for row in rows] == [f"{0.2 * int(row['area_pixels']):.2f}" for row in rows]

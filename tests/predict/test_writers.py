@@ -39,7 +39,7 @@ def files(out):
 
 
 def test_one_film_after_several_runs_has_the_files_of_the_last(out, weights, item):
-    options = ["--checkpoint", weights, "--images", str(item.path), "--out", str(out)]
+    options = ["--checkpoint", weights, "--images", str(item.path), "--out", str(out), "--overwrite"]
     bones = [f"a_{name.replace(' ', '_')}" for name in anatomy.UNIONS]
     whole = {f"outlines/{bone}.png" for bone in bones}
     halves = {f"outlines/a_{side}{bone[1:]}.png" for side in ("right", "left") for bone in bones}
