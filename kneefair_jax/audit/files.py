@@ -123,8 +123,9 @@ def _check_predictions(
         text = f"no prediction{of} for {len(missing)} of {len(cases)} cases (such as {missing[0]})"
         if on_missing == "stop" or len(missing) == len(cases):
             raise InputError(
-                f"--pred {_name(source)}: {text}; add them, or choose --on-missing skip (exclude them) or zero (score "
-                "them as empty masks)"
+                f"--pred {_name(source)}: {text}; add them, each file with its case_id as name (`kneefair init "
+                "--link-dir` names the films so), or choose --on-missing skip (exclude them) or zero (score them as "
+                "empty masks)"
             )
         cohort.notes.append(f"{text}: {'excluded' if on_missing == 'skip' else 'scored as empty masks'}")
     _note_unlisted(cohort, predictions, f"prediction{of}")

@@ -23,7 +23,14 @@ from scipy import stats
 from kneefair_jax import groups
 from kneefair_jax.fairness import patient_table, two_part
 from kneefair_jax.fairness.hypothesis_tests import holm
-from kneefair_jax.fairness.model_design import AREA, Design, design, independent_columns, marginal_differences
+from kneefair_jax.fairness.model_design import (
+    AREA,
+    MIN_LEVEL_PATIENTS,
+    Design,
+    design,
+    independent_columns,
+    marginal_differences,
+)
 from kneefair_jax.fairness.patient_table import SHARES
 from kneefair_jax.fairness.results import Estimate
 
@@ -246,6 +253,9 @@ def _model(
         reason = "of patients without a failed segmentation: none has this score"
         return AdjustedModel(name, KIND, [], [], [reason])
     full_design = design(rows, attributes, intersections)
+    if full_design.columns.empty:
+        reason = _reason_without_cases(rows, attributes)
+        return AdjustedModel(name, KIND, [], list(full_design.excluded), [reason])
     rows, score = rows.loc[full_design.columns.index], score[full_design.columns.index]
     excluded, reasons = list(full_design.excluded), []
     fits: dict[str, Fit | str] = {}
@@ -265,6 +275,19 @@ def _model(
         reasons=reasons,
         **{label: fit for label, fit in fits.items() if isinstance(fit, Fit)},
     )
+
+
+def _reason_without_cases(rows: pd.DataFrame, attributes: Sequence[str]) -> str:
+    """Return why the design has no case: `MIN_LEVEL_PATIENTS` are missing, or values."""
+    for attribute in attributes:
+        known = rows[~rows[attribute].isin([groups.MISSING]) & rows[attribute].notna()]
+        patients = known.groupby(known[attribute].astype(str))["patient_id"].nunique()
+        if (patients >= MIN_LEVEL_PATIENTS).sum() > 1:
+            return (
+                "of adjusted gaps: each tested patient lacks a value, or is in a group of an attribute or covariate "
+                f"with fewer than {MIN_LEVEL_PATIENTS} tested patients"
+            )
+    return f"of adjusted gaps: no attribute has two groups of {MIN_LEVEL_PATIENTS} tested patients"
 
 
 def _fit(

@@ -12,6 +12,8 @@ from kneefair_jax.data.draft.clinical_table import ClinicalTable
 from kneefair_jax.data.draft.scan import File
 
 _DATES = ("birth", "study")  # from which an age follows; they are never written
+_FILM_COLUMNS = ("side", "view")  # a patient has films of both knees, so that their headers have precedence
+_KNEE_COLUMNS = ("kl",)
 
 
 class Join(NamedTuple):
@@ -33,7 +35,8 @@ def join(
 ) -> Join:
     """Join the rows of a table to films, before pseudonyms replace the patients' IDs.
 
-    A film takes the rows of its file, or else those of its patient; of several rows, those of its knee.
+    A film takes the rows of its file, or else those of its patient; of several rows, those of its knee. A patient's row
+    states side and view only of a patient with one film, whose header states none.
 
     Args:
         films: the films.
@@ -50,20 +53,35 @@ def join(
     unmatched, almost = 0, set()
     used: set[int] = set()
     file_names = collections.Counter(name for film in films for name in _names(film))
+    film_counts = collections.Counter(map(identifiers.canonical_identifier, patient_ids))
+    knees = _knees(films, patient_ids)
+    doubtful: collections.Counter[tuple[str, str]] = collections.Counter()
     for film, patient in zip(films, patient_ids, strict=True):
-        rows = _rows_of_file(film, by_file, file_names) or by_patient.get(patient, [])
-        if not rows and patient and (near := similar.get(identifiers.canonical_identifier(patient))):
+        rows = rows_of_film = _rows_of_file(film, by_file, file_names)
+        if not rows:
+            rows = by_patient.get(patient, [])
+        canonical = identifiers.canonical_identifier(patient)
+        if not rows and patient and (near := similar.get(canonical)):
             almost.add(patient)
             rows = near if allow_similar else []
         used.update(rows)
         unmatched += not rows
         rows = _rows_of_side(cells, rows, film)
-        values.append({name: _value(cells, rows, name, conflicts) for name in (*table.columns, *_DATES)})
+        row = {name: _value(cells, rows, name, conflicts) for name in (*table.columns, *_DATES)}
         patients.append(_value(cells, rows, "patient_id", conflicts))
+        if not rows_of_film:
+            doubts = _doubts(film, row, film_counts[canonical], len(knees[canonical]))
+            row |= dict.fromkeys((name for name, reason in doubts.items() if reason != _SHARED), "")
+            doubtful.update(doubts.items())
+        values.append(row)
     notes = [
         f"{name}: {table.path.name} and the headers disagree for {count} films; the table is used"
-        for name in ("sex", "side")
+        for name in ("sex", *_FILM_COLUMNS)
         if (count := _disagreements(films, values, name))
+    ]
+    notes += [
+        f"{name}: {reason.format(table=table.path.name, count=count)}"
+        for (name, reason), count in doubtful.items()
     ]
     if unmatched:
         notes.append(
@@ -83,6 +101,57 @@ def join(
                 f"{name}: rows of one patient differ, so it is empty for {count} films; keep one value"
             )
     return Join(values, patients, notes)
+
+
+# What is doubtful about the cell of a patient's row, as the value of one film.
+_HEADER = (
+    "{table} and the headers disagree for {count} films; the headers are used, as a row of a patient has one value for "
+    "all films; for a value per film, add a column image"
+)
+_SEVERAL_FILMS = (
+    "it is empty for {count} films without it in the header, as a row of a patient has one value for several films; "
+    "add a column image to {table}, or fill it in"
+)
+_OTHER_KNEE = "it is empty for {count} films, as the row of {table} is of the patient's other knee; add rows"
+_SHARED = (
+    "{count} films of patients with several knees have the one value of the patient's row; add a column side or image "
+    "to {table}, with a row per knee"
+)
+
+
+def _doubts(film: File, row: Mapping[str, str], film_count: int, knee_count: int) -> dict[str, str]:
+    """Return column -> what is doubtful about its cell, for a film that takes its patient's row.
+
+    Args:
+        film: the film.
+        row: the cells of its patient's row, or of the row of its knee.
+        film_count: of the patient.
+        knee_count: of the patient.
+    """
+    doubts = {}
+    for name in _FILM_COLUMNS:
+        tag, cell = getattr(film.tags, name), row.get(name)
+        if cell and tag and cell != tag:
+            doubts[name] = _HEADER
+        elif cell and not tag and film_count > 1:
+            doubts[name] = _SEVERAL_FILMS
+    side = row.get("side")
+    for name in _KNEE_COLUMNS:
+        if not row.get(name):
+            continue
+        if {side, film.tags.side} == {"left", "right"}:
+            doubts[name] = _OTHER_KNEE
+        elif knee_count > 1 and (not side or side != film.tags.side):
+            doubts[name] = _SHARED
+    return doubts
+
+
+def _knees(films: Sequence[File], patient_ids: Sequence[str]) -> Mapping[str, set[str]]:
+    """Return patient -> knees: the sides that headers state, and each film without one."""
+    knees = collections.defaultdict(set)
+    for film, patient in zip(films, patient_ids, strict=True):
+        knees[identifiers.canonical_identifier(patient)].add(film.tags.side or film.path.as_posix())
+    return knees
 
 
 def _disagreements(films: Sequence[File], values: Sequence[Mapping[str, str]], name: str) -> int:

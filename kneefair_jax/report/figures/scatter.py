@@ -1,6 +1,6 @@
 """Draw a score by group against the structures' size or a second attribute, and accuracy against confidence."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -110,7 +110,10 @@ def intersections(scores: Mapping[str, Any], groups: Sequence[AttributeGroups], 
         for axes, entry in zip(panels, groups, strict=True):
             cells = _cells(entry)
             line_attribute, x_attribute = entry.key.split(",")
-            rows, columns = (list(dict.fromkeys(cell[i] for cell in cells)) for i in (0, 1))
+            rows, columns = (
+                _in_order((cell[i] for cell in cells), attribute, scores["groups"])
+                for i, attribute in enumerate((line_attribute, x_attribute))
+            )
             plane(axes)
             axes.set_title(entry.title)
             for (i, row), look in zip(enumerate(rows), looks(), strict=False):
@@ -199,3 +202,16 @@ def _cells(groups: AttributeGroups) -> dict[tuple[str, str], str]:
     first, second = groups.key.split(",")
     levels = {name: levels_of(name, (first, second)) for name in groups.labels if not is_missing(name)}
     return {(display_label(pair[first]), display_label(pair[second])): name for name, pair in levels.items()}
+
+
+def _in_order(levels: Iterable[str], attribute: str, names: Iterable[str]) -> list[str]:
+    """Return distinct levels in the order of the attribute's groups; the first row of a pair may lack a level.
+
+    Args:
+        levels: as displayed.
+        attribute: whose levels.
+        names: of all groups, those of one attribute in the order of its levels.
+    """
+    order = [display_label(name.removeprefix(f"{attribute}=")) for name in names if "," not in name]
+    present = list(dict.fromkeys(levels))
+    return sorted(present, key=lambda level: order.index(level) if level in order else len(order))

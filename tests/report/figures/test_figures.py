@@ -147,3 +147,14 @@ def test_the_alt_texts_have_the_numbers(audited):
     crossed = [formatting.attribute_groups(audited["scores"]["dice"]["groups"], ["sex", "race"])[-1]]
     alt = scatter.intersections(audited["scores"]["dice"], crossed, "Dice", "i")
     assert "female, Black 0.920" in alt
+
+
+def test_levels_keep_the_order_of_the_bins_where_the_first_group_lacks_one():
+    names = ("age=<=50", "age=51-64", "age=>=65", "sex=female", "sex=male")
+    pairs = ("female,age=51-64", "female,age=>=65", "male,age=<=50", "male,age=51-64", "male,age=>=65")
+    names += tuple(f"sex={pair}" for pair in pairs)
+    scores = {"groups": {name: {"mean": 0.9, "interval": None} for name in names}}
+    crossed = [formatting.attribute_groups(names, ["sex", "age"])[-1]]
+    alt = scatter.intersections(scores, crossed, "Dice", "i")
+    levels = [alt.index(f"male, {level} 0.900", alt.index("≥65")) for level in ("≤50", "51-64", "≥65")]
+    assert levels == sorted(levels)
