@@ -44,7 +44,9 @@ def _main(argv: Sequence[str]) -> int:
     try:
         import shtab
     except ImportError as error:
-        raise InputError("completion needs shtab: pip install 'kneefair_jax[completion]'") from error
+        raise InputError(
+            "completion needs shtab: pip install 'kneefair_jax[completion]', in a clone pip install -e '.[completion]'"
+        ) from error
     print(shtab.complete(all_tasks(), shell=options.shell))
     return 0
 

@@ -2,7 +2,7 @@
 
 `kneefair export RUN` writes it beside the weights; a hub expects it as README.md, in Hugging Face's
 format. All its content comes from the run directory; the card marks what is missing there as not recorded. It names
-groups, never patients, and gives no count of patients below the report's minimum for ranking a group.
+groups, never patients, and hides small counts of patients (`suppression`).
 
 Reference: Mitchell et al. (2019), arXiv 1810.03993.
 """
@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kneefair_jax import safe_text
+from kneefair_jax.export.suppression import EXTERNAL, TEST, Suppression, suppression
 from kneefair_jax.report.text import formatting
 
 LIBRARY = "kneefair_jax"
 _UNKNOWN = "not recorded"
-_MIN_PATIENTS = 10  # if the report does not say
 
 
 def card(
@@ -42,11 +42,11 @@ def card(
     """
     front_matter = _front_matter(name, config, report, license_id)
     command = environment.get("command")
+    hidden = _escaped(suppression(report))
     name, config, report, environment, license_id = (
         _markdown(value) for value in (name, config, report, environment, license_id)
     )
     structures = report["cohort"]["structures"]
-    min_patients = report["cohort"].get("min_group_patients", _MIN_PATIENTS)
     grid = " x ".join(str(side) for side in report["run"]["grid"])
     size = f" with {formatting.count(parameters)} parameters" if parameters else ""
     sections = [
@@ -55,12 +55,12 @@ def card(
         f"A network (`{config['model']['name']}`){size} that segments {_enumeration(structures)} in radiographs, "
         f"at a working resolution of {grid} pixels. It was trained with {LIBRARY}.",
         _use(config, license_id),
-        _training(config, report),
-        "## Scores\n\n" + _scores(report, "Test cases of the run's cohort.", min_patients),
+        _training(config, report, hidden),
+        "## Scores\n\n" + _scores(report, "Test cases of the run's cohort.", hidden, TEST),
         "### External cohort\n\n"
         + (
             _scores(
-                report["external"], "Cases of an external cohort, used only for evaluation.", min_patients
+                report["external"], "Cases of an external cohort, used only for evaluation.", hidden, EXTERNAL
             )
             if "external" in report
             else "No external cohort was evaluated."
@@ -117,7 +117,7 @@ def _use(config: Mapping[str, Any], license_id: str | None) -> str:
     )
 
 
-def _training(config: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+def _training(config: Mapping[str, Any], report: Mapping[str, Any], hidden: Suppression) -> str:
     source = _field(config, "data", "source")
     source_note = {
         "phantom": "Synthetic phantoms; no patient's radiograph was used in training.",
@@ -131,7 +131,6 @@ def _training(config: Mapping[str, Any], report: Mapping[str, Any]) -> str:
             "only determined the shares of the groups."
         )
     counts = report["cohort"].get("table")
-    min_patients = report["cohort"].get("min_group_patients", _MIN_PATIENTS)
     if not counts:
         return f"## Training cohort\n\n{source_note}\n\nPatients by group: {_UNKNOWN}."
     splits = list(dict.fromkeys(row["split"] for row in counts))
@@ -139,13 +138,13 @@ def _training(config: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     for row in counts:
         by_group.setdefault(row["group"], {})[row["split"]] = row["patients"]
     rows = [
-        [_group(group), *(_patients(patients.get(split, 0), min_patients) for split in splits)]
+        [_group(group), *(_patients(patients.get(split, 0), hidden, group, split) for split in splits)]
         for group, patients in by_group.items()
     ]
     return f"## Training cohort\n\n{source_note}\n\nPatients:\n\n" + _table(["group", *splits], rows)
 
 
-def _scores(cohort: Mapping[str, Any], caption: str, min_patients: int) -> str:
+def _scores(cohort: Mapping[str, Any], caption: str, hidden: Suppression, split: str) -> str:
     dice = cohort["scores"]["dice"]
     structures = _by_structure(cohort)
     first = next(iter(structures.values()))
@@ -156,14 +155,14 @@ def _scores(cohort: Mapping[str, Any], caption: str, min_patients: int) -> str:
             for structure in structures.values()
         ]
         patients = max(entry["patients"] or 0 for entry in entries)
-        is_small = patients < min_patients and group != "all"
+        is_small = (group, split) in hidden.small
         cells = [
             "too few"
             if is_small
             else f"{formatting.number(entry['mean'])} {formatting.interval(entry['interval'])}"
             for entry in entries
         ]
-        rows.append([_group(group), _patients(patients, min_patients), *cells])
+        rows.append([_group(group), _patients(patients, hidden, group, split), *cells])
     text = f"{caption} Mean Dice over patients and its 95 % confidence interval.\n\n"
     text += _table(["group", "patients", *structures], rows)
     for attributes, summary in dice.get("summaries", {}).items():
@@ -221,9 +220,21 @@ def _origin(report: Mapping[str, Any], environment: Mapping[str, Any], command: 
     return "## Provenance\n\n" + "\n".join(f"* {key}: {value}" for key, value in facts.items())
 
 
-def _patients(count: int, min_patients: int) -> str:
-    """Hide a small number of patients, which could identify them."""
-    return f"fewer than {min_patients}" if 0 < count < min_patients else formatting.count(count)
+def _patients(count: int, hidden: Suppression, group: str, split: str) -> str:
+    """Hide a small number of patients, which could identify them, and a number that would give it by subtraction."""
+    if (group, split) in hidden.complementary:
+        return "withheld"
+    is_small = (group, split) in hidden.small or 0 < count < hidden.minimum
+    return f"fewer than {hidden.minimum}" if is_small else formatting.count(count)
+
+
+def _escaped(hidden: Suppression) -> Suppression:
+    """Escape the names of groups, as in the escaped report."""
+    small, complementary = (
+        frozenset((_markdown(group), split) for group, split in cells)
+        for cells in (hidden.small, hidden.complementary)
+    )
+    return Suppression(hidden.minimum, small, complementary)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -10,6 +10,7 @@ from flax import traverse_util
 from kneefair_jax import models, weights
 from kneefair_jax.errors import InputError
 from kneefair_jax.export import model_card
+from kneefair_jax.export.suppression import EXTERNAL, TEST, Suppression, suppression
 from kneefair_jax.runtime import atomic, checked_files, output_folder, run_directory, run_files, written_files
 from kneefair_jax.runtime.schema import Anything, Omittable, Table, Text, find_fault
 from kneefair_jax.training.checkpoint import Checkpoints
@@ -142,13 +143,15 @@ def _read_run(run: Path) -> _Run:
 def _describe(files: _Run, fit: str) -> dict[str, Any]:
     """Return the description of a run's networks, `weights.Network.about`, without the fields of each one."""
     config, report, environment = files
+    hidden = suppression(report)
+    external = report.get("external")
     return {
         "network": {key: value for key, value in config["model"].items() if key != "weights"},
         "structures": report["run"].get("classes", report["cohort"]["structures"]),
         "grid": (*report["run"]["grid"], config["data"].get("channels", 1)),
         "fit": fit,
-        "dice": _dice_by_structure(report),
-        "dice_external": _dice_by_structure(report["external"]) if "external" in report else None,
+        "dice": _dice_by_structure(report, hidden, TEST),
+        "dice_external": _dice_by_structure(external, hidden, EXTERNAL) if external else None,
         "run": {
             **{key: report["run"].get(key) for key in ("config", "fingerprint", "steps_in_all", "times")},
             **{key: environment[key] for key in ("command", "commit", "device", "started", "versions")},
@@ -201,13 +204,21 @@ def _selected_checkpoints(run: Path, name: str, files: _Run) -> dict[str, _Check
     return checkpoints
 
 
-def _dice_by_structure(cohort: dict[str, Any]) -> dict[str, Any]:
-    """Return Dice on test cases by structure, overall and by group: mean, interval, patients and cases."""
-    fields = ("mean", "interval", "patients", "cases")
+def _dice_by_structure(cohort: dict[str, Any], hidden: Suppression, split: str) -> dict[str, Any]:
+    """Return Dice on test cases by structure, overall and by group: mean, interval, patients and cases.
+
+    Hidden counts are null, and so are the scores of small groups, as in the model card.
+    """
+
+    def entry_of(group: str, entry: dict[str, Any]) -> dict[str, Any]:
+        is_hidden = (group, split) in hidden.hidden or 0 < (entry["patients"] or 0) < hidden.minimum
+        is_small = (group, split) in hidden.small
+        scores = {key: None if is_small else entry[key] for key in ("mean", "interval")}
+        return scores | {key: None if is_hidden else entry[key] for key in ("patients", "cases")}
 
     def by_group(structure: dict[str, Any]) -> dict[str, Any]:
         entries = {"all": structure["overall"], **structure["groups"]}
-        return {group: {key: entry[key] for key in fields} for group, entry in entries.items()}
+        return {group: entry_of(group, entry) for group, entry in entries.items()}
 
     structures = cohort["scores"]["dice"]["structures"]
     return {name: by_group(structure) for name, structure in structures.items()}

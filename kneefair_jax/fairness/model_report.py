@@ -1,7 +1,8 @@
 """`compare`: several models on the same patients, from scores in memory."""
 
+import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,8 @@ from kneefair_jax.fairness.patient_table import ALL_STRUCTURES
 from kneefair_jax.report import page
 from kneefair_jax.report.figures import svg
 from kneefair_jax.report.text.formatting import TITLES, interval, number, signed
+
+_REMEDY = 'Give the column that names a case in every frame: case="..."'
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -108,7 +111,7 @@ def compare(  # keyword-only options with defaults
 
     Args:
         frames: model -> a table as `GroupReport` takes it, all of the same cases. Tables without a column of cases are
-            paired by row.
+            paired by patient if each has one row, else by the index, which may be the row's number.
         by: columns to group by.
         patient: as for `GroupReport`.
         case: as for `GroupReport`.
@@ -129,18 +132,20 @@ def compare(  # keyword-only options with defaults
         )
     attributes = (by,) if isinstance(by, str) else tuple(map(str, by))
     options = audit.CaseOptions(bins or {}, allow_similar_ids=allow_similar_ids)
-    tables = []
+    tables = {}
     for model, frame in frames.items():
-        try:
-            table = group_report.identified(frame, patient, case)
-            if "model" in table:
+        with _named(model):
+            tables[model] = group_report.identified(frame, patient, case)
+            if "model" in tables[model]:
                 raise InputError("frame: has a column 'model'; drop it")
+    unnamed = [model for model, frame in frames.items() if case is None and not _has_cases(frame)]
+    if unnamed and len(unnamed) < len(frames):
+        raise InputError(f"frames[{unnamed[0]!r}]: has no column of cases; name one in each frame. {_REMEDY}")
+    if unnamed:
+        tables = paired(tables, {model: pd.DataFrame(frame).index for model, frame in frames.items()})
+    for model, table in tables.items():
+        with _named(model):
             score_table.read(table, None, attributes, options)
-        except InputError as error:
-            raise InputError(
-                re.sub(r"^frame\b", f"frames[{model!r}]", group_report.with_parameters(error))
-            ) from error
-        tables.append(table.assign(model=str(model)))
     settings = audit.Settings(
         min_group_patients=min_group_patients,
         draws=draws,
@@ -148,7 +153,11 @@ def compare(  # keyword-only options with defaults
         endpoints=EndpointSettings(failure_dice=failure_dice),
     )
     result = group_report.audit_table(
-        pd.concat(tables, ignore_index=True), attributes, bins, allow_similar_ids, settings
+        pd.concat([table.assign(model=str(model)) for model, table in tables.items()], ignore_index=True),
+        attributes,
+        bins,
+        allow_similar_ids,
+        settings,
     )
     comparison = page.plain(result.report["models"])
     group_rows = []
@@ -166,6 +175,70 @@ def compare(  # keyword-only options with defaults
         notes=tuple(result.notes),
         _models=comparison,
     )
+
+
+def paired(tables: Mapping[str, pd.DataFrame], indexes: Mapping[str, pd.Index]) -> dict[str, pd.DataFrame]:
+    """Return tables without cases with equal `case_id` in rows of one patient, or else of one index.
+
+    Args:
+        tables: model -> table with a row per case, as `group_report.identified` returns it.
+        indexes: model -> the index of the frame.
+
+    Raises:
+        InputError: patients or indexes differ between tables, or their order differs and one repeats.
+    """
+    has_patients = all("patient_id" in table for table in tables.values())
+    by_patient = has_patients and all(table["patient_id"].is_unique for table in tables.values())
+    name = "patient" if by_patient else "index"
+    identifiers = {
+        model: [str(key) for key in (table["patient_id"] if by_patient else indexes[model])]
+        for model, table in tables.items()
+    }
+    first, *others = tables
+    expected = identifiers[first]
+    known = set(expected)
+    for model in others:
+        keys = identifiers[model]
+        differing = sorted(known ^ set(keys))
+        if differing:
+            raise InputError(
+                f"frames[{first!r}] and frames[{model!r}]: only one has {name} {differing[0]!r}. {_REMEDY}"
+            )
+        if keys != expected and len(known) < max(len(expected), len(keys)):
+            raise InputError(
+                f"frames[{first!r}] and frames[{model!r}]: the {name} repeats, in another order. {_REMEDY}"
+            )
+    is_unique = len(known) == len(expected)
+    result = {
+        model: table.assign(case_id=identifiers[model]) if is_unique else table
+        for model, table in tables.items()
+    }
+    if has_patients:
+        patients = {
+            model: table.set_index("case_id")["patient_id"].astype(str) for model, table in result.items()
+        }
+        for model in others:
+            rows = np.flatnonzero(patients[first] != patients[model].reindex(patients[first].index))
+            if len(rows):
+                raise InputError(
+                    f"frames[{first!r}] row {rows[0]}: patient {patients[first].iloc[rows[0]]!r} is not the patient "
+                    f"of that {name} in frames[{model!r}]. {_REMEDY}"
+                )
+    return result
+
+
+def _has_cases(frame: Frame) -> bool:
+    return "case_id" in frame or (isinstance(frame, pd.DataFrame) and "case_id" in frame.index.names)
+
+
+@contextlib.contextmanager
+def _named(model: str) -> Iterator[None]:
+    """Let messages name the model's frame and parameters."""
+    try:
+        yield
+    except InputError as error:
+        message = group_report.with_parameters(error)
+        raise InputError(re.sub(r"^frame\b", f"frames[{model!r}]", message)) from error
 
 
 def _change_row(pair: Mapping[str, Any]) -> dict[str, Any]:

@@ -122,3 +122,52 @@ def test_too_few_draws_are_refused_by_the_parameter(frames):
 def test_frames_without_names_are_refused():
     with pytest.raises(InputError, match="model -> table"):
         fairness.compare([{"dice": [0.9, 0.8]}, {"dice": [0.8, 0.9]}])
+
+
+CHANGES = ["mean_change", "mean_low", "mean_high", "gap_change", "gap_low", "gap_high"]
+
+
+def in_another_order(table):
+    """Rows shuffled within each sex, so that every attribute still agrees row by row."""
+    order = np.arange(len(table))
+    for level in ("female", "male"):
+        rows = np.flatnonzero(table["sex"] == level)
+        order[rows] = np.random.default_rng(3).permutation(rows)
+    return table.iloc[order]
+
+
+@pytest.mark.parametrize("identifier", ["patient", "index"])
+def test_rows_in_another_order_are_paired_by_patient_or_index(frames, comparison, identifier):
+    if identifier == "patient":
+        first, second = (table.drop(columns="case_id") for table in frames.values())
+        second = in_another_order(second).reset_index(drop=True)
+    else:
+        first, second = (table.set_index("case_id").rename_axis(None) for table in frames.values())
+        first, second = (table.drop(columns="patient_id") for table in (first, second))
+        second = in_another_order(second)
+    rows = fairness.compare({"erm": first, "dro": second}, by="sex", draws=DRAWS).changes
+    np.testing.assert_allclose(rows[CHANGES].astype(float), comparison.changes[CHANGES].astype(float))
+
+
+def two_knees(table):
+    table = table.drop(columns="case_id")
+    return pd.concat([table, table.assign(dice_femur=table["dice_femur"] - 0.01)], ignore_index=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.drop(columns=["case_id", "patient_id"]).set_index(np.arange(5, 29)),
+        lambda table: table.drop(columns="case_id").assign(patient_id=[f"q{k}" for k in range(24)]),
+        lambda table: in_another_order(two_knees(table)).reset_index(drop=True),
+        lambda table: table,
+    ],
+    ids=["index", "patients", "two knees", "a column of cases in one frame"],
+)
+def test_frames_that_cannot_be_paired_are_refused(frames, change):
+    second = change(frames["dro"])
+    is_paired = len(second) == 24
+    first = frames["erm"].drop(columns="case_id") if is_paired else two_knees(frames["erm"])
+    first = first if "patient_id" in second else first.drop(columns="patient_id")
+    with pytest.raises(InputError, match=r"frames\['\w+'\].*case=\"\.\.\.\""):
+        fairness.compare({"erm": first, "dro": second}, by="sex", draws=DRAWS)

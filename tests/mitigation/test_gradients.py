@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kneefair_jax import mitigation
+from tests import documents
 
 COUNTS, PATIENTS = np.array([12, 3, 5, 0]), np.array([6, 3, 4, 0])
 GROUP = np.array([0, 0, 0, 1, 1, 2, 0, -1, 2, 0, 1, 2])
@@ -106,3 +107,18 @@ def test_the_gradient_reaches_the_parameters(name):
     expected = differences(lambda theta: FORMS[name][0](losses_of(theta, np)), np.zeros(2))
     assert abs(expected).min() > 1e-3
     np.testing.assert_allclose(gradient, expected, rtol=1e-4)
+
+
+def test_the_objective_of_the_documentation_keeps_the_contract():
+    namespace = {}
+    exec(documents.blocks(documents.ROOT / "docs/how_to/extend.md", "python")[0].text, namespace)
+    objective = namespace["power_mean"](power=3.0)
+
+    def form(losses):
+        return (means(losses) ** 3).mean() ** (1 / 3)
+
+    losses = jnp.asarray(np.where(MASK > 0, LOSSES, np.nan), jnp.float32)  # padding may hold anything
+    arguments = (jnp.asarray(GROUP, jnp.int32), jnp.asarray(MASK, jnp.float32), objective.init(COUNTS))
+    weights, _ = objective.update(losses, *arguments)
+    np.testing.assert_allclose(weights, differences(form, LOSSES), atol=2e-6)
+    np.testing.assert_allclose(objective.value(weights, losses, *arguments), form(LOSSES), rtol=1e-5)
