@@ -22,6 +22,12 @@ NAME = "model"
 GROUP_SPECIFIC = "group_specific"
 # Heads that do nothing outside of training.
 TRAINING_HEADS = ("none", "attribute_head", "adversarial")
+# How images enter the network: `models.standardize`.
+INPUT = {
+    "range": "u8 / 255, or float in [0, 1]",
+    "standardization": "each image: (x - mean) / (deviation + epsilon), over its height, width and channels",
+    "epsilon": models.STANDARDIZE_EPSILON,
+}
 _MAX_NAME_LENGTH = 100
 _TEXT = Text(100_000, printable=False)
 _METHOD = Table({"name": _TEXT}, Anything())
@@ -150,6 +156,7 @@ def _describe(files: _Run, fit: str) -> dict[str, Any]:
         "structures": report["run"].get("classes", report["cohort"]["structures"]),
         "grid": (*report["run"]["grid"], config["data"].get("channels", 1)),
         "fit": fit,
+        "input": INPUT,
         "dice": _dice_by_structure(report, hidden, TEST),
         "dice_external": _dice_by_structure(external, hidden, EXTERNAL) if external else None,
         "run": {

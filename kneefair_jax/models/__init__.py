@@ -3,7 +3,7 @@
 from kneefair_jax.models.heads import HEADS
 from kneefair_jax.models.registry import DTYPES, FIELDS, MODELS, PRETRAINED, count, create
 from kneefair_jax.models.resnet import ResNetEncoder, ResNetUNet
-from kneefair_jax.models.unet import UNet, standardize
+from kneefair_jax.models.unet import STANDARDIZE_EPSILON, UNet, standardize
 
 __all__ = [
     "DTYPES",
@@ -11,6 +11,7 @@ __all__ = [
     "HEADS",
     "MODELS",
     "PRETRAINED",
+    "STANDARDIZE_EPSILON",
     "ResNetEncoder",
     "ResNetUNet",
     "UNet",

@@ -13,9 +13,10 @@ from kneefair_jax.errors import InputError
 
 # Batch statistics follow the last 1 / (1 - momentum) steps or so; runs here can be a few hundred steps long.
 BATCH_NORM_MOMENTUM = 0.9
+STANDARDIZE_EPSILON = 1e-3
 
 
-def standardize(image: jax.Array, epsilon: float = 1e-3) -> jax.Array:
+def standardize(image: jax.Array, epsilon: float = STANDARDIZE_EPSILON) -> jax.Array:
     """Scale each image to mean 0 and variance 1, so that exposure and window do not matter.
 
     Args:

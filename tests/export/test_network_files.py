@@ -63,7 +63,7 @@ def test_a_run_is_exported_as_weights(tmp_path, capsys):
     network = weights.select_group(weights.load_by_group(run), None)
     jax.tree.map(np.testing.assert_array_equal, network.variables["params"], dict(params))
     assert network.about["step"] == 7 and network.about["dice"]["a"]["all"]["mean"] == 0.9
-    assert network.about["fit"] == "stretch"
+    assert network.about["fit"] == "stretch" and network.about["input"]["epsilon"] == 1e-3
 
 
 def test_classes_may_differ_from_the_scored_structures(tmp_path):
