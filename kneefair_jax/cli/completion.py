@@ -63,15 +63,15 @@ def all_tasks() -> argparse.ArgumentParser:
         "demo": demo.parser,
         "completion": parser,
     }
-    whole = argparse.ArgumentParser(prog=command_main.PROGRAM)
-    whole.add_argument("--version", action="store_true", help="print the version")
-    subparsers = whole.add_subparsers(dest="task")
+    program_parser = argparse.ArgumentParser(prog=command_main.PROGRAM)
+    program_parser.add_argument("--version", action="store_true", help="print the version")
+    subparsers = program_parser.add_subparsers(dest="task")
     for name, summary in command_main.SUMMARIES.items():
         parents = [tasks[name]()] if name in tasks else []
         task = subparsers.add_parser(name, help=summary, parents=parents, add_help=not parents)
         if name in command_main.RUN_MODES:
             _add_run_flags(task)
-    return whole
+    return program_parser
 
 
 def _add_run_flags(task: argparse.ArgumentParser) -> None:

@@ -137,8 +137,8 @@ def _text(cell: Any, formula: Any, path: Path, number: int) -> str:
             )
         if not float(value).is_integer():
             return f"{value:.15g}"
-        shown = _ZERO_FORMAT.fullmatch(str(cell.number_format))
-        return f"{shown[1] or ''}{int(value):0{len(shown[2])}d}" if shown else str(int(value))
+        zeros = _ZERO_FORMAT.fullmatch(str(cell.number_format))
+        return f"{zeros[1] or ''}{int(value):0{len(zeros[2])}d}" if zeros else str(int(value))
     text = str(value).strip()
     if len(text) > LONGEST_LINE:
         raise InputError(f"{path} row {number}: a cell of {len(text)} characters; leave out the column")
@@ -155,9 +155,9 @@ def _choose(sheets: dict[str, dict[int, list[str]]], keys: Collection[str], path
         name for name, rows in sheets.items() if set(map(identifiers.visible, rows[min(rows)])) & set(keys)
     ]
     if len(names) != 1:
-        known = f", and {len(names)} of them a column {' or '.join(sorted(keys))}" if keys else ""
+        matches = f", and {len(names)} of them a column {' or '.join(sorted(keys))}" if keys else ""
         raise InputError(
-            f"{path}: the sheets {', '.join(map(repr, sheets))} have cells{known}; keep one sheet in the workbook, or "
-            "save the sheet as CSV"
+            f"{path}: the sheets {', '.join(map(repr, sheets))} have cells{matches}; keep one sheet in the workbook, "
+            "or save the sheet as CSV"
         )
     return names[0]

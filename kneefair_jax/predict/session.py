@@ -124,14 +124,14 @@ def require_same_sources(session: Session, items: Sequence[Input | InputError]) 
         InputError: with their number, the first of them and the remedy.
     """
     recorded = [item for item in items if isinstance(item, Input) and file_id(item.path) in session.record]
-    with progress.Progress("comparing files with earlier results", len(recorded), "files") as shown:
+    with progress.Progress("comparing files with earlier results", len(recorded), "files") as comparison:
         outdated = []
         for item in recorded:
             source = session.source_digest(item)
             if source is not None and not session.record.is_of_source(file_id(item.path), source):
                 outdated.append(item)
             preemption.check()
-            shown.advance()
+            comparison.advance()
     if outdated:
         raise InputError(
             f"--out {session.out} holds results of {len(outdated)} of these files ({outdated[0].path}, ...) by another "

@@ -139,10 +139,10 @@ class _Contents(NamedTuple):
 def _first_screen(report: Report) -> dict[str, Any]:
     """Return the variables of `page_cards.html`."""
     primary = family.from_report(report)
-    shown = cards.cards(report)
+    entries = cards.cards(report)
     return {
-        "cards": shown,
-        "axis": cards.axis(shown),
+        "cards": entries,
+        "axis": cards.axis(entries),
         "overall": report["scores"][primary.score]["overall"]["mean"],
         "lower_is_better": primary.score in LOWER_IS_BETTER,
         "title": _heading(report),

@@ -19,7 +19,8 @@ from kneefair_jax.data import cohort_loader
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import evaluate
 from kneefair_jax.report import study_page
-from kneefair_jax.report.text import formatting
+from kneefair_jax.report.page import plain
+from kneefair_jax.report.text import formatting, recommendation
 from kneefair_jax.runs import experiment, study_trials
 from kneefair_jax.runs.study_summary import DIVERGED, summary
 from kneefair_jax.runs.study_trials import Trial
@@ -68,8 +69,11 @@ def run_study(config: ConfigDict, workdir: Path, shard: str = "0/1") -> None:
     if missing := [trial for trial in trials if not _is_over(workdir, trial)]:
         logger.info("the page waits for %d runs, such as %s", len(missing), missing[0].directory)
         return
-    page = study_page.write(workdir / "report", summary(config, workdir))
-    logger.info("study: %s", page)
+    study = plain(summary(config, workdir))
+    logger.info("study: %s", study_page.write(workdir / "report", study))
+    choice = recommendation.recommendation(study)
+    export = recommendation.export_command(workdir / choice.path)
+    logger.info("recommended method: %s; export its best run: %s", choice.method, export)
 
 
 def plan(

@@ -268,8 +268,8 @@ def describe_unknown(field: str, source: str = "") -> str:
     if section == "data" and name in EXTERNAL_FIELDS:
         return f"config.{field}: this config has no external cohort; data.update(default.external()) adds one"
     if readers and source and source not in readers:
-        *others, last = readers
-        names = f"{', '.join(others)} and {last} do" if others else f"{last} does"
+        *first, last = readers
+        names = f"{', '.join(first)} and {last} do" if first else f"{last} does"
         return f"config.{field}: data.source={source} does not read it; {names}"
     if schema_of(field) is not None:
         table = field.rpartition(".")[0]
@@ -306,8 +306,8 @@ def closest_field(field: str) -> str | None:
         return None
     # The section is missing or another one.
     by_name: dict[str, str] = {}
-    for known in _declared(CONFIG):
-        by_name.setdefault(known.rpartition(".")[2], known)
+    for path in _declared(CONFIG):
+        by_name.setdefault(path.rpartition(".")[2], path)
     matches = difflib.get_close_matches(field.rpartition(".")[2], by_name, 1, cutoff=0.75)
     return by_name[matches[0]] if matches else None
 

@@ -70,6 +70,7 @@ def test_a_study_is_made_once_and_tells_what_differs(calls, tmp_path, capsys):
     assert "trained" not in told  # what a run prints is in its folder
     assert "trained" in (tmp_path / "runs" / "erm" / "seed_3" / "log.txt").read_text()
     assert (tmp_path / "report" / "index.html").stat().st_size > 10_000
+    assert f"kneefair export {tmp_path / 'runs'}" in told
     assert jax.config.jax_compilation_cache_dir == cache
     before = (tmp_path / "report" / "study.json").read_bytes()
     run_study(config, tmp_path)

@@ -43,9 +43,9 @@ class Axis(NamedTuple):
         share = (value - self.low) / (self.high - self.low)
         return round(100 * min(max(share, 0.0), 1.0), 2)
 
-    def is_cut(self, value: float) -> bool:
-        """Return whether a value lies beyond an end."""
-        return not self.low <= value <= self.high
+    def cut_ends(self, interval: Sequence[float]) -> list[str]:
+        """Return the ends of an interval that lie beyond the axis, `low` and `high`."""
+        return ["low"] * (interval[0] < self.low) + ["high"] * (interval[1] > self.high)
 
 
 class Group(NamedTuple):
@@ -94,13 +94,13 @@ class Card(NamedTuple):
 
 def cards(report: Report) -> list[Card]:
     """Return a card for each attribute, significant differences first."""
-    found = [_card(report, verdict) for verdict in summary.verdicts(report)]
-    return sorted(found, key=lambda card: not card.is_significant)
+    entries = [_card(report, verdict) for verdict in summary.verdicts(report)]
+    return sorted(entries, key=lambda card: not card.is_significant)
 
 
-def axis(shown: Sequence[Card]) -> Axis | None:
+def axis(entries: Sequence[Card]) -> Axis | None:
     """Return the axis of the group means of all cards; None where no group has a mean."""
-    rows = [group for card in shown for group in card.groups if group.mean is not None]
+    rows = [group for card in entries for group in card.groups if group.mean is not None]
     if not rows:
         return None
     means = [group.mean for group in rows if group.mean is not None]
@@ -149,7 +149,7 @@ def headline(verdict: Verdict) -> str:
     return {
         "significant": f"Gap {gap}, significant",
         "unlocated": f"Gap {gap}, significant overall",
-        "open": "No gap shown",
+        "open": f"Gap {gap}, not significant",
         "exploratory": f"Gap {gap}, exploratory",
         "untested": f"Gap {gap}, not tested",
         "unranked": "Too few patients",
@@ -172,11 +172,11 @@ def _detail(verdict: Verdict) -> list[str]:
 
 
 def _sample_size(report: Report, verdict: Verdict) -> list[str]:
-    """Return the patients that a gap without a verdict needs."""
+    """Return the patients that a gap needs which is neither significant nor equivalent to none."""
     is_open = verdict.kind == "open" and verdict.equivalence != "equivalent"
     if not is_open or family.from_report(report).score != "dice":
         return []
-    text = power.required_patients(report, verdict.groups.key)
+    text = power.patients_needed(report, verdict.groups.key)
     return [text] if text else []
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from kneefair_jax.fairness.power import MOST_PATIENTS
 from kneefair_jax.report.schema import Report
+from kneefair_jax.report.score_schema import AttributePower
 from kneefair_jax.report.text.formatting import (
     DASH,
     count,
@@ -47,34 +48,43 @@ def detectable_failures(report: Report, attribute: str) -> str | None:
     )
 
 
-def required_patients(report: Report, attribute: str) -> str | None:
-    """State the patients of each group that a conclusion on a gap of the size of the margin needs.
+def patients_needed(report: Report, attribute: str) -> str | None:
+    """State how many patients of two groups a test of a gap of the size of the margin needs.
 
-    The groups are the two that are hardest to distinguish, at the ratio of their sizes.
+    Both groups grow: their sizes keep the ratio that they have in the report.
 
     Returns:
-        `Detecting a gap of 0.015 needs n = 100 in female and 120 in male (now 40 and 48)`; where such a gap would be
-        detected already, `Equivalence within ±0.015 needs n = 320 in female and 384 in male (now 40 and 48)`. None
-        where the report has no power for the attribute, or where no number of patients is enough.
+        `A gap of 0.020 needs 95 patients in female and 105 in male (40 and 44 here; 80 % power, uncorrected 5 %
+        level)`; or, where the groups already have as many, `Equivalence within ±0.020 needs 176 patients in female and
+        352 in male (60 and 120 here; 80 % power, one-sided 5 % level)`. None where the report has no power for the
+        attribute, or where the groups have the patients that both questions need.
     """
     entry = (report.get("power") or {}).get(attribute)
     if entry is None:
         return None
-    needed, present = entry["needed"], entry["patients"][0]
-    size = margin_value(needed["margin"])
-    if needed["mean"] is not None and needed["mean"] > present:
-        return f"Detecting a gap of {size} needs {_per_group(entry, attribute, needed['mean'])}"
-    if needed["mean"] is not None and needed["equivalence"] is not None and needed["equivalence"] > present:
-        return f"Equivalence within ±{size} needs {_per_group(entry, attribute, needed['equivalence'])}"
+    needed, present = entry["needed"], entry["patients"]
+    size, power = margin_value(needed["margin"]), f"{100 * needed['power']:g} % power"
+    if needed["mean"] is None or needed["mean"] > present[0]:
+        patients = _both_groups(entry, attribute, needed["mean"])
+        return f"A gap of {size} needs {patients}; {power}, uncorrected {100 * needed['level']:g} % level)"
+    if needed["equivalence"] is None or needed["equivalence"] > present[0]:
+        # Any failure widens the interval.
+        bound = "at least " if needed["failure_rate"] == 0 and needed["equivalence"] is not None else ""
+        patients = _both_groups(entry, attribute, needed["equivalence"])
+        level = f"one-sided {100 * needed['equivalence_level']:.3g} % level"
+        return f"Equivalence within ±{size} needs {bound}{patients}; {power}, {level})"
     return None
 
 
-def _per_group(entry: Mapping[str, Any], attribute: str, patients: int) -> str:
-    """Format the patients of the smaller group and those of the larger one at the ratio of the sizes."""
-    smaller, larger = (_label(name, attribute) for name in entry["groups"])
-    now = " and ".join(count(size) for size in entry["patients"])
-    other = math.ceil(entry["needed"]["ratio"] * patients)
-    return f"n = {count(patients)} in {smaller} and {count(other)} in {larger} (now {now})"
+def _both_groups(entry: AttributePower, attribute: str, smaller: int | None) -> str:
+    """Format the patients that both groups need and have, `95 patients in A and 105 in B (40 and 44 here`."""
+    labels = [_label(name, attribute) for name in entry["groups"]]
+    sizes = f"({count(entry['patients'][0])} and {count(entry['patients'][1])} here"
+    if smaller is None:
+        return f"more than {count(MOST_PATIENTS)} patients in {labels[0]} {sizes}"
+    # As in the searches of `fairness.power`.
+    larger = math.ceil(entry["needed"]["ratio"] * smaller)
+    return f"{count(smaller)} patients in {labels[0]} and {count(larger)} in {labels[1]} {sizes}"
 
 
 def paragraph(report: Report) -> str:

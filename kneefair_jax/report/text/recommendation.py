@@ -1,6 +1,8 @@
 """Recommend a method of a study: the one that narrows the gap by the study's tests, or the baseline."""
 
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from kneefair_jax.report.text import study_text
@@ -9,7 +11,7 @@ from kneefair_jax.report.text.formatting import interval, number, p_equals, sign
 CRITERION = (
     "Criterion: the gap decreases significantly (p < 0.05 after Holm's correction over the methods), its interval over "
     "patients excludes zero, the gap is not reversed, and the mean does not decrease significantly. Of several such "
-    "methods, the one with the smallest gap is recommended."
+    "methods, the one with the gap closest to zero is recommended."
 )
 
 
@@ -21,7 +23,7 @@ class Recommendation(NamedTuple):
         verdict: in a few words, `group DRO` or `No method is better than erm`.
         reason: one sentence with the numbers.
         path: the run with the best validation score, within the study's folder; "" where it is not known.
-        command: how to export it; "" without a path.
+        command: how to export it from within the study's folder; "" without a path.
     """
 
     method: str
@@ -42,7 +44,7 @@ def recommendation(study: Mapping[str, Any]) -> Recommendation:
     meeting = [name for name in comparison["methods"] if _meets(comparison, name)]
     rule = study.get("rule", "overall").replace("_", " ")
     if meeting:
-        method = min(meeting, key=lambda name: comparison["methods"][name]["gap"]["value"])
+        method = min(meeting, key=lambda name: abs(comparison["methods"][name]["gap"]["value"]))
         change = comparison["methods"][method]["change"]
         mean = change["mean"]["value"]
         verdict = study_text.label(study, method)
@@ -59,8 +61,13 @@ def recommendation(study: Mapping[str, Any]) -> Recommendation:
         untested = ", since one seed tests no change" if comparison["seeds"] == 1 else ""
         reason = f"No method meets the criterion{untested}; checkpoints by the rule {rule}."
     path = ((study.get("folders") or {}).get(method) or {}).get("path", "")
-    command = f"python -m kneefair_jax.export {path}" if path else ""
+    command = export_command(Path(path)) if path else ""
     return Recommendation(method, verdict, reason, path, command)
+
+
+def export_command(run: Path) -> str:
+    """Return the command that exports a run, quoted for a shell."""
+    return f"kneefair export {shlex.quote(str(run))}"
 
 
 def _meets(comparison: Mapping[str, Any], name: str) -> bool:
@@ -71,9 +78,8 @@ def _meets(comparison: Mapping[str, Any], name: str) -> bool:
     gap, mean = method["change"]["gap"], method["change"]["mean"]
     if gap["value"] is None or gap["value"] >= 0 or not study_text.is_significant(gap):
         return False
-    pair = (method.get("pair") or {}).get("seeds")
-    patients = gap.get("patients")
-    is_reversed = pair is not None and pair[1] < 0
-    includes_zero = patients is not None and patients[0] <= 0 <= patients[1]
+    # With two groups the gap is that of the pair; with more, it is never negative.
+    pair = method.get("pair") or method["gap"]
+    is_reversed = pair["value"] is not None and pair["value"] < 0
     is_lower = mean["value"] is not None and mean["value"] < 0 and study_text.is_significant(mean)
-    return not (is_reversed or includes_zero or is_lower)
+    return study_text.excludes_zero(gap.get("patients")) and not (is_reversed or is_lower)

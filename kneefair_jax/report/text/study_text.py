@@ -74,7 +74,7 @@ def summary(study: Mapping[str, Any]) -> str:
         sentences.append(
             f"The gap between its highest and lowest group mean ({best} and {worst} over seeds) is {gap}."
         )
-    if not _excludes_zero(base["gap"]["patients"]):
+    if not excludes_zero(base["gap"]["patients"]):
         sentences.append("With this sample of patients, the gap is not distinguishable from zero.")
     if comparison["repairable"]:
         sentences.append(_repairable(study, baseline))
@@ -199,7 +199,7 @@ def _changes(study: Mapping[str, Any], compared: Sequence[str]) -> list[str]:
     uncertain = [
         label(study, name)
         for name, change in significant.items()
-        if change["patients"] and not _excludes_zero(change["patients"])
+        if change["patients"] and not excludes_zero(change["patients"])
     ]
     seeds = f"over {amount(study['comparison']['seeds'], 'seed')}"
     sentences = []
@@ -238,7 +238,7 @@ def method_text(study: Mapping[str, Any], name: str) -> str:
     closed = method["closed"]
     if closed and closed["value"] is not None:
         intervals = (method["change"]["gap"]["patients"], comparison["repairable"]["patients"])
-        includes_zero = any(ends and not _excludes_zero(ends) for ends in intervals)
+        includes_zero = any(ends and not excludes_zero(ends) for ends in intervals)
         caveat = "; the interval over patients includes zero" if includes_zero else ""
         text += f" It closes {_closed_share(closed)}{caveat}."
     return text + _further(method["change"])
@@ -272,7 +272,7 @@ def _gap_change(study: Mapping[str, Any], method: Mapping[str, Any]) -> str:
     best, worst = pair_titles(study)
     value, ends = change["value"], change["seeds"]
     baseline = comparison["methods"][comparison["baseline"]]
-    if has_two_groups(comparison) and not _excludes_zero(baseline["gap"]["patients"]):
+    if has_two_groups(comparison) and not excludes_zero(baseline["gap"]["patients"]):
         # The sign of the baseline's own gap is unknown, and so is the direction that is narrower.
         text = f"changes the difference {best} minus {worst} by {signed(value)} [{signed(ends[0])}, {signed(ends[1])}]"
     elif value < 0 and difference["seeds"][1] < 0:
@@ -291,7 +291,7 @@ def _significant_change(change: Mapping[str, Any], title: str, digits: int = 3, 
 
 def _patient_caveat(ends: Sequence[float] | None, digits: int = 3) -> str:
     """Return the interval over patients where it includes zero."""
-    if ends is None or _excludes_zero(ends):
+    if ends is None or excludes_zero(ends):
         return ""
     return (
         f"; the interval over patients, {signed(ends[0], digits)} to {signed(ends[1], digits)}, includes zero"
@@ -373,7 +373,8 @@ def is_significant(change: Mapping[str, Any]) -> bool:
     return change["p_holm"] is not None and change["p_holm"] < LEVEL
 
 
-def _excludes_zero(ends: Sequence[float] | None) -> bool:
+def excludes_zero(ends: Sequence[float] | None) -> bool:
+    """Return whether an interval excludes zero; False where it is undefined."""
     return ends is not None and (ends[0] > 0 or ends[1] < 0)
 
 

@@ -18,7 +18,10 @@ def test_a_significant_gap_comes_first_and_names_the_lowest_group(audited):
 
 def test_gaps_that_are_not_significant_are_not_marked(audited):
     shown = by_title(audited)
-    assert shown["race"].verdict == "No gap shown" and shown["age"].verdict == "Equivalent within ±0.020"
+    assert (
+        shown["race"].verdict.endswith(", not significant")
+        and shown["age"].verdict == "Equivalent within ±0.020"
+    )
     assert not any(group.is_significant for name in ("race", "age") for group in shown[name].groups)
 
 
@@ -38,13 +41,22 @@ def test_all_cards_share_one_axis_that_holds_every_mean(audited):
     assert axis is not None and axis.low < min(means) and max(means) < axis.high
     assert axis.percent(axis.low) == 0 and axis.percent(axis.high) == 100 == axis.percent(axis.high + 1)
     assert 2 <= len(axis.ticks) <= 6 and all(axis.low <= tick <= axis.high for tick in axis.ticks)
-    assert axis.is_cut(axis.low - 0.1) and not axis.is_cut(means[0])
+    assert axis.cut_ends([axis.low, axis.high]) == []
 
 
 def test_a_long_interval_does_not_hide_the_differences(audited):
     audited["scores"]["dice"]["groups"]["sex=female"]["interval"] = [0.0, 0.93]
     axis = cards.axis(cards.cards(page.plain(audited)))
-    assert axis is not None and axis.low > 0.8 and axis.is_cut(0.0)
+    assert axis is not None and axis.low > 0.8 and axis.cut_ends([0.0, 0.93]) == ["low"]
+
+
+def test_an_interval_that_continues_beyond_the_high_end_is_marked_there(audited):
+    groups = audited["scores"]["dice"]["groups"]
+    groups["sex=female"]["interval"] = [0.92, 30.0]
+    groups["sex=male"]["interval"] = [-30.0, 30.0]
+    html = page.summary_page(page.plain(audited))
+    assert html.count('class="whisker cut-high"') == 1
+    assert html.count('class="whisker cut-low cut-high"') == 1
 
 
 def test_failures_that_differ_are_significant_and_marked(report):
@@ -58,21 +70,31 @@ def test_failures_that_differ_are_significant_and_marked(report):
 
 
 @pytest.mark.parametrize(
-    ("mean", "equivalence", "text"),
+    ("mean", "equivalence", "numbers"),
     [
-        (100, 400, "Detecting a gap of 0.015 needs n = 100 in female and 150 in male (now 40 and 60)"),
-        (30, 100, "Equivalence within ±0.015 needs n = 100 in female and 150 in male (now 40 and 60)"),
-        (30, None, None),
-        (None, None, None),
+        (100, 400, ["gap of 0.015", "100 patients in female and 150 in male", "40 and 60 here"]),
+        (30, 100, ["Equivalence within ±0.015", "100 patients in female and 150 in male"]),
+        (30, None, ["Equivalence within ±0.015", "more than 100,000 patients in female"]),
+        (None, None, ["gap of 0.015", "more than 100,000 patients in female"]),
+        (30, 40, []),
     ],
 )
-def test_the_required_patients_of_an_open_gap(audited, mean, equivalence, text):
-    needed = {"margin": 0.015, "ratio": 1.5, "mean": mean, "equivalence": equivalence}
-    audited["power"] = {
-        "race": {"groups": ["race=female", "race=male"], "patients": [40, 60], "needed": needed}
+def test_the_patients_that_a_gap_without_a_verdict_needs(audited, mean, equivalence, numbers):
+    needed = {
+        "margin": 0.015,
+        "failure_rate": 0.0,
+        "ratio": 1.5,
+        "power": 0.8,
+        "level": 0.05,
+        "equivalence_level": 0.05,
+        "mean": mean,
+        "equivalence": equivalence,
     }
-    remarks = by_title(audited)["race"].remarks
-    assert (text in remarks) if text else not any("needs n" in remark for remark in remarks)
+    groups = ["race=female", "race=male"]
+    audited["power"] = {"race": {"groups": groups, "patients": [40, 60], "needed": needed}}
+    sentences = [text for text in by_title(audited)["race"].remarks if "needs" in text]
+    assert len(sentences) == bool(numbers)
+    assert all(number in sentence for sentence in sentences for number in [*numbers, "80 % power"])
 
 
 def test_the_axis_of_equal_means_has_a_length(audited):

@@ -1,6 +1,9 @@
+import shlex
+from pathlib import Path
+
 import pytest
 
-from kneefair_jax.report.text.recommendation import recommendation
+from kneefair_jax.report.text.recommendation import export_command, recommendation
 from tests.report.text.test_study_text import STUDY, method
 
 NARROWS = [(-0.02, 0.003), (0.018, 0.001), (0.001, 0.4)]
@@ -15,7 +18,7 @@ def study_of(**methods):
 def test_the_method_with_the_smallest_gap_that_meets_the_criterion():
     result = recommendation(study_of(dro=method(0.03, NARROWS), adversary=method(0.02, NARROWS)))
     assert result.method == "adversary" and result.path == "runs/adversary/seed_1"
-    assert result.command == "python -m kneefair_jax.export runs/adversary/seed_1"
+    assert result.command == "kneefair export runs/adversary/seed_1"
     assert "0.050" in result.reason and "0.020" in result.reason and "worst group" in result.reason
 
 
@@ -38,6 +41,31 @@ def test_an_interval_over_patients_that_includes_zero_is_no_recommendation():
     dro = method(0.03, NARROWS)
     dro["change"]["gap"]["patients"] = [-0.05, 0.01]
     assert recommendation(study_of(dro=dro)).method == "erm"
+
+
+def test_an_undefined_interval_over_patients_is_no_recommendation():
+    dro = method(0.03, NARROWS)
+    dro["change"]["gap"]["patients"] = None
+    assert recommendation(study_of(dro=dro)).method == "erm"
+
+
+def test_of_two_methods_the_one_whose_gap_is_not_reversed():
+    narrowed = method(0.004, [(-0.046, 0.003), (0.018, 0.001), (0.001, 0.4)])
+    reversed_gap = method(-0.011, [(-0.061, 0.003), (0.018, 0.001), (0.001, 0.4)])
+    reversed_gap["pair"]["seeds"] = [-0.03, 0.006]
+    assert recommendation(study_of(a=narrowed, rev=reversed_gap)).method == "a"
+    assert recommendation(study_of(rev=reversed_gap)).method == "erm"
+
+
+def test_of_more_than_two_groups_a_reversed_pair_is_no_recommendation():
+    dro = method(0.011, NARROWS)
+    dro["pair"] = {"value": -0.011, "seeds": [-0.03, 0.006]}
+    assert recommendation(study_of(dro=dro)).method == "erm"
+
+
+def test_the_export_command_is_quoted_for_a_shell():
+    command = export_command(Path("my study") / "runs" / "erm" / "seed_1")
+    assert shlex.split(command) == ["kneefair", "export", "my study/runs/erm/seed_1"]
 
 
 def test_a_reversed_gap_is_no_recommendation_and_an_unknown_path_no_command():
