@@ -85,6 +85,7 @@ class Cohort(TypedDict):
     min_group_patients: int
     table: list[CohortRow]
     notes: NotRequired[list[str]]
+    warnings: NotRequired[list[str]]
     flow: NotRequired[PatientFlow]
 
 

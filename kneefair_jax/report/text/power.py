@@ -48,10 +48,15 @@ def detectable_failures(report: Report, attribute: str) -> str | None:
     )
 
 
-def patients_needed(report: Report, attribute: str) -> str | None:
+def patients_needed(report: Report, attribute: str, *, equivalence: bool = True) -> str | None:
     """State how many patients of two groups a test of a gap of the size of the margin needs.
 
     Both groups grow: their sizes keep the ratio that they have in the report.
+
+    Args:
+        report: the report.
+        attribute: whose groups.
+        equivalence: whether to state the patients that a test of equivalence needs.
 
     Returns:
         `A gap of 0.020 needs 95 patients in female and 105 in male (40 and 44 here; 80 % power, uncorrected 5 %
@@ -67,7 +72,7 @@ def patients_needed(report: Report, attribute: str) -> str | None:
     if needed["mean"] is None or needed["mean"] > present[0]:
         patients = _both_groups(entry, attribute, needed["mean"])
         return f"A gap of {size} needs {patients}; {power}, uncorrected {100 * needed['level']:g} % level)"
-    if needed["equivalence"] is None or needed["equivalence"] > present[0]:
+    if equivalence and (needed["equivalence"] is None or needed["equivalence"] > present[0]):
         # Any failure widens the interval.
         bound = "at least " if needed["failure_rate"] == 0 and needed["equivalence"] is not None else ""
         patients = _both_groups(entry, attribute, needed["equivalence"])
