@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from kneefair_jax import safe_text
-from kneefair_jax.audit import equivalence_margin, mask_faults, options, result, run
+from kneefair_jax.audit import closing, equivalence_margin, mask_faults, options, result, run
 from kneefair_jax.data import cell_text, label_map, layouts
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, family
@@ -198,19 +198,29 @@ def main(argv: Sequence[str]) -> int:
         print(f"\n{model}:" if len(pages) > 1 else "")
         print(text(report))
         print(f"page: {pages[model]}", flush=True)
+    print("\n".join(["", *closing.lines(audit.reports)]), flush=True)
     if audit.mask_faults is not None and not audit.mask_faults.empty:
-        print("\n".join(["", *mask_faults.closing_lines(audit.mask_faults)]))
-        print(f"all of them: {arguments.out / mask_faults.FILE}", flush=True)
+        print(f"all faults of masks: {arguments.out / mask_faults.FILE}", flush=True)
     return 0
 
 
 def text(report: Report) -> str:
-    """Return the lines for the terminal: the primary score by group, the gaps, and failed segmentations."""
+    """Return the lines for the terminal: the primary score by group, the gaps, and failed segmentations.
+
+    Intersections of attributes are on the page alone.
+    """
     primary = family.from_report(report)
     scores = report["scores"][primary.score]
     attributes = report["cohort"]["attributes"]
     rows = [("", "patients", formatting.score_title(primary.score), "95 % interval")]
-    entries: dict[str, GroupRow] = {"all": cast(GroupRow, scores["overall"]), **scores["groups"]}
+    shown = {
+        name
+        for groups in formatting.attribute_groups(scores["groups"], attributes)
+        if "," not in groups.key
+        for name in groups.labels
+    }
+    by_group = {name: entry for name, entry in scores["groups"].items() if name in shown}
+    entries: dict[str, GroupRow] = {"all": cast(GroupRow, scores["overall"]), **by_group}
     for name, entry in entries.items():
         rows.append(
             (
@@ -222,10 +232,12 @@ def text(report: Report) -> str:
         )
     notes = ["", *(f"  {entry['unranked']}" if entry.get("unranked") else "" for entry in entries.values())]
     lines = [line + note for line, note in zip(safe_text.align_columns(rows), notes, strict=True)]
-    for key, summary in scores["summaries"].items():
+    for key in attributes:
+        if (summary := scores["summaries"].get(key)) is None:
+            continue
         test = summary["test"]
-        line = f"gap by {key.replace(',', ' x ')}: {_gap(summary['gap'])}"
-        if not primary.covers(key) or "," in key:
+        line = f"gap by {key}: {_gap(summary['gap'])}"
+        if not primary.covers(key):
             line += ", exploratory"
         elif test and test["p_holm"] is not None:
             line += f"; without failures {_gap(findings.gap_without_failures(summary))}"

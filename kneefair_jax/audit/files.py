@@ -70,8 +70,8 @@ def match_masks(
         text = f"no reference mask for {len(without)} of {len(ids)} cases (such as {without[0]})"
         if on_missing != "skip" or not with_truth:
             raise InputError(
-                f"--truth {_name(truth)}: {text}; correct the case ids or the folder, or exclude such cases with "
-                "--on-missing skip"
+                f"--truth {_name(truth)}: {text}{_unmatched(references, without)}; correct the case ids or the folder, "
+                "or exclude such cases with --on-missing skip"
             )
         cohort.notes.append(f"{text}: excluded")
     _note_links(cohort, truth, references.by_case, "--truth")
@@ -123,12 +123,23 @@ def _check_predictions(
         text = f"no prediction{of} for {len(missing)} of {len(cases)} cases (such as {missing[0]})"
         if on_missing == "stop" or len(missing) == len(cases):
             raise InputError(
-                f"--pred {_name(source)}: {text}; add them, each file with its case_id as name (`kneefair init "
-                "--link-dir` names the films so), or choose --on-missing skip (exclude them) or zero (score them as "
-                "empty masks)"
+                f"--pred {_name(source)}: {text}{_unmatched(predictions, missing)}; add them, each file with its "
+                "case_id as name (`kneefair init --link-dir` names the films so), or choose --on-missing skip (exclude "
+                "them) or zero (score them as empty masks)"
             )
         cohort.notes.append(f"{text}: {'excluded' if on_missing == 'skip' else 'scored as empty masks'}")
     _note_unlisted(cohort, predictions, f"prediction{of}")
+
+
+def _unmatched(files: CaseFiles[MaskSource], missing: Sequence[str]) -> str:
+    """Name a file without a case, if no case has a file: the one whose name holds the first missing case id."""
+    if files.by_case or not files.unlisted:
+        return ""
+    name = next((name for name in files.unlisted if missing[0] in name), files.unlisted[0])
+    suffix = "".join(Path(name).suffixes[-2:] if name.endswith(".gz") else Path(name).suffixes[-1:])
+    return (
+        f"; there is {name}: rename it {missing[0]}{suffix}, or write its name without the suffix as case_id"
+    )
 
 
 def match_images(cohort: Cohort, folder: Path) -> dict[str, Path]:

@@ -42,6 +42,17 @@ _NOTES = {
     TABLE_SPACING: "have headers that state another spacing than the table {where}; the table's was used: correct the "
     "wrong one",
 }
+# What the mask does, for the line above the headline: in the singular, and in the plural.
+_SHORT = {
+    ORIENTATION: ("looks flipped or turned", "look flipped or turned"),
+    INTERPOLATED: ("has interpolated labels", "have interpolated labels"),
+    BAND: ("has a void band as background", "have a void band as background"),
+    SAME_PIXELS: ("is identical to that of another case", "are identical to those of other cases"),
+    OTHER_CASE: ("fits another case better", "fit another case better"),
+    OUTLIER: ("overlaps far less than most", "overlap far less than most"),
+    UNITS: ("has a pixel spacing far from most", "have a pixel spacing far from most"),
+    TABLE_SPACING: ("states another spacing than the table", "state another spacing than the table"),
+}
 
 
 class Fault(NamedTuple):
@@ -104,18 +115,23 @@ def notes(faults: Sequence[FaultyMask], cases: int) -> list[str]:
     return lines
 
 
-def closing_lines(faults: pd.DataFrame) -> list[str]:
-    """Return the last lines on the terminal: the first cases of each model (or the reference masks) and kind of fault.
+def short_warnings(faults: Sequence[FaultyMask]) -> list[str]:
+    """Return a short sentence for each model (or the reference masks) and kind of fault.
 
-    Args:
-        faults: of `table`.
+    >>> short_warnings([FaultyMask("c1", "a", Fault(ORIENTATION)), FaultyMask("c2", "a", Fault(ORIENTATION))])
+    ['2 predictions by a look flipped or turned: c1, c2.']
     """
+    groups: dict[tuple[str, str], list[str]] = {}
+    for faulty in faults:
+        if faulty.fault.kind in _SHORT:
+            groups.setdefault((faulty.mask, faulty.fault.kind), []).append(faulty.case_id)
     lines = []
-    for (mask, kind), group in faults.groupby(["mask", "fault"], sort=False):
-        cases = list(dict.fromkeys(group["case_id"]))
+    for (mask, kind), ids in groups.items():
+        cases = list(dict.fromkeys(ids))
         noun = "reference mask" if mask == REFERENCE else "prediction"
         of = "" if mask in (REFERENCE, "") else f" by {mask}"
-        lines.append(f"look at {formatting.amount(len(cases), noun)}{of} ({_ids(cases)}): {kind}")
+        text = _SHORT[kind][len(cases) > 1]
+        lines.append(f"{formatting.amount(len(cases), noun)}{of} {text}: {_ids(cases)}.")
     return lines
 
 

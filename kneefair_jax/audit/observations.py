@@ -45,10 +45,12 @@ class Observations(NamedTuple):
     Attributes:
         notes: for the page.
         faults: of single masks.
+        warnings: short sentences on all masks, for the line above the headline.
     """
 
     notes: list[str]
     faults: list[FaultyMask]
+    warnings: tuple[str, ...] = ()
 
 
 def of_references(cohort: Cohort, cases: Sequence[Case]) -> Observations:
@@ -116,7 +118,8 @@ def of_model(
         *_model_notes(cohort, cases, model, {faulty.case_id for faulty in spacing_faults}, reading),
         *filter(None, (label_note, orientation_note)),
     ]
-    return Observations(notes, faults)
+    warnings = (f"The labels of the predictions{of} look swapped.",) if label_note else ()
+    return Observations(notes, faults, warnings)
 
 
 def _misoriented(

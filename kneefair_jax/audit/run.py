@@ -122,6 +122,9 @@ def masks(
         {model: one.examples for model, one in models.items()},
         by_size,
     )
+    warnings = [text for one in models.values() for text in one.warnings]
+    for report in audit.reports.values():
+        report["cohort"]["warnings"] = [*warnings, *mask_faults.short_warnings(faults)]
     return audit._replace(label_errors=errors, mask_faults=mask_faults.table(faults))
 
 
@@ -231,6 +234,7 @@ class _ModelResult(NamedTuple):
         headers: case id -> header of the radiograph, of the radiographs that were read.
         faults: of its masks, and of reference masks by comparison with them.
         boundary_offset_mm: mean distance of its contours from the reference's.
+        warnings: short sentences on its masks, for the line above the headline.
     """
 
     table: pd.DataFrame
@@ -239,6 +243,7 @@ class _ModelResult(NamedTuple):
     headers: dict[str, FilmHeader]
     faults: list[FaultyMask]
     boundary_offset_mm: float
+    warnings: tuple[str, ...]
 
 
 def _model_result(
@@ -288,7 +293,9 @@ def _model_result(
         settings.endpoints.failure_dice,
     )
     offset = reference_ser.boundary_offset_mm(table, spacing)
-    return _ModelResult(table, run_fields, drawings.views, drawings.headers, observed.faults, offset)
+    return _ModelResult(
+        table, run_fields, drawings.views, drawings.headers, observed.faults, offset, observed.warnings
+    )
 
 
 def _with_readers(

@@ -20,7 +20,7 @@ import pandas as pd
 from kneefair_jax import groups
 from kneefair_jax.audit import cases, structure_names
 from kneefair_jax.audit.options import CaseOptions
-from kneefair_jax.data import ages, cell_text, identifiers, metadata, typed_tables
+from kneefair_jax.data import ages, cell_text, column_names, identifiers, metadata, typed_tables
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
 from kneefair_jax.report.text import formatting
@@ -64,7 +64,8 @@ def read(
     table, levels = typed_tables.read_as_text(source)
     text = table.cells
     if "case_id" not in text:
-        raise InputError(f"{path}: column 'case_id' is missing; there are: {', '.join(text.columns)}")
+        near = column_names.suggestion("case_id", text.columns)
+        raise InputError(f"{path}: column 'case_id' is missing{near}; there are: {', '.join(text.columns)}")
     if options.split is None and len(splits := sorted(set(text.get("split", ())))) > 1:
         raise InputError(f"{path}: holds the splits {', '.join(splits)}; choose one with --split")
     names = metadata.Options(similar="--allow-similar-ids", allow_similar=options.allow_similar_ids)
@@ -218,7 +219,7 @@ def _melt(text: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
     if not structures:
         raise InputError(
             f"{path}: has no scores; name them structure and dice (a row per case and structure) or dice_femur, "
-            f"dice_tibia, ... (a row per case); there are: {table_columns}"
+            f"dice_tibia, ... (a row per case){structure_names.suggestion(text.columns)}; there are: {table_columns}"
         )
     frames = [
         text[keys].assign(

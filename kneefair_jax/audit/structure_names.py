@@ -87,6 +87,20 @@ def excluded(names: Iterable[str]) -> dict[str, str]:
     return kinds if len(kinds) + len(unions) == len(words) else kinds | unions
 
 
+def suggestion(headers: Iterable[str]) -> str:
+    """Return `; rename 'Femur Dice' dice_femur` for the first header that names Dice and a structure; "" without one.
+
+    >>> suggestion(["case_id", "Femur Dice"])
+    "; rename 'Femur Dice' dice_femur"
+    """
+    for header in headers:
+        words = _words(header)
+        rest = "_".join(word for word in words if word not in ("dice", "dsc"))
+        if rest and len(rest.split("_")) < len(words):
+            return f"; rename {header!r} dice_{rest}"
+    return ""
+
+
 def notes(kinds: Mapping[str, str], rows: Mapping[str, int]) -> list[str]:
     """Return a note for each kind of excluded name, and one on structures whose names could be a statistic's.
 

@@ -1,4 +1,4 @@
-"""Write the report's numbers as tidy CSV: `groups.csv`, `summaries.csv`, `pairs.csv`, `rates.csv`, `rate_tests.csv`."""
+"""Write the report's numbers as tidy CSV: `groups.csv`, `summaries.csv`, `pairs.csv`, `models.csv`, ..."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ from kneefair_jax.report.score_schema import (
 from kneefair_jax.report.text.formatting import attribute_groups
 from kneefair_jax.safe_text import is_formula, spreadsheet_cell
 
-NAMES = ("groups.csv", "summaries.csv", "pairs.csv", "rates.csv", "rate_tests.csv")
+NAMES = ("groups.csv", "summaries.csv", "pairs.csv", "rates.csv", "rate_tests.csv", "models.csv")
 
 
 def tables(report: Report) -> dict[str, str]:
@@ -47,6 +47,7 @@ def rows(report: Report) -> dict[str, list[dict[str, Any]]]:
         chain.from_iterable(_pairs(*part) for part in parts),
         rate_rows(report),
         rate_test_rows(report),
+        model_rows(report),
     )
     return {name: list(file_rows) for name, file_rows in zip(NAMES, contents, strict=True)}
 
@@ -190,6 +191,32 @@ def rate_test_rows(report: Report) -> Iterator[dict[str, Any]]:
                 }
                 for group, small_group_test in tests.items():
                     yield _test(cells, "small group", group, "all others", small_group_test)
+
+
+def model_rows(report: Report) -> Iterator[dict[str, Any]]:
+    """Yield a row for each paired change between two models: of the mean, and of the gap by each attribute."""
+    models = report.get("models")
+    for pair in models["pairs"] if models else ():
+        is_first = models and pair["attribute"] == report["cohort"]["attributes"][0]
+        # Each attribute of a pair repeats the change of the mean.
+        changes = {"mean": pair["change_of_mean"] if is_first else None, "gap": pair["change_of_gap"]}
+        for statistic, change in changes.items():
+            if models and change:
+                yield {
+                    "first": pair["first"],
+                    "second": pair["second"],
+                    "score": models["score"],
+                    "structure": ALL_STRUCTURES,
+                    "statistic": statistic,
+                    "attribute": pair["attribute"] if statistic == "gap" else "",
+                    "patients": pair["patients"],
+                    "first_value": change.get("first"),
+                    "second_value": change.get("second"),
+                    "change": change["value"],
+                    **_ends("", change["interval"]),
+                    "p": change["p"],
+                    "p_adjusted": change["p_holm"],
+                }
 
 
 def _cohorts(report: Report) -> Iterator[tuple[str, Report | External]]:

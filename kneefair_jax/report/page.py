@@ -20,7 +20,7 @@ from kneefair_jax.report.figures import cohort_figures, forest, scatter
 from kneefair_jax.report.overlays import ALL, CaseView, color, overlay
 from kneefair_jax.report.schema import Report, json_schema
 from kneefair_jax.report.score_schema import Endpoint, Rates, Scores, StructureScores
-from kneefair_jax.report.text import cards, failures, findings, formatting, models
+from kneefair_jax.report.text import cards, data_warnings, failures, findings, formatting, models
 from kneefair_jax.report.text import power as power_text
 from kneefair_jax.report.text.glossary import GLOSSARY
 from kneefair_jax.report.text.methods import methods_text
@@ -148,6 +148,7 @@ def _first_screen(report: Report) -> dict[str, Any]:
         "title": _heading(report),
         "origin": origin(report),
         "audited_model": formatting.audited_model(report),
+        "data_warnings": data_warnings.sentences(report),
         "model_rows": models.rows(report),
         "model_sentences": [formatting.keep_together(text) for text in models.sentences(report)],
     }

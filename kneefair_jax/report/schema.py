@@ -85,6 +85,7 @@ class Cohort(TypedDict):
     min_group_patients: int
     table: list[CohortRow]
     notes: NotRequired[list[str]]
+    warnings: NotRequired[list[str]]
     flow: NotRequired[PatientFlow]
 
 
@@ -239,11 +240,28 @@ class ModelPair(TypedDict):
     change_of_gap: Change | None
 
 
+class ModelGapPair(TypedDict):
+    """Two groups whose means differ significantly, as in `pairs` of the summaries."""
+
+    first: str
+    second: str
+    difference: float
+
+
 class ModelAttribute(TypedDict):
-    """The gap of a model over all patients, whether the tested gap is significant, and the worst ranked group."""
+    """The gaps of a model, its verdict, and its worst ranked group.
+
+    `gap` is over all patients, as are the changes between models; `gap_without_failures` is the tested one, with its
+    corrected p, whether it is `significant`, and the `pairs` that differ.
+    """
 
     gap: float | None
+    gap_without_failures: float | None
+    p_holm: float | None
     significant: bool
+    pairs: list[ModelGapPair]
+    failures_differ: bool
+    verdict: str
     worst: str | None
     worst_mean: float | None
 

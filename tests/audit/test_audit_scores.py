@@ -506,6 +506,12 @@ REFUSED = {
     ),
     "negative": (spoilt(dice_tibia=[-0.1] * 24), {}, "row 2: dice -0.1 is negative"),
     "no case_id": (lambda: wide().rename(columns={"case_id": "file"}), {}, "column 'case_id' is missing"),
+    "Case ID": (lambda: wide().rename(columns={"case_id": "Case ID"}), {}, "did you mean 'Case ID'"),
+    "Femur Dice": (
+        lambda: wide()[["case_id", "sex"]].assign(**{"Femur Dice": "0.9"}),
+        {},
+        "rename 'Femur Dice' dice_femur",
+    ),
     "no scores": (lambda: wide()[["case_id", "sex"]], {}, "has no scores; name them"),
     "percent": (
         spoilt(dice_tibia=np.arange(77, 101)),

@@ -29,11 +29,8 @@ def test_a_note_for_each_kind_with_cases_and_remedy():
     assert "(c3: the same mask as c4; all" in copies
 
 
-def test_the_terminal_ends_with_cases_by_mask_and_kind():
-    lines = mask_faults.closing_lines(mask_faults.table(FAULTS))
-    assert len(lines) == 4
-    assert (
-        "7 reference masks (c0, c1, c2, c3, c4, ...)" in lines[0] and "unet" in lines[1] and "{c}" in lines[1]
-    )
-    assert lines[1] == "look at 1 prediction by unet ({c}): void band as background"
-    assert lines[2] == "look at 1 prediction (c3): identical mask"
+def test_short_warnings_count_the_masks_and_name_the_first():
+    references, by_model, single = mask_faults.short_warnings(FAULTS)
+    assert references.startswith("7 reference masks have interpolated") and references.count("c") < 12
+    assert by_model.startswith("1 prediction by unet has") and "{c}" in by_model
+    assert single.startswith("1 prediction is identical") and "c3" in single

@@ -360,10 +360,12 @@ def audited(report) -> dict:
             "race": {"image": {"auc": 0.55, "interval": [0.42, 0.67], "patients": 80}},
         },
         "models": {
+            "score": "dice",
             "order": ["unet", "nnunet"],
             "pairs": [
                 {
                     "first": "unet",
+                    "patients": 80,
                     "second": "nnunet",
                     "attribute": "sex",
                     "change_of_mean": {

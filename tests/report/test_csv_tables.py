@@ -13,7 +13,7 @@ def read(text: str) -> pd.DataFrame:
 
 def test_every_number_of_the_report_is_in_a_cell(audited):
     files = {name: read(text) for name, text in csv_tables.tables(audited).items()}
-    assert list(files) == ["groups.csv", "summaries.csv", "pairs.csv"]
+    assert list(files) == ["groups.csv", "summaries.csv", "pairs.csv", "models.csv"]
     group = files["groups.csv"].query("score == 'iou' and structure == 'tibia' and group == 'sex=female'")
     entry = audited["scores"]["iou"]["structures"]["tibia"]["groups"]["sex=female"]
     assert group[["mean", "low", "high"]].to_numpy()[0].tolist() == pytest.approx(
@@ -30,6 +30,26 @@ def test_every_number_of_the_report_is_in_a_cell(audited):
     )
     assert pairs["difference"].tolist() == pytest.approx([0.004, -0.001, -0.002])
     assert (pairs["equivalence_high"] == 0.012).all() and (pairs["low"] < pairs["high"]).all()
+
+
+def test_paired_changes_between_models_have_a_row_each(audited):
+    table = read(csv_tables.tables(audited)["models.csv"])
+    pair = audited["models"]["pairs"][0]
+    for statistic in ("mean", "gap"):
+        change = pair[f"change_of_{statistic}"]
+        row = table[table["statistic"] == statistic].iloc[0]
+        assert (row["first"], row["second"], row["patients"]) == (
+            pair["first"],
+            pair["second"],
+            pair["patients"],
+        )
+        assert row[["change", "p", "p_adjusted"]].tolist() == pytest.approx(
+            [change["value"], change["p"], change["p_holm"]]
+        )
+        assert [row["low"], row["high"]] == pytest.approx(change["interval"])
+    assert (table["statistic"] == "gap").sum() == sum(
+        pair["change_of_gap"] is not None for pair in audited["models"]["pairs"]
+    )
 
 
 def tables_of(report) -> list:

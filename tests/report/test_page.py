@@ -339,8 +339,9 @@ def test_several_models_open_side_by_side_with_their_differences(audited, audite
     parsed = Page(html)
     words = parsed.words()
     assert parsed.balanced and not parsed.open
-    assert "nnunet is 0.007 higher on average than unet, and its sex gap is 0.034 smaller" in words.replace(
+    assert "nnunet is 0.007 higher on average than unet; its sex gap is 0.034 smaller" in words.replace(
         "\xa0", " "
     )
+    assert html.index("unet: Dice 0.") < html.index("on average than")
     assert html.index("its sex gap is") < html.index('class="models"') < html.index('class="card')
     assert '<a href="2-nnunet/index.html">nnunet</a>' in html

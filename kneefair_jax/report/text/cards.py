@@ -14,6 +14,7 @@ from kneefair_jax.report.text.formatting import (
     amount,
     count,
     interval_ends,
+    listing,
     margin_value,
     number,
     p_equals,
@@ -23,6 +24,7 @@ from kneefair_jax.report.text.formatting import (
 # The axis reaches at most this many ranges of the group means beyond them; longer intervals are cut.
 _REACH = 1.5
 _TICKS = 4
+_TOO_SMALL = "too few to rank"
 
 
 class Axis(NamedTuple):
@@ -133,7 +135,7 @@ def _card(report: Report, verdict: Verdict) -> Card:
         *(["Failure rates differ, significant"] if failures_differ else []),
         *(f"{group.label}: worse than all others, significant" for group in small),
         *_detail(verdict),
-        *_sample_size(report, verdict),
+        *_sample_size(report, verdict, groups),
     ]
     is_significant = verdict.kind in ("significant", "unlocated") or failures_differ or bool(small)
     return Card(
@@ -171,13 +173,23 @@ def _detail(verdict: Verdict) -> list[str]:
     ]
 
 
-def _sample_size(report: Report, verdict: Verdict) -> list[str]:
-    """Return the patients that a gap needs which is neither significant nor equivalent to none."""
+def _sample_size(report: Report, verdict: Verdict, groups: Sequence[Group]) -> list[str]:
+    """Return the patients that a gap needs which is neither significant nor equivalent to none.
+
+    Equivalence is mentioned only where a margin was stated. It cannot be shown while a group is too small to rank.
+    """
     is_open = verdict.kind == "open" and verdict.equivalence != "equivalent"
     if not is_open or family.from_report(report).score != "dice":
         return []
-    text = power.required_patients(report, verdict.groups.key)
-    return [text] if text else []
+    minimum = report["cohort"]["min_group_patients"]
+    small = [group for group in groups if group.unranked == _TOO_SMALL]
+    has_margin = verdict.equivalence is not None
+    text = power.required_patients(report, verdict.groups.key, equivalence=has_margin and not small)
+    remarks = [text] if text else []
+    if has_margin and small:
+        sizes = listing(f"{group.label} has {amount(group.patients, 'patient')}" for group in small)
+        remarks.append(f"Equivalence cannot be shown: {sizes}, {count(minimum)} are needed")
+    return remarks
 
 
 def _lowest(report: Report, verdict: Verdict) -> str:
@@ -217,7 +229,7 @@ def _groups(report: Report, verdict: Verdict) -> list[Group]:
 def _unranked(name: str, row: GroupRow) -> str | None:
     if row.get("ranked", True):
         return None
-    return "unknown" if is_missing(name) else "too few to rank"
+    return "unknown" if is_missing(name) else _TOO_SMALL
 
 
 def _failed(entry: Mapping[str, Any] | None) -> str:

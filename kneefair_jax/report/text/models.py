@@ -1,18 +1,30 @@
-"""Set the models of an audit side by side: a row a model, and a sentence a pair on the paired differences."""
+"""Compare the models of an audit: the significant gaps of each, a row a model, and the paired differences."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from kneefair_jax.fairness import family
-from kneefair_jax.report.schema import Change, ModelAttribute, ModelPair, ModelSummary, Report
-from kneefair_jax.report.text import summary
+from kneefair_jax.fairness.patient_table import LOWER_IS_BETTER
+from kneefair_jax.report.schema import (
+    Change,
+    ModelAttribute,
+    ModelComparison,
+    ModelPair,
+    ModelSummary,
+    Report,
+)
+from kneefair_jax.report.text import cards, failures, findings, summary
+from kneefair_jax.report.text.findings import Verdict
 from kneefair_jax.report.text.formatting import (
+    attribute_groups,
     count,
     group_title,
+    interval,
     listing,
     number,
     p_equals,
     percent,
+    score_title,
     signed,
 )
 
@@ -24,15 +36,18 @@ class Gap(NamedTuple):
 
     Attributes:
         value: the gap over all patients, so that the changes are differences of gaps.
-        is_significant: whether the tested gap, of patients without a failed segmentation, differs from zero.
+        is_significant: whether the tested gap, of patients without a failed segmentation, differs from zero, or the
+            groups differ in their failure rates.
         change: the change of the gap from the first model, `−0.034`; "" for the first model.
         is_changed: whether the change is significant.
+        verdict: the words of the attribute's card, `Gap 0.038, significant`.
     """
 
     value: float | None
     is_significant: bool
     change: str
     is_changed: bool
+    verdict: str
 
 
 class ModelRow(NamedTuple):
@@ -86,34 +101,51 @@ def rows(report: Report) -> list[ModelRow]:
 
 
 def sentences(report: Report) -> list[str]:
-    """Return a sentence for each pair of models: the paired difference of the mean, and the gaps that change."""
+    """Return the headline: a sentence on the significant gaps of all models, and one on the changes of each pair."""
     models = report.get("models")
     if not models:
         return []
     pairs: dict[tuple[str, str], list[ModelPair]] = {}
     for pair in models["pairs"]:
         pairs.setdefault((pair["first"], pair["second"]), []).append(pair)
-    return [_sentence(first, second, by_attribute) for (first, second), by_attribute in pairs.items()]
+    return [
+        *_significant_gaps(models, report),
+        *(
+            _changes(first, second, by_attribute, _attributes_with_gaps(models, (first, second)))
+            for (first, second), by_attribute in pairs.items()
+        ),
+    ]
 
 
 def _summary(report: Report) -> ModelSummary:
     score = report["scores"][family.from_report(report).score]
     rates = report.get("rates")
     failure = rates["endpoints"]["failure"] if rates else None
-    by_attribute: dict[str, ModelAttribute] = {
-        verdict.groups.key: {
-            "gap": (verdict.summary.get("gap") or {}).get("value"),
-            "significant": verdict.kind in ("significant", "unlocated"),
-            "worst": verdict.worst,
-            "worst_mean": score["groups"][verdict.worst]["mean"] if verdict.worst else None,
-        }
-        for verdict in summary.verdicts(report)
-    }
     return {
         "overall": score["overall"],
         "failed": failure["count"] if failure else None,
         "scored": failure["overall"]["n"] if failure and failure["overall"] else None,
-        "attributes": by_attribute,
+        "attributes": {
+            verdict.groups.key: _attribute(report, verdict) for verdict in summary.verdicts(report)
+        },
+    }
+
+
+def _attribute(report: Report, verdict: Verdict) -> ModelAttribute:
+    score = report["scores"][family.from_report(report).score]
+    return {
+        "gap": (verdict.summary.get("gap") or {}).get("value"),
+        "gap_without_failures": findings.gap_without_failures(verdict.summary)["value"],
+        "p_holm": (verdict.summary.get("test") or {}).get("p_holm"),
+        "significant": verdict.kind in ("significant", "unlocated"),
+        "pairs": [
+            {"first": pair["first"], "second": pair["second"], "difference": pair["difference"]}
+            for pair in (verdict.pairs if verdict.kind == "significant" else ())
+        ],
+        "failures_differ": failures.differs(report, verdict.groups.key),
+        "verdict": cards.headline(verdict),
+        "worst": verdict.worst,
+        "worst_mean": score["groups"][verdict.worst]["mean"] if verdict.worst else None,
     }
 
 
@@ -123,7 +155,13 @@ def _row(name: str, entry: ModelSummary, changes: list[ModelPair], attributes: l
     gaps = {}
     for attribute, numbers in entry["attributes"].items():
         change = by_attribute.get(attribute)
-        gaps[attribute] = Gap(numbers["gap"], numbers["significant"], _signed(change), is_significant(change))
+        gaps[attribute] = Gap(
+            numbers["gap"],
+            numbers["significant"] or numbers["failures_differ"],
+            _signed(change),
+            is_significant(change),
+            numbers["verdict"] + (", failure rates differ" if numbers["failures_differ"] else ""),
+        )
     return ModelRow(
         name,
         entry["overall"]["mean"],
@@ -164,20 +202,97 @@ def is_significant(change: Change | None) -> bool:
     return change is not None and change["p_holm"] is not None and change["p_holm"] < family.LEVEL
 
 
-def _sentence(first: str, second: str, pairs: list[ModelPair]) -> str:
+def _significant_gaps(models: ModelComparison, report: Report) -> list[str]:
+    """State the significant gaps of each model, those of models that have some first."""
+    by_model = {
+        name: [
+            text for key, numbers in entry["attributes"].items() for text in _gap_texts(key, numbers, report)
+        ]
+        for name, entry in models.get("summaries", {}).items()
+    }
+    if not by_model:
+        return []
+    texts = [
+        f"{name}: {listing(gaps) if gaps else _without_gap(models['summaries'][name])}"
+        for name, gaps in sorted(by_model.items(), key=lambda item: not item[1])
+    ]
+    return [f"{'; '.join(texts)}."]
+
+
+def _gap_texts(attribute: str, numbers: ModelAttribute, report: Report) -> list[str]:
+    """Return `Dice 0.131 lower in F than in M (p < 0.001)`, and whether failure rates differ."""
+    score, p_text = family.from_report(report).score, p_equals(numbers["p_holm"])
+    texts = []
+    if numbers["pairs"]:
+        names = [name for pair in numbers["pairs"] for name in (pair["first"], pair["second"])]
+        labels = {
+            name: label
+            for groups in attribute_groups(names, [attribute])
+            for name, label in groups.labels.items()
+        }
+        word = "higher" if score in LOWER_IS_BETTER else "lower"
+        differences = []
+        for pair in numbers["pairs"]:
+            is_first_worse = (pair["difference"] < 0) != (score in LOWER_IS_BETTER)
+            worse, better = (pair["first"], pair["second"])[:: 1 if is_first_worse else -1]
+            differences.append(
+                f"{number(abs(pair['difference']))} {word} in {labels[worse]} than in {labels[better]}"
+            )
+        texts.append(f"{score_title(score)} {listing(differences)} ({p_text})")
+    elif numbers["significant"]:
+        texts.append(
+            f"{score_title(score)} differs by {attribute} ({p_text}), between no single pair of groups"
+        )
+    if numbers["failures_differ"]:
+        texts.append(f"failure rates differ significantly by {attribute}")
+    return texts
+
+
+def _without_gap(entry: ModelSummary) -> str:
+    is_tested = any(numbers["p_holm"] is not None for numbers in entry["attributes"].values())
+    return "no significant gap" if is_tested else "no gap was tested"
+
+
+def _attributes_with_gaps(models: ModelComparison, names: Sequence[str]) -> set[str]:
+    """Return the attributes in which one of some models has a significant gap."""
+    summaries_of = models.get("summaries", {})
+    return {
+        attribute
+        for name in names
+        if name in summaries_of
+        for attribute, numbers in summaries_of[name]["attributes"].items()
+        if numbers["significant"] or numbers["failures_differ"]
+    }
+
+
+def _changes(first: str, second: str, pairs: list[ModelPair], with_gap: Collection[str]) -> str:
+    """State the paired difference of the mean, and the changes of gaps where the gap or its change is significant."""
     mean = pairs[0]["change_of_mean"]
-    average = f"{second} does not differ significantly from {first} on average ({_signed(mean) or 'unknown'})"
+    average = f"{second} does not differ significantly from {first} on average{_estimate(mean)}"
     if is_significant(mean) and mean and mean["value"] is not None:
         average = f"{second} is {_amount(mean)} {'lower' if mean['value'] < 0 else 'higher'} on average than {first}"
-    changed = [
-        f"its {pair['attribute']} gap is {_amount(change)} {'smaller' if (change['value'] or 0) < 0 else 'larger'} "
-        f"({p_equals(change['p_holm'])})"
-        for pair in pairs
-        if (change := pair["change_of_gap"]) and is_significant(change)
-    ]
-    gaps = listing(changed) if changed else "no gap changes significantly"
-    joint = "and" if is_significant(mean) == bool(changed) else "but"
-    return f"Over all patients, {average}, {joint} {gaps}."
+    texts = []
+    for pair in pairs:
+        change, name = pair["change_of_gap"], pair["attribute"]
+        if change and is_significant(change):
+            word = "smaller" if (change["value"] or 0) < 0 else "larger"
+            texts.append(f"its {name} gap is {_amount(change)} {word} ({p_equals(change['p_holm'])})")
+        elif change and change["p_holm"] is not None and name in with_gap:
+            texts.append(f"the change of the {name} gap is not significant{_estimate(change)}")
+    if not texts:
+        is_tested = any(
+            pair["change_of_gap"] and pair["change_of_gap"]["p_holm"] is not None for pair in pairs
+        )
+        texts = ["no gap changes significantly" if is_tested else "no change of a gap was tested"]
+    return f"Over all patients, {average}; {'; '.join(texts)}."
+
+
+def _estimate(change: Change | None) -> str:
+    """Format a change with its interval, `, +0.067 [−0.012, 0.198]`."""
+    if not change or change["value"] is None:
+        return ""
+    ends = change["interval"]
+    return f", {signed(change['value'])}" + (f" {interval(ends)}" if ends else "")
 
 
 def _amount(change: Change) -> str:

@@ -48,10 +48,15 @@ def detectable_failures(report: Report, attribute: str) -> str | None:
     )
 
 
-def required_patients(report: Report, attribute: str) -> str | None:
+def required_patients(report: Report, attribute: str, *, equivalence: bool = True) -> str | None:
     """State the patients of each group that a test of a gap of the size of the margin needs.
 
     The groups are the two that are hardest to distinguish, at the ratio of their sizes.
+
+    Args:
+        report: the report.
+        attribute: whose groups.
+        equivalence: whether to state the patients that a test of equivalence needs.
 
     Returns:
         `Detecting a gap of 0.020 needs n = 95 in female and 105 in male (now 40 and 44; 80 % power, uncorrected 5 %
@@ -67,7 +72,7 @@ def required_patients(report: Report, attribute: str) -> str | None:
     if needed["mean"] is None or needed["mean"] > present:
         level = f"uncorrected {100 * needed['level']:g} % level"
         return f"Detecting a gap of {size} needs {_per_group(entry, attribute, needed['mean'], level)}"
-    if needed["equivalence"] is None or needed["equivalence"] > present:
+    if equivalence and (needed["equivalence"] is None or needed["equivalence"] > present):
         # Any failure widens the interval.
         bound = "at least " if needed["failure_rate"] == 0 and needed["equivalence"] is not None else ""
         level = f"one-sided {100 * needed['equivalence_level']:.3g} % level"

@@ -69,6 +69,12 @@ def test_failures_that_differ_are_significant_and_marked(report):
     assert card.groups[0].failed == "8 of 30 (27 %)"
 
 
+def state_margin(report):
+    """State a margin within which equivalence by race is not shown."""
+    summaries = report["scores"]["dice"]["summaries"]
+    summaries["race"]["equivalence"] = summaries["age"]["equivalence"] | {"equivalent": False}
+
+
 @pytest.mark.parametrize(
     ("mean", "equivalence", "numbers"),
     [
@@ -91,10 +97,26 @@ def test_the_required_patients_of_an_open_gap(audited, mean, equivalence, number
         "equivalence": equivalence,
     }
     groups = ["race=female", "race=male"]
+    state_margin(audited)
     audited["power"] = {"race": {"groups": groups, "patients": [40, 60], "needed": needed}}
     sentences = [text for text in by_title(audited)["race"].remarks if "needs" in text]
     assert len(sentences) == bool(numbers)
     assert all(number in sentence for sentence in sentences for number in [*numbers, "80 % power"])
+
+
+def test_equivalence_is_not_promised_with_a_group_too_small_to_rank_or_without_a_margin(audited):
+    needed = {"margin": 0.015, "ratio": 1.5, "mean": 30, "equivalence": 100, "failure_rate": 0.02}
+    needed |= {"power": 0.8, "level": 0.05, "equivalence_level": 0.05}
+    audited["power"] = {
+        "race": {"groups": ["race=female", "race=male"], "patients": [40, 60], "needed": needed}
+    }
+    state_margin(audited)
+    groups = audited["scores"]["dice"]["groups"]
+    groups["race=asian"] = groups["sex=female"] | {"ranked": False, "patients": 4}
+    (text,) = [text for text in by_title(audited)["race"].remarks if "quivalence" in text]
+    assert "cannot be shown" in text and "4 patients" in text and "needs" not in text
+    audited["scores"]["dice"]["summaries"]["race"]["equivalence"] = None
+    assert not any("quivalence" in text for text in by_title(audited)["race"].remarks)
 
 
 def test_the_axis_of_equal_means_has_a_length(audited):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from kneefair_jax import audit
-from kneefair_jax.report.text import models
+from kneefair_jax.report.text import cards, models
 
 SEX = np.array(["female", "male"] * 12)
 
@@ -40,6 +40,22 @@ def test_significance_is_that_of_the_gap_without_failures(report):
     assert second.value > 0.04  # by the failed segmentation
 
 
-def test_the_sentence_states_the_patients_of_the_table(report):
-    (sentence,) = models.sentences(report)
-    assert "all patients" in sentence and "sex gap" not in sentence
+def test_significant_gaps_come_before_the_paired_changes(report):
+    gaps, change = models.sentences(report)
+    assert gaps.startswith("a: Dice 0.0") and gaps.index("a:") < gaps.index("b: no significant gap")
+    assert "lower in female than in male (p" in gaps
+    (pair,) = report["models"]["pairs"]
+    assert "all patients" in change and models.signed(pair["change_of_gap"]["value"]) in change
+    assert models.interval(pair["change_of_gap"]["interval"]) in change
+
+
+def test_the_gap_without_failures_has_a_name_of_its_own(report):
+    entry = report["models"]["summaries"]["b"]["attributes"]["sex"]
+    assert entry["gap_without_failures"] < 0.02 < 0.04 < entry["gap"]
+    assert entry["gap"] == pytest.approx(report["models"]["pairs"][0]["change_of_gap"]["second"])
+
+
+def test_every_model_has_the_verdicts_of_its_cards(report):
+    first, second = (row.gaps["sex"] for row in models.rows(report))
+    assert first.verdict == cards.cards(report)[0].verdict and "significant" in first.verdict
+    assert second.verdict.endswith("not significant")

@@ -1,0 +1,28 @@
+"""The warnings above the headline: masks that look wrong, and excluded cases."""
+
+from kneefair_jax.report import page
+from kneefair_jax.report.text import data_warnings
+
+
+def excluded(report, *reasons):
+    report["cohort"]["flow"] = {
+        "listed": 70,
+        "excluded": [{"reason": reason, "records": records} for reason, records in reasons],
+    }
+    return data_warnings.sentences(report)
+
+
+def test_excluded_cases_are_counted_with_their_reason(report):
+    (text,) = excluded(report, ("another split", 10), ("no prediction", 3))
+    assert text.startswith("3 of 60 cases") and "no prediction" in text
+    (text,) = excluded(report, ("no prediction", 3), ("no reference mask", 1))
+    assert text.startswith("4 of 70 cases") and "3 no prediction" in text
+    assert excluded(report, ("another split", 10)) == [] == excluded(report)
+
+
+def test_warnings_on_masks_stand_above_the_cards_with_a_link_to_the_notes(audited):
+    audited["cohort"]["warnings"] = ["2 masks look flipped: knee034, knee041."]
+    audited["cohort"]["notes"] = ["WARNING: masks."]
+    html = page.summary_page(page.plain(audited))
+    assert html.index("knee034, knee041") < html.index('class="card')
+    assert data_warnings.sentences(audited)[0] == audited["cohort"]["warnings"][0]
