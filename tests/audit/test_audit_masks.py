@@ -367,6 +367,7 @@ def test_models_names_stay_inside_the_folder(root):
             "pairs.csv",
             "rates.csv",
             "rate_tests.csv",
+            "models.csv",
         ]
         * 2
     )
