@@ -52,6 +52,7 @@ _SHORT = {
     OUTLIER: ("overlaps far less than most", "overlap far less than most"),
     UNITS: ("has a pixel spacing far from most", "have a pixel spacing far from most"),
     TABLE_SPACING: ("states another spacing than the table", "state another spacing than the table"),
+    PAIR_SPACING: ("states another spacing than the reference", "state another spacing than the reference"),
 }
 
 
