@@ -213,13 +213,13 @@ def text(report: Report) -> str:
     scores = report["scores"][primary.score]
     attributes = report["cohort"]["attributes"]
     rows = [("", "patients", formatting.score_title(primary.score), "95 % interval")]
-    shown = {
+    group_names = {
         name
         for groups in formatting.attribute_groups(scores["groups"], attributes)
         if "," not in groups.key
         for name in groups.labels
     }
-    by_group = {name: entry for name, entry in scores["groups"].items() if name in shown}
+    by_group = {name: entry for name, entry in scores["groups"].items() if name in group_names}
     entries: dict[str, GroupRow] = {"all": cast(GroupRow, scores["overall"]), **by_group}
     for name, entry in entries.items():
         rows.append(

@@ -73,10 +73,10 @@ def suppress(cells: Mapping[Cell, int], minimum: int) -> Suppression:
         is_done = True
         for terms in sums:
             concealed = [cell for cell in terms if cell in hidden]
-            shown = [cell for cell in terms if cell not in hidden]
+            visible = [cell for cell in terms if cell not in hidden]
             total = sum(counts[cell] for cell in concealed)
-            if shown and concealed and (len(concealed) == 1 or total < minimum):
-                hidden.add(min(shown, key=lambda cell: (counts[cell], cell)))
+            if visible and concealed and (len(concealed) == 1 or total < minimum):
+                hidden.add(min(visible, key=lambda cell: (counts[cell], cell)))
                 is_done = False
     return Suppression(minimum, small, frozenset(hidden - small))
 

@@ -280,8 +280,8 @@ def _model(
 def _reason_without_cases(rows: pd.DataFrame, attributes: Sequence[str]) -> str:
     """Return why the design has no case: `MIN_LEVEL_PATIENTS` are missing, or values."""
     for attribute in attributes:
-        known = rows[~rows[attribute].isin([groups.MISSING]) & rows[attribute].notna()]
-        patients = known.groupby(known[attribute].astype(str))["patient_id"].nunique()
+        rows_with_group = rows[~rows[attribute].isin([groups.MISSING]) & rows[attribute].notna()]
+        patients = rows_with_group.groupby(rows_with_group[attribute].astype(str))["patient_id"].nunique()
         if (patients >= MIN_LEVEL_PATIENTS).sum() > 1:
             return (
                 "of adjusted gaps: each tested patient lacks a value, or is in a group of an attribute or covariate "

@@ -194,21 +194,21 @@ def paired(tables: Mapping[str, pd.DataFrame], indexes: Mapping[str, pd.Index]) 
         model: [str(key) for key in (table["patient_id"] if by_patient else indexes[model])]
         for model, table in tables.items()
     }
-    first, *others = tables
+    first, *later_models = tables
     expected = identifiers[first]
-    known = set(expected)
-    for model in others:
+    first_keys = set(expected)
+    for model in later_models:
         keys = identifiers[model]
-        differing = sorted(known ^ set(keys))
+        differing = sorted(first_keys ^ set(keys))
         if differing:
             raise InputError(
                 f"frames[{first!r}] and frames[{model!r}]: only one has {name} {differing[0]!r}. {_REMEDY}"
             )
-        if keys != expected and len(known) < max(len(expected), len(keys)):
+        if keys != expected and len(first_keys) < max(len(expected), len(keys)):
             raise InputError(
                 f"frames[{first!r}] and frames[{model!r}]: the {name} repeats, in another order. {_REMEDY}"
             )
-    is_unique = len(known) == len(expected)
+    is_unique = len(first_keys) == len(expected)
     result = {
         model: table.assign(case_id=identifiers[model]) if is_unique else table
         for model, table in tables.items()
@@ -217,7 +217,7 @@ def paired(tables: Mapping[str, pd.DataFrame], indexes: Mapping[str, pd.Index]) 
         patients = {
             model: table.set_index("case_id")["patient_id"].astype(str) for model, table in result.items()
         }
-        for model in others:
+        for model in later_models:
             rows = np.flatnonzero(patients[first] != patients[model].reindex(patients[first].index))
             if len(rows):
                 raise InputError(

@@ -197,9 +197,9 @@ def model_rows(report: Report) -> Iterator[dict[str, Any]]:
     """Yield a row for each paired change between two models: of the mean, and of the gap by each attribute."""
     models = report.get("models")
     for pair in models["pairs"] if models else ():
-        is_first = models and pair["attribute"] == report["cohort"]["attributes"][0]
+        starts_pair = models and pair["attribute"] == report["cohort"]["attributes"][0]
         # Each attribute of a pair repeats the change of the mean.
-        changes = {"mean": pair["change_of_mean"] if is_first else None, "gap": pair["change_of_gap"]}
+        changes = {"mean": pair["change_of_mean"] if starts_pair else None, "gap": pair["change_of_gap"]}
         for statistic, change in changes.items():
             if models and change:
                 yield {

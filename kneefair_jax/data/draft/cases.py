@@ -201,7 +201,7 @@ def _patients(
 
 
 def _attributes(
-    film: File, stated: Mapping[str, str], sites: dict[str, str], found: Identifiers
+    film: File, stated: Mapping[str, str], sites: dict[str, str], identities: Identifiers
 ) -> dict[str, str]:
     """Return the attributes of a case: those of the table, or else those of the header."""
     tags = film.tags
@@ -211,7 +211,7 @@ def _attributes(
     manufacturer = identifiers.visible(tags.manufacturer)
     row = {
         "sex": tags.sex,
-        "manufacturer": "" if found.found_in(manufacturer) else manufacturer,
+        "manufacturer": "" if identities.found_in(manufacturer) else manufacturer,
         "side": tags.side,
         "view": tags.view,
         "spacing_mm": "",  # a value would replace the header's, and its kind
@@ -249,10 +249,10 @@ def _link_names(case: str, film: File, mask: File | None, structures: Sequence[s
     return _LinkNames(image.as_posix(), f"masks/{case}", links)
 
 
-def _require_anonymous_paths(frame: pd.DataFrame, found: Identifiers) -> None:
+def _require_anonymous_paths(frame: pd.DataFrame, identities: Identifiers) -> None:
     """Refuse paths that contain an identifier; the message does not repeat them."""
     paths = pd.unique(frame[["image", "mask"]].to_numpy().ravel())
-    if count := sum(found.found_in(path) for path in paths):
+    if count := sum(identities.found_in(path) for path in paths):
         raise InputError(
             f"DIR: {count} of {len(paths)} paths contain a name, an ID, a UID or a date of a header or the table, and "
             "metadata.csv would repeat them; give --link-dir DIR2, an empty folder for the same files under pseudonyms"

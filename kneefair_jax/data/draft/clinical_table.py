@@ -172,13 +172,15 @@ def _normalize(
         return _years(cells.assign(age=column), problems)
     if name in _WORDS:
         return _levels(column, problems)
-    kept = column.map(
+    safe_cells = column.map(
         lambda cell: (
             "" if table_privacy.identifies(cell, name, identifiers_found) else identifiers.visible(cell)
         )
     )
-    removed = int((kept != column.map(identifiers.visible)).sum())
-    return kept, [f"{removed} cells of {name} are left empty: an identifier or a date"] if removed else []
+    removed = int((safe_cells != column.map(identifiers.visible)).sum())
+    return safe_cells, [
+        f"{removed} cells of {name} are left empty: an identifier or a date"
+    ] if removed else []
 
 
 def _levels(column: pd.Series, problems: list[metadata.Problem]) -> tuple[pd.Series, list[str]]:
@@ -192,11 +194,11 @@ def _levels(column: pd.Series, problems: list[metadata.Problem]) -> tuple[pd.Ser
     for row, cell in column.drop_duplicates().items():
         if cell and plain_cells[cell] not in level_of:
             is_code = _SHORT_CODE.fullmatch(cell)
-            shown, options = (repr(cell), f"{cell}=...") if is_code else ("a cell", "CELL=...")
+            reference, options = (repr(cell), f"{cell}=...") if is_code else ("a cell", "CELL=...")
             problems.append(
                 (
                     int(str(row)),
-                    f"{name} {shown} has no clear meaning ({', '.join(_WORDS[name])}); state it with "
+                    f"{name} {reference} has no clear meaning ({', '.join(_WORDS[name])}); state it with "
                     f"--values {name}:{options}",
                 )
             )

@@ -70,9 +70,9 @@ def join(
         row = {name: _value(cells, rows, name, conflicts) for name in (*table.columns, *_DATES)}
         patients.append(_value(cells, rows, "patient_id", conflicts))
         if not rows_of_film:
-            doubts = _doubts(film, row, film_counts[canonical], len(knees[canonical]))
-            row |= dict.fromkeys((name for name, reason in doubts.items() if reason != _SHARED), "")
-            doubtful.update(doubts.items())
+            reasons = _ambiguous_columns(film, row, film_counts[canonical], len(knees[canonical]))
+            row |= dict.fromkeys((name for name, reason in reasons.items() if reason != _SHARED), "")
+            doubtful.update(reasons.items())
         values.append(row)
     notes = [
         f"{name}: {table.path.name} and the headers disagree for {count} films; the table is used"
@@ -119,7 +119,9 @@ _SHARED = (
 )
 
 
-def _doubts(film: File, row: Mapping[str, str], film_count: int, knee_count: int) -> dict[str, str]:
+def _ambiguous_columns(
+    film: File, row: Mapping[str, str], film_count: int, knee_count: int
+) -> dict[str, str]:
     """Return column -> what is doubtful about its cell, for a film that takes its patient's row.
 
     Args:
@@ -128,22 +130,22 @@ def _doubts(film: File, row: Mapping[str, str], film_count: int, knee_count: int
         film_count: of the patient.
         knee_count: of the patient.
     """
-    doubts = {}
+    reasons = {}
     for name in _FILM_COLUMNS:
         tag, cell = getattr(film.tags, name), row.get(name)
         if cell and tag and cell != tag:
-            doubts[name] = _HEADER
+            reasons[name] = _HEADER
         elif cell and not tag and film_count > 1:
-            doubts[name] = _SEVERAL_FILMS
+            reasons[name] = _SEVERAL_FILMS
     side = row.get("side")
     for name in _KNEE_COLUMNS:
         if not row.get(name):
             continue
         if {side, film.tags.side} == {"left", "right"}:
-            doubts[name] = _OTHER_KNEE
+            reasons[name] = _OTHER_KNEE
         elif knee_count > 1 and (not side or side != film.tags.side):
-            doubts[name] = _SHARED
-    return doubts
+            reasons[name] = _SHARED
+    return reasons
 
 
 def _knees(films: Sequence[File], patient_ids: Sequence[str]) -> Mapping[str, set[str]]:
@@ -191,6 +193,6 @@ def _rows_of_side(cells: pd.DataFrame, rows: list[int], film: File) -> list[int]
 def _value(cells: pd.DataFrame, rows: list[int], name: str, conflicts: collections.Counter[str]) -> str:
     if name not in cells:
         return ""
-    found = {str(cells.at[row, name]) for row in rows} - {""}
-    conflicts[name] += len(found) > 1
-    return found.pop() if len(found) == 1 else ""
+    texts = {str(cells.at[row, name]) for row in rows} - {""}
+    conflicts[name] += len(texts) > 1
+    return texts.pop() if len(texts) == 1 else ""

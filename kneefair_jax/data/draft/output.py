@@ -113,11 +113,11 @@ def _write_links(
         raise InputError(
             f"--link-dir {link_dir}: {count} of its files are read by this command; give another folder"
         )
-    others = [path for path in links if (link_dir / path).exists() and path.as_posix() not in earlier]
-    if others:
+    unlisted = [path for path in links if (link_dir / path).exists() and path.as_posix() not in earlier]
+    if unlisted:
         raise InputError(
-            f"--link-dir {link_dir}: {len(others)} files, such as {others[0]}, have names of links but are in no list "
-            "of links; move them, or give another folder"
+            f"--link-dir {link_dir}: {len(unlisted)} files, such as {unlisted[0]}, have names of links but are in no "
+            "list of links; move them, or give another folder"
         )
     for target, source in links.items():
         (stage / target).parent.mkdir(exist_ok=True)

@@ -86,10 +86,10 @@ def pair(files: Sequence[File], structures: Sequence[str] = ()) -> Pairing:
     _match_names(films, masks, match)
     single = _unique((_context(film.path), film) for film in films)  # of all films, paired or not
     single_masks = _unique((_context(mask.path), mask) for mask in masks)
-    alone = {file.path for folders in (single, single_masks) for file in folders.values()}
+    single_paths = {file.path for folders in (single, single_masks) for file in folders.values()}
 
     def folder(file: File) -> tuple[str, ...]:
-        return _context(file.path) if file.path in alone else ()
+        return _context(file.path) if file.path in single_paths else ()
 
     match("folder", folder, folder)
     used = {mask.path for mask in pairs.values()}
@@ -155,7 +155,7 @@ def _join_structures(masks: Sequence[File], structures: Sequence[str]) -> list[F
                     parts[Path(base)][structure] = mask
     complete = {base: files for base, files in parts.items() if len(files) == len(structures) > 1}
     joined = {file.path for files in complete.values() for file in files.values()}
-    whole = [
+    joined_masks = [
         File(
             base,
             scan.MASK,
@@ -164,4 +164,4 @@ def _join_structures(masks: Sequence[File], structures: Sequence[str]) -> list[F
         )
         for base, files in complete.items()
     ]
-    return [*(mask for mask in masks if mask.path not in joined), *whole]
+    return [*(mask for mask in masks if mask.path not in joined), *joined_masks]
