@@ -294,14 +294,15 @@ def count_single_group_batches(
 def single_group_notes(config: ConfigDict, cohort: Cohort) -> list[str]:
     """Return a note where more than a twentieth of a run's first batches hold fewer than two known groups.
 
-    Objectives outside `mitigation.COMPARING` do not compare groups and get no note. The order of cases is a function of
-    the config and the cohort, so these are the batches that the run trains on.
+    Objectives that do not compare groups get no note. The order of cases is a function of the config and the cohort, so
+    these are the batches that the run trains on.
 
     Raises:
         InputError: the sampler cannot serve these groups.
     """
     objective, train = config.mitigation.objective.name, cohort.rows("train")
-    if objective not in mitigation.COMPARING or not len(train):  # the union of folds trains on nothing
+    compares_groups = mitigation.OBJECTIVES[objective].compares_groups
+    if not compares_groups or not len(train):  # the union of folds trains on nothing
         return []
     partition = mitigation_groups(cohort, config.mitigation.groups)
     _, order = training_order(config, cohort, partition, train)
