@@ -23,7 +23,7 @@ from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.report.schema import ModelComparison, Report
 from kneefair_jax.report.schema import ReaderAgreement as ReaderSummary
 from kneefair_jax.report.text import models as model_text
-from kneefair_jax.runtime import atomic, output_folder, provenance, written_files
+from kneefair_jax.runtime import atomic, output_folder, run_directory, written_files
 from kneefair_jax.runtime.progress import Progress
 from kneefair_jax.safe_text import strip_paths
 
@@ -330,7 +330,7 @@ def _run_fields(settings: Settings) -> dict[str, Any]:
     return {
         "config": None,
         "command": settings.command,
-        "date": provenance.today(),
+        "date": run_directory.today(),
         **{name: text for name in ("title", "author") if (text := getattr(settings, name))},
         **({"inputs": dict(settings.inputs)} if settings.inputs else {}),
         "seed": settings.seed,
