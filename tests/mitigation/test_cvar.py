@@ -6,11 +6,21 @@ from hypothesis import strategies as st
 
 from kneefair_jax import mitigation
 from kneefair_jax.mitigation.cvar import tail_weights
+from tests.mitigation.forms import GROUP, MASK, cvar
 
 SIZE = 8
 # Few distinct values, so that many are tied.
 LOSSES = st.lists(st.integers(0, 5), min_size=SIZE, max_size=SIZE)
 ALPHAS = st.floats(0.01, 1.0)
+
+
+FORMS = {
+    "cvar_dro": (lambda x: cvar(x[MASK > 0], 0.36), {"alpha": 0.36}),
+    "within_group_cvar": (
+        lambda x: np.mean([cvar(x[(g == GROUP) & (MASK > 0)], 0.6) for g in range(3)]),
+        {"alpha": 0.6},
+    ),
+}
 
 
 def weigh(losses, mask=None, alpha=0.5):
