@@ -267,7 +267,10 @@ def _attributes_with_gaps(models: ModelComparison, names: Sequence[str]) -> set[
 def _changes(first: str, second: str, pairs: list[ModelPair], with_gap: Collection[str]) -> str:
     """State the paired difference of the mean, and the changes of gaps where the gap or its change is significant."""
     mean = pairs[0]["change_of_mean"]
-    average = f"{second} does not differ significantly from {first} on average{_estimate(mean)}"
+    if mean is None or mean["p_holm"] is None:  # few patients, or all change by the same amount
+        average = f"the mean difference of {second} from {first} was not tested{_estimate(mean)}"
+    else:
+        average = f"{second} does not differ significantly from {first} on average{_estimate(mean)}"
     if is_significant(mean) and mean and mean["value"] is not None:
         average = f"{second} is {_amount(mean)} {'lower' if mean['value'] < 0 else 'higher'} on average than {first}"
     texts = []
