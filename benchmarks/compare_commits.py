@@ -331,11 +331,13 @@ def kind(a: Any, b: Any) -> str:
 def differences(before: Path, after: Path) -> tuple[int, dict[str, list[str]]]:
     """Return how many values two result folders share, and the names of those that differ, by kind.
 
-    A value that only one folder has is one of `values`.
+    A value that only one folder has is one of `values`, unless it is null: a report may omit such keys.
     """
     values_before, values_after = dict(contents(before)), dict(contents(after))
     names = values_before.keys() & values_after.keys()
-    different: dict[str, list[str]] = {"values": sorted(values_before.keys() ^ values_after.keys())}
+    single = values_before.keys() ^ values_after.keys()
+    both = values_before | values_after
+    different: dict[str, list[str]] = {"values": sorted(name for name in single if both[name] is not None)}
     for name in sorted(names):
         a, b = values_before[name], values_after[name]
         if not equal(a, b):
