@@ -1,4 +1,4 @@
-"""Do the rules of `kneefair_jax.predict.plausibility` find what is no knee, and let knees pass?
+"""Do the rules of `kneefair_jax.predict.prediction` find what is no knee, and let knees pass?
 
     python -m benchmarks.plausibility
 

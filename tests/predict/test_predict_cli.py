@@ -14,7 +14,7 @@ from kneefair_jax import anatomy
 from kneefair_jax.data import readers
 from kneefair_jax.data.readers import limits
 from kneefair_jax.predict import __main__ as cli
-from kneefair_jax.predict import films, inputs, writers
+from kneefair_jax.predict import films, writers
 from tests.data.test_readers import write_dicom, write_nifti
 from tests.predict.networks import write
 
@@ -63,7 +63,7 @@ def test_every_kind_of_image_gets_a_mask_of_its_size(tmp_path, weights, capsys):
         expected = "" if known is None else f"{known * int(row['area_pixels']):.2f}"
         assert row["area_mm2"] == expected
     # Read again, its results are not images.
-    assert sum(1 for _ in inputs.find([str(tmp_path)], tmp_path / "out")) == 7
+    assert sum(1 for _ in films.find([str(tmp_path)], tmp_path / "out")) == 7
 
 
 def test_nifti_masks_lie_where_their_films_do(tmp_path, weights):
