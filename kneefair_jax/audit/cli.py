@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 from kneefair_jax import safe_text
 from kneefair_jax.audit import equivalence_margin, mask_faults, options, result, run
@@ -12,8 +12,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, family
 from kneefair_jax.report import pdf
 from kneefair_jax.report.schema import Report
-from kneefair_jax.report.score_schema import GroupRow, Statistic
-from kneefair_jax.report.text import cards, data_warnings, failures, findings, formatting, models, summary
+from kneefair_jax.report.text import cards, failures, findings, formatting, models, summary
 from kneefair_jax.runtime import command, run_directory
 from kneefair_jax.runtime.progress import Progress
 
@@ -218,7 +217,7 @@ def text(report: Report) -> str:
         for name in groups.labels
     }
     by_group = {name: entry for name, entry in scores["groups"].items() if name in group_names}
-    entries: dict[str, GroupRow] = {"all": cast(GroupRow, scores["overall"]), **by_group}
+    entries = {"all": scores["overall"], **by_group}
     rows += [
         (
             formatting.group_title(name, attributes),
@@ -244,7 +243,7 @@ def text(report: Report) -> str:
     return "\n".join([*lines, *failures.sentences(report)])
 
 
-def _gap(gap: Statistic) -> str:
+def _gap(gap: dict[str, Any]) -> str:
     ends = gap["interval"]
     return formatting.number(gap["value"]) + (f" {formatting.interval(ends)}" if ends else "")
 
@@ -257,7 +256,7 @@ def closing_lines(reports: Mapping[str, Report]) -> list[str]:
     """
     first = next(iter(reports.values()))
     return [
-        *(f"warning: {text}" for text in data_warnings.sentences(first)),
+        *(f"warning: {text}" for text in summary.data_warnings(first)),
         *models.sentences(first),
         *(
             f"{f'{model}, ' if len(reports) > 1 else ''}{verdict.groups.title}: {_verdict(verdict)}"

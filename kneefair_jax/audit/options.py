@@ -12,7 +12,7 @@ from kneefair_jax.fairness import bootstrap, endpoints, family
 from kneefair_jax.fairness.endpoints import EndpointSettings
 from kneefair_jax.fairness.equivalence import ReaderAgreement
 from kneefair_jax.fairness.family import Primary
-from kneefair_jax.runtime import provenance
+from kneefair_jax.runtime import run_directory
 
 ON_MISSING = ("stop", "skip", "zero")
 
@@ -116,7 +116,7 @@ class Settings(NamedTuple):
     def with_folders(self, *paths: object) -> "Settings":
         """Return the settings with further folders, and files with their digests; other arguments are ignored."""
         folders = (Path(path) for path in paths if isinstance(path, str | Path))
-        digests = {**self.inputs, **provenance.file_digests(paths)}
+        digests = {**self.inputs, **run_directory.file_digests(paths)}
         return self._replace(folders=(*self.folders, *folders), inputs=digests)
 
     def check(self, attributes: Sequence[str]) -> None:

@@ -139,7 +139,7 @@ def _batch_seconds(config: ConfigDict, run: Experiment, cohort: Cohort) -> float
             BlankCases(cohort), rows, run.partition.index, batch_size=config.train.batch_size
         )
     )
-    placed = sharding.global_batch(batch, run.mesh)
+    placed = sharding.global_batch(batch, sharding.data_mesh())
     jax.block_until_ready(run.eval_step(run.state.variables, placed))
     start = time.perf_counter()
     for _ in range(_ROUNDS):

@@ -17,7 +17,7 @@ import numpy as np
 
 from kneefair_jax.data import cell_text, column_names, identifiers, mask_files, metadata, readers
 from kneefair_jax.data.readers import limits
-from kneefair_jax.data.readers.spacing import LARGEST_MM, SMALLEST_MM
+from kneefair_jax.data.readers.limits import LARGEST_MM, SMALLEST_MM
 from kneefair_jax.errors import InputError
 
 logger = logging.getLogger(__name__)

@@ -170,7 +170,6 @@ def _losses_of_first_run(run: Run, train: np.ndarray) -> np.ndarray:
         train,
         group=experiment.partition.index,
         batch_size=run.config.train.batch_size,
-        mesh=experiment.mesh,
     )
     return np.asarray(scores["loss"])
 
