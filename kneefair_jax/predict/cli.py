@@ -42,6 +42,7 @@ lies before the detector appears larger there, and nothing is corrected for that
 more than a factor of 1.5. Masks as PNG lie as the film is displayed (its header followed); as nifti and dicomseg on its
 stored pixels.
 
+Masks in a folder (DICOM-SEG, or at most {films.MOST_LABELS} gray values) are left out, with one line for all.
 Files that cannot be segmented are reported on stderr, one line each, and skipped; the rest are processed. The exit
 status is 0 if every file was segmented, {SOME_FAILED} if some failed, and {ALL_FAILED} if nothing was
 segmented.

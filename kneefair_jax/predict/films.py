@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,23 +23,39 @@ from kneefair_jax.errors import InputError
 
 logger = logging.getLogger(__name__)
 SMALLEST = 16  # pixels along a side
+# An image with fewer distinct values is a mask: a radiograph of 16 x 16 pixels already has more.
+MOST_LABELS = 32
+_SAMPLE = 10_000  # pixels
+_LABEL_WORD = re.compile(r"(?<![a-z])(mask|label|seg|segmentation|annotation)s?(?![a-z])", re.IGNORECASE)
 STATED = "stated"  # the kind of a spacing that `--spacing` states
 _LARGEST_RATIO = 2  # of rows to columns or the reverse; pixels of radiographs are square, or nearly so
 _SAME = 0.01  # relative difference up to which a header and the flag state one spacing
 
 
 class Input(NamedTuple):
-    """A file and the name of its results, without ending: its path below the folder that was given."""
+    """A file to segment.
+
+    Attributes:
+        path: the file.
+        name: of its results, without ending: its path below the folder that was given.
+        is_from_folder: whether a folder was given; its label images are left out.
+    """
 
     path: Path
     name: str
+    is_from_folder: bool = False
+
+
+class LabelImageError(InputError):
+    """A file of a folder holds the labels of a mask and is no radiograph."""
 
 
 def find(arguments: Sequence[str], out: Path) -> Iterator[Input | InputError]:
     """Yield the image files in order, and an error for each file or folder that cannot be used.
 
     Of a folder, and those below it, these are the files that readers know by their ending or that are DICOM. Hidden
-    files, everything in `out`, and links to folders are skipped.
+    files, everything in `out`, and links to folders are skipped. A label image with the name of another file gives a
+    `LabelImageError`, so that the film of that name is segmented; `read` refuses the other label images.
 
     Args:
         arguments: files, folders and globs.
@@ -48,7 +65,17 @@ def find(arguments: Sequence[str], out: Path) -> Iterator[Input | InputError]:
         InputError: a folder is `out`, or in it: results could be taken for films.
     """
     path_of: dict[str, Path] = {}
-    for item in _candidates(arguments, out.resolve()):
+    candidates = list(_candidates(arguments, out.resolve()))
+    counts = Counter(item.name for item in candidates if isinstance(item, Input))
+    for item in candidates:
+        if isinstance(item, Input) and item.is_from_folder and counts[item.name] > 1:
+            try:
+                read(item.path, label_name=item.name)
+            except LabelImageError as error:
+                yield error
+                continue
+            except InputError:  # reported when it is segmented
+                pass
         if isinstance(item, Input) and item.name in path_of:
             other = path_of[item.name]
             real, other_real = os.path.realpath(item.path), os.path.realpath(other)
@@ -124,7 +151,7 @@ def _candidates(arguments: Sequence[str], out: Path) -> Iterator[Input | InputEr
                     "choose another folder for --out"
                 )
             files: list[Input | InputError] = [
-                file if isinstance(file, InputError) else Input(file, _stem(file.relative_to(path)))
+                file if isinstance(file, InputError) else Input(file, _stem(file.relative_to(path)), True)
                 for file in _image_files(path, out)
             ]
             yield from files or [InputError(f"{path}: no image files in this folder")]
@@ -190,15 +217,24 @@ class Film(NamedTuple):
         return (self.orientation or readers.NONE).of_pair(self.view.of_pair(self.spacing))
 
 
-def read(path: Path) -> Film:
+def read(path: Path, label_name: str | None = None) -> Film:
     """Read an image file.
 
+    Args:
+        path: the file.
+        label_name: its name in a folder, of which label images are refused; None accepts them as radiographs.
+
     Raises:
+        LabelImageError: it holds labels, and `label_name` is given.
         InputError: it is unreadable, too large, too small or blank.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about damaged headers; the reader refuses what cannot be used
+        if label_name is not None and mask_files.is_dicom_seg(path):
+            raise LabelImageError(f"{path}: a DICOM segmentation, not a radiograph")
         film = readers.read_radiograph(path)
+    if label_name is not None and _holds_labels(film.pixels, label_name):
+        raise LabelImageError(f"{path}: a label image, not a radiograph")
     image = film.view.apply(readers.to_uint8(film.pixels, valid=film.valid))
     grey = readers.to_gray(image)
     try:
@@ -217,6 +253,17 @@ def read(path: Path) -> Film:
         film.view,
         film.laterality,
     )
+
+
+def _holds_labels(pixels: np.ndarray, name: str) -> bool:
+    """Return whether an image has as few values as a mask; a blank one is a mask if its name says so."""
+    values = pixels.ravel()
+    if (
+        len(np.unique(values[:: max(1, values.size // _SAMPLE)])) > MOST_LABELS
+    ):  # most radiographs, in a millisecond
+        return False
+    count = len(np.unique(values))
+    return count <= MOST_LABELS and (count > 1 or bool(_LABEL_WORD.search(name)))
 
 
 def require_picture(image: np.ndarray) -> None:

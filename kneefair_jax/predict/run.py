@@ -45,6 +45,7 @@ class Tally(NamedTuple):
         failures: files that were not segmented.
         unknown_spacings: segmentations with areas in pixels only.
         earlier_segmentations: segmentations of an earlier run, whose results are kept.
+        label_images: masks in a folder, which were left out.
     """
 
     segmentations: int = 0
@@ -52,6 +53,7 @@ class Tally(NamedTuple):
     failures: int = 0
     unknown_spacings: int = 0
     earlier_segmentations: int = 0
+    label_images: int = 0
 
 
 class _Outcome(NamedTuple):
@@ -63,6 +65,7 @@ class _Outcome(NamedTuple):
         has_area: whether its areas are in mm2.
         is_kept: whether an earlier run segmented the file.
         error: why the file could not be segmented; "" if it was.
+        is_label_image: whether it was left out as a mask, which is no failure.
     """
 
     view: Path = Path()
@@ -70,6 +73,7 @@ class _Outcome(NamedTuple):
     has_area: bool = False
     is_kept: bool = False
     error: str = ""
+    is_label_image: bool = False
 
 
 def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Settings) -> Tally:
@@ -77,7 +81,7 @@ def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Set
 
     The results of files that an earlier run finished are kept. The results that an earlier run with other options wrote
     of a file are deleted once its new results are written, or once it fails. The log gets a line for each segmented
-    file (INFO) and for each file that fails (ERROR).
+    file (INFO) and for each file that fails (ERROR). Masks in a folder are left out, with one line for all.
 
     Args:
         predictor: segments.
@@ -106,13 +110,15 @@ def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Set
         session = Session(predictor, settings, out, table, record, network, film_paths)
         if not settings.overwrite:
             require_same_sources(session, items)
-        start = time.monotonic()
+        start, first = time.monotonic(), ""
         for outcome in _process(session, items):
             tally = _count(tally, outcome)
-            if outcome.error:
+            if outcome.is_label_image:
+                first = first or outcome.error
+            elif outcome.error:
                 logger.error("failed: %s", outcome.error)
             elif not outcome.is_kept:
-                count, total = tally.segmentations + tally.failures, len(items)
+                count, total = tally.segmentations + tally.failures + tally.label_images, len(items)
                 left = progress.time_left(
                     count - tally.earlier_segmentations,
                     total - tally.earlier_segmentations,
@@ -120,10 +126,17 @@ def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Set
                 )
                 warning = f"  warning: {outcome.warning}" if outcome.warning else ""
                 logger.info("%d/%d%s  %s%s", count, total, left, outcome.view, warning)
+        if first:
+            noun = "file" if tally.label_images == 1 else "files"
+            logger.info(
+                "left out: %d %s (%s); name a file itself to segment it", tally.label_images, noun, first
+            )
     return tally
 
 
 def _count(tally: Tally, outcome: _Outcome) -> Tally:
+    if outcome.is_label_image:
+        return tally._replace(label_images=tally.label_images + 1)
     if outcome.error:
         return tally._replace(failures=tally.failures + 1)
     return tally._replace(
@@ -151,7 +164,8 @@ def _process(session: Session, items: Sequence[Input | InputError]) -> Iterator[
                 is_readable = source is not None
                 if isinstance(item, Input) and is_readable and not session.is_finished(item, source):
                     session.discard(item)
-                yield _Outcome(error=" ".join(str(error).split()))
+                is_label_image = isinstance(error, films.LabelImageError)
+                yield _Outcome(error=" ".join(str(error).split()), is_label_image=is_label_image)
 
 
 class _Segmented(NamedTuple):
@@ -247,8 +261,8 @@ def _read(item: Input | InputError, predictor: Predictor, settings: Settings) ->
     if isinstance(item, InputError):
         return item
     try:
+        film = films.read(item.path, item.name if item.is_from_folder else None)
         group = settings.group_of(item)
-        film = films.read(item.path)
         if settings.spacing is not None:
             film = films.with_stated_spacing(film, settings.spacing)
         is_cut = settings.knees == "both"
