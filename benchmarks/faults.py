@@ -1,8 +1,8 @@
-"""What befalls a run, and what is lost by it: `python -m benchmarks.faults`, by root, since it mounts a small disk.
+"""Measure what a run loses by faults: `python -m benchmarks.faults`, as root, since it mounts a small disk.
 
-A small run is killed, stopped, starved of disk space and given damaged files, then started again by the same command.
-Each row says what happened, how many steps had to be made again, and whether the run that went on ended as one that
-nothing befell: every array of the last state, `metrics.jsonl` and `cases.parquet`, bit for bit.
+A small run is killed, stopped, left without disk space or given damaged files, then resumed by the same command. Each
+row states the fault, the number of repeated steps, and whether the resumed run equals an uninterrupted one bit for bit:
+every array of the last state, `metrics.jsonl` and `cases.parquet`.
 """
 
 import argparse

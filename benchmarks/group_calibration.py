@@ -63,7 +63,7 @@ def _measure(logit: jax.Array, truth: jax.Array, sharpness: float) -> tuple[tupl
 def calibrations(
     radius: int, correlation: int, number: int, seed: int = 0
 ) -> dict[float, tuple[list[dict[str, Any]], float]]:
-    """Return the fields of `group_calibration.Calibration` of each group, and the cases' mean ECE, by sharpness."""
+    """Return `group_calibration.GroupCalibration` of each group as a dict, and the mean ECE of cases, by sharpness."""
     rng = np.random.default_rng([seed, radius, correlation])
     parts: dict[float, list[Any]] = {sharpness: [] for sharpness in SHARPNESS}
     for _ in range(number):

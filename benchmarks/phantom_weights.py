@@ -1,4 +1,4 @@
-"""Trains the network that ships on phantoms drawn online, within a limit of wall-clock time, and scores it.
+"""Train the shipped network on phantoms drawn online, within a limit of wall-clock time, and score it.
 
     python benchmarks/phantom_weights.py --out OUT --minutes 9
 

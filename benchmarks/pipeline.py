@@ -1,4 +1,4 @@
-r"""Does the input pipeline keep up? Cases a second against plainer and other loaders, and what training waits for.
+r"""Measure cases per second of the input pipeline and of other loaders, and the time that training waits for data.
 
     python benchmarks/pipeline.py --torch_python=PYTHON_WITH_TORCH
 

@@ -1,4 +1,4 @@
-r"""Are the features of a ResNet's weights here those that PyTorch gives? They must agree to 1e-4 of their scale.
+r"""Compare the features of a ResNet with PyTorch's for the same weights: they must agree to 1e-4 of their scale.
 
     python benchmarks/resnet_parity.py --torch_python=PYTHON_WITH_TORCH
 

@@ -1,4 +1,4 @@
-"""Are planted faults found? Wrong masks among a phantom cohort's, ranked by the network that ships.
+"""Measure how well the shipped network ranks planted label errors among the masks of a phantom cohort.
 
     python benchmarks/suspicious.py
 

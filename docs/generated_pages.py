@@ -52,7 +52,7 @@ def report_page() -> str:
         "# Columns and JSON keys",
         "",
         "This page is generated from the types of `report.json`, schema "
-        f"{schema.SCHEMA} (`kneefair_jax/report/schema.py` and `score_schema.py`), and from the functions that write",
+        f"{schema.SCHEMA} (`kneefair_jax/report/schema.py`), and from the functions that write",
         "the CSV files. A report has the same schema beside it as `report.schema.json`. Undefined numbers are null.",
         "",
         "## report.json",

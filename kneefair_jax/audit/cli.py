@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 from kneefair_jax import safe_text
 from kneefair_jax.audit import closing, equivalence_margin, mask_faults, options, result, run
@@ -12,7 +12,6 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, family
 from kneefair_jax.report import pdf
 from kneefair_jax.report.schema import Report
-from kneefair_jax.report.score_schema import GroupRow, Statistic
 from kneefair_jax.report.text import failures, findings, formatting
 from kneefair_jax.runtime import command, run_directory
 from kneefair_jax.runtime.progress import Progress
@@ -220,7 +219,7 @@ def text(report: Report) -> str:
         for name in groups.labels
     }
     by_group = {name: entry for name, entry in scores["groups"].items() if name in group_names}
-    entries: dict[str, GroupRow] = {"all": cast(GroupRow, scores["overall"]), **by_group}
+    entries = {"all": scores["overall"], **by_group}
     for name, entry in entries.items():
         rows.append(
             (
@@ -246,7 +245,7 @@ def text(report: Report) -> str:
     return "\n".join([*lines, *failures.sentences(report)])
 
 
-def _gap(gap: Statistic) -> str:
+def _gap(gap: dict[str, Any]) -> str:
     ends = gap["interval"]
     return formatting.number(gap["value"]) + (f" {formatting.interval(ends)}" if ends else "")
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from kneefair_jax.report.schema import Report
-from kneefair_jax.report.text import cards, data_warnings, models, summary
+from kneefair_jax.report.text import cards, models, summary
 from kneefair_jax.report.text.formatting import margin_value
 
 
@@ -15,7 +15,7 @@ def lines(reports: Mapping[str, Report]) -> list[str]:
     """
     first = next(iter(reports.values()))
     return [
-        *(f"warning: {text}" for text in data_warnings.sentences(first)),
+        *(f"warning: {text}" for text in summary.data_warnings(first)),
         *models.sentences(first),
         *(
             f"{f'{model}, ' if len(reports) > 1 else ''}{text}"

@@ -18,7 +18,8 @@ from kneefair_jax.audit import mask_faults
 from kneefair_jax.audit.mask_faults import Fault
 from kneefair_jax.data import label_map, layouts, mask_files, metadata
 from kneefair_jax.data.label_map import LabelMap
-from kneefair_jax.data.mask_files import Mask, MaskSource
+from kneefair_jax.data.mask_files import MaskSource
+from kneefair_jax.data.readers import Mask
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import progress
 
@@ -207,7 +208,7 @@ class Summary(NamedTuple):
         digest: SHA-256 of shape and labels.
         thumbnail: u8[32, 32], labels of the pixels on a regular grid.
         ignored: bool[32, 32], which of these pixels are ignored.
-        palette: of `mask_files.Mask`.
+        palette: of `readers.Mask`.
     """
 
     shape: tuple[int, ...]

@@ -28,7 +28,7 @@ from kneefair_jax.audit.mask_pair import Reading, Summary
 from kneefair_jax.audit.scoring import Case, Scored
 from kneefair_jax.data import inspection, layouts
 from kneefair_jax.data.readers import ORIENTATIONS, name_of
-from kneefair_jax.report import notes as report_notes
+from kneefair_jax.report import build
 
 # Faults that explain why a prediction overlaps its reference mask less than others do.
 _LOWER_OVERLAP = (INTERPOLATED, BAND, ORIENTATION, OTHER_CASE, SAME_PIXELS)
@@ -145,7 +145,7 @@ def _model_notes(
     present = {case_id: mask for case_id, mask in masks.items() if mask is not None}
     return [
         *_header_notes(masks, f"prediction{of}"),
-        *report_notes.observations(
+        *build.observations(
             cohort.frame,
             cohort.attributes,
             of=of,
@@ -251,9 +251,7 @@ def _pair_notes(
         ),
     }
     return [
-        text.format(report_notes.count_cases(cohort.frame, rows))
-        for text, rows in cases_of.items()
-        if rows.any()
+        text.format(build.count_cases(cohort.frame, rows)) for text, rows in cases_of.items() if rows.any()
     ]
 
 

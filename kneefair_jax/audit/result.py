@@ -18,10 +18,9 @@ from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.options import Settings
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, family, model_comparison, patient_table, reference_ser
-from kneefair_jax.report import build, checklist, csv_tables, notes, page, pdf
+from kneefair_jax.report import build, checklist, csv_tables, page, pdf
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.report.schema import ModelComparison, Report
-from kneefair_jax.report.schema import ReaderAgreement as ReaderSummary
 from kneefair_jax.report.text import models as model_text
 from kneefair_jax.runtime import atomic, output_folder, run_directory, written_files
 from kneefair_jax.runtime.progress import Progress
@@ -259,7 +258,7 @@ def audit(
             report["models"] = models
     cases = pd.concat(list(tables.values()), ignore_index=True)
     inputs = tuple(path.absolute() for path in settings.folders)
-    return Audit(reports, cases, dict(examples), notes.sentences(in_order), inputs=inputs)
+    return Audit(reports, cases, dict(examples), build.sentences(in_order), inputs=inputs)
 
 
 def _compare(
@@ -301,9 +300,7 @@ def _add_readers_and_size(
 ) -> None:
     """Add the agreement of two readers, and the skewed error ratio that size alone would give, if they are known."""
     if settings.readers:
-        report["readers"] = {
-            score: cast(ReaderSummary, asdict(agreement)) for score, agreement in settings.readers.items()
-        }
+        report["readers"] = {score: asdict(agreement) for score, agreement in settings.readers.items()}
     if size_errors is not None:
         reference_ser.add_expected_ser(
             report["scores"],

@@ -34,7 +34,7 @@ from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import reference_ser
 from kneefair_jax.fairness.equivalence import ReaderAgreement
-from kneefair_jax.report.notes import one_spacing
+from kneefair_jax.report.build import one_spacing
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.report.text import formatting
 from kneefair_jax.runtime.progress import Progress

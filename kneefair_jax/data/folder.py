@@ -25,7 +25,7 @@ from kneefair_jax.data import (
 from kneefair_jax.data.inspection import Inspection
 from kneefair_jax.data.label_map import CohortLabels
 from kneefair_jax.data.mask_files import MaskPath
-from kneefair_jax.data.readers import laterality, limits
+from kneefair_jax.data.readers import dicom_header, limits
 from kneefair_jax.data.source import Example, Source
 from kneefair_jax.errors import InputError
 from kneefair_jax.safe_text import strip_paths
@@ -43,7 +43,7 @@ class Case(NamedTuple):
         image: path of the image.
         mask: path of the mask, or of its files, one a structure.
         spacing: f32[2], mm per pixel by the table; where NaN, the image's header decides.
-        side: the knee by the table, of `laterality.parse`.
+        side: the knee by the table, of `dicom_header.parse_side`.
     """
 
     row: int
@@ -126,24 +126,13 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     )
 
 
-class _CheckedFiles(NamedTuple):
-    """The files of a folder after all checks that need no pixels.
+def _checked_files(
+    config: Mapping[str, Any], prefix: str
+) -> tuple["_CheckedTable", tuple[Case, ...], list[list[Any]], CohortLabels]:
+    """Return the table, a record per row, the files' fingerprints and the label map, which `auto` takes from the masks.
 
-    Attributes:
-        table: metadata.csv.
-        cases: a record per row.
-        fingerprints: of `_fingerprints`.
-        labels: the label map.
+    The checks need no pixels, unless the label map is `auto`.
     """
-
-    table: "_CheckedTable"
-    cases: tuple[Case, ...]
-    fingerprints: list[list[Any]]
-    labels: CohortLabels
-
-
-def _checked_files(config: Mapping[str, Any], prefix: str) -> _CheckedFiles:
-    """Check the table and that every file exists; settle the label map, which `auto` takes from the masks."""
     ignore = config.get("ignore_label", -1)
     is_auto = config["structures"] == label_map.AUTO
     labels = None if is_auto else label_map.parse_setting(config["structures"], ignore, prefix)
@@ -161,14 +150,17 @@ def _checked_files(config: Mapping[str, Any], prefix: str) -> _CheckedFiles:
     if labels is None:
         labels = _labels_in_masks(table.path, cases, ignore, prefix)
     mask_files.check_palettes(masks, labels.mask_values, _THREADS)
-    return _CheckedFiles(table, cases, fingerprints, labels)
+    return table, cases, fingerprints, labels
 
 
 def _case_records(table: "_CheckedTable", masks: Sequence[MaskPath], root: Path) -> tuple[Case, ...]:
     cells = table.cells
-    sides = next((cells[name] for name in laterality.COLUMNS if name in cells), [""] * len(cells))
-    rows = zip(cells.index, cells["image"], masks, table.spacing, map(laterality.parse, sides), strict=True)
-    return tuple(Case(row, root / image, mask, mm, side) for row, image, mask, mm, side in rows)
+    sides = next((cells[name] for name in dicom_header.SIDE_COLUMNS if name in cells), [""] * len(cells))
+    rows = zip(cells.index, cells["image"], masks, table.spacing, sides, strict=True)
+    return tuple(
+        Case(row, root / image, mask, mm, dicom_header.parse_side(side))
+        for row, image, mask, mm, side in rows
+    )
 
 
 class _CheckedTable(NamedTuple):
@@ -359,10 +351,10 @@ def _read_case(case: Case, files: _Files) -> Example:
 
 
 def _inspect(
-    case: Case, film: readers.Radiograph, mask: mask_files.Mask, label: np.ndarray, labels: CohortLabels
+    case: Case, film: readers.Radiograph, mask: readers.Mask, label: np.ndarray, labels: CohortLabels
 ) -> Inspection:
     """Inspect the files of a case; `mask` is oriented as the film, `label` is its u8[H, W]."""
-    side = laterality.contradiction(film.laterality, case.side, "the table")
+    side = dicom_header.contradiction(film.laterality, case.side, "the table")
     notes = [
         *(f"film: {text}" for text in (*film.notes, side) if text),
         *(f"mask: {text}" for text in mask.notes),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,11 +18,10 @@ from kneefair_jax.evaluation import case_table, gap_analysis
 from kneefair_jax.fairness import endpoints, family, patient_table, small_groups
 from kneefair_jax.fairness.endpoints import endpoint_rates
 from kneefair_jax.fairness.scores import scores as by_group
-from kneefair_jax.report import build, notes, overlays, page
-from kneefair_jax.report.notes import one_spacing
+from kneefair_jax.report import build, overlays, page
+from kneefair_jax.report.build import one_spacing
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.report.schema import External, Report, ValidationScores
-from kneefair_jax.report.score_schema import Rates
 from kneefair_jax.runtime import atomic, checked_files, distributed, run_directory, run_files
 from kneefair_jax.runtime.progress import Progress
 from kneefair_jax.training import metric_writer, scoring, setup
@@ -109,7 +108,7 @@ def _external_report(config: ConfigDict, cohort: Cohort, cases: Cases, table: pd
         "structures": list(anatomy.scored_structures(cohort.structures)),
         "resolution": case_table.resolution_of(cohort, config.report.resolution),
         "scores": _scores(config, cohort, rows),
-        "rates": cast(Rates, rates.to_dict()),
+        "rates": rates.to_dict(),
         "pooled": _pooled(config, cohort, rows),
     }
 
@@ -261,7 +260,7 @@ def _report(
     rows = pd.Index(cohort.cases["case_id"]).get_indexer(ids)
     case_values = gap_analysis.read(ids, *workdirs)
     resolution = case_table.resolution_of(cohort, config.report.resolution)
-    observations = notes.observations(
+    observations = build.observations(
         cohort.cases.iloc[rows],
         cohort.attributes,
         true_pixels=case_values["true_pixels"].sum(1),

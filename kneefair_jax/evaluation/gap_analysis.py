@@ -25,8 +25,7 @@ from kneefair_jax.fairness import reference_ser
 from kneefair_jax.fairness.attribute_auc import attribute_auc, components
 from kneefair_jax.fairness.group_calibration import Sums, calibration
 from kneefair_jax.fairness.patient_table import FAILURE_DICE
-from kneefair_jax.report.schema import AttributeAuc, Calibration
-from kneefair_jax.report.score_schema import Scores
+from kneefair_jax.report.schema import AttributeAuc, Calibration, Scores
 from kneefair_jax.runtime import atomic, checked_files
 from kneefair_jax.training import scoring, steps
 from kneefair_jax.training.setup import Experiment

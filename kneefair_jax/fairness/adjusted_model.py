@@ -32,7 +32,7 @@ from kneefair_jax.fairness.model_design import (
     marginal_differences,
 )
 from kneefair_jax.fairness.patient_table import SHARES
-from kneefair_jax.fairness.results import Estimate
+from kneefair_jax.fairness.results import Estimate, Interval
 
 # With a leverage (share of a cluster's own scores in their fitted values) above this, residuals are not informative.
 _FULL_LEVERAGE = 1 - 1e-9
@@ -154,7 +154,7 @@ class Term:
 
     term: str
     estimate: float
-    interval: list[float]
+    interval: Interval
     df: float
     p: float
 

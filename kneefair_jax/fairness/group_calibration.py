@@ -41,7 +41,7 @@ class Sums(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Calibration:
+class GroupCalibration:
     """The calibration of one group; None if undefined, intervals (95 %) also with too few patients.
 
     Attributes:
@@ -71,7 +71,7 @@ def calibration(
         intersections: whether pairs of attributes are among the groups.
 
     Returns:
-        `groups`: group -> the fields of `Calibration`; `curves`: group -> `confidence` and `accuracy`, means over the
+        `groups`: group -> `GroupCalibration` as a dict; `curves`: group -> `confidence` and `accuracy`, means over the
         pixels of each bin of all structures and cases (None for an empty bin), and `pixels`, their number.
     """
     members = {ALL: np.ones(len(cases), bool)}
@@ -112,10 +112,10 @@ def _patient_shares(shares: np.ndarray, patients: np.ndarray) -> np.ndarray:
     return means.reshape(len(means), *shares.shape[1:])
 
 
-def _calibration(patient_shares: np.ndarray) -> Calibration:
+def _calibration(patient_shares: np.ndarray) -> GroupCalibration:
     patient_count = len(patient_shares)
     if not patient_count:
-        return Calibration(0, None, None, None, None)
+        return GroupCalibration(0, None, None, None, None)
     biases = (patient_shares[:, 1] - patient_shares[:, 2]).sum(1)
     bias, (slope, error) = float(biases.mean()), _slope(*patient_shares.swapaxes(0, 1))
     bias_interval = slope_interval = None
@@ -125,7 +125,7 @@ def _calibration(patient_shares: np.ndarray) -> Calibration:
         bias_interval = (bias - half, bias + half)
         if slope is not None and error is not None:
             slope_interval = (slope - quantile * error, slope + quantile * error)
-    return Calibration(patient_count, bias, bias_interval, slope, slope_interval)
+    return GroupCalibration(patient_count, bias, bias_interval, slope, slope_interval)
 
 
 def _slope(

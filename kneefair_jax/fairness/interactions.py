@@ -19,6 +19,7 @@ from kneefair_jax.fairness import inference, patient_table, two_part
 from kneefair_jax.fairness.hypothesis_tests import holm
 from kneefair_jax.fairness.patient_bootstrap import samples
 from kneefair_jax.fairness.patient_table import MACRO, Column, Table
+from kneefair_jax.fairness.results import Interval
 from kneefair_jax.fairness.two_part import Scores
 
 # The reason why ranked groups that could have an interaction are not tested.
@@ -70,8 +71,8 @@ class Interaction:
     freedom: tuple[float, float] | None = None
     p: float | None = None
     p_holm: float | None = None
-    interval: list[float] | None = None
-    interval_adjusted: list[float] | None = None
+    interval: Interval | None = None
+    interval_adjusted: Interval | None = None
 
 
 def interactions(
@@ -241,7 +242,7 @@ def johansen(cells: Sequence[Scores], contrasts: np.ndarray) -> ContrastTest | N
     return ContrastTest(contrast, error, skewness, statistic, (float(count), within), p)
 
 
-def interval(interaction: Interaction, score: str, level: float = 0.05) -> list[float] | None:
+def interval(interaction: Interaction, score: str, level: float = 0.05) -> Interval | None:
     """Return the interval of a single contrast, which excludes zero if its p is below the level; None for several.
 
     Args:

@@ -33,6 +33,7 @@ from kneefair_jax.fairness import bootstrap, patient_bootstrap, patient_table
 from kneefair_jax.fairness.hypothesis_tests import holm
 from kneefair_jax.fairness.patient_table import Runs
 from kneefair_jax.fairness.permutation_tests import TIE
+from kneefair_jax.fairness.results import Interval
 from kneefair_jax.fairness.seed_intervals import ROUNDING
 
 # Scores for which higher is better; only for these does a smaller gap mean a better model.
@@ -51,7 +52,7 @@ class MeanChange:
     """
 
     value: float | None = None
-    interval: list[float] | None = None
+    interval: Interval | None = None
     p: float | None = None
     p_holm: float | None = None
 

@@ -35,7 +35,7 @@ class Tally(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Difference(Estimate):
+class RateDifference(Estimate):
     """The difference of two rates, the first minus the second.
 
     Attributes:
@@ -48,7 +48,7 @@ class Difference(Estimate):
 
 
 @dataclass(frozen=True)
-class Pair:
+class RatePair:
     """The difference of two groups' rates, the first minus the second.
 
     Attributes:
@@ -59,11 +59,11 @@ class Pair:
 
     first: str
     second: str
-    difference: Difference
+    difference: RateDifference
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RateComparison:
     """The comparison of the rates of one attribute's groups.
 
     Attributes:
@@ -75,8 +75,8 @@ class Comparison:
     """
 
     test: Estimate | None
-    pairs: tuple[Pair, ...]
-    unranked: dict[str, Difference]
+    pairs: tuple[RatePair, ...]
+    unranked: dict[str, RateDifference]
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class EndpointRates:
     count: int
     overall: Estimate | None
     groups: dict[str, GroupRate]
-    comparisons: dict[str, Comparison]
+    comparisons: dict[str, RateComparison]
     structures: dict[str, StructureRates]
 
 
@@ -211,7 +211,7 @@ def difference_interval(first: Tally, second: Tally, confidence: float = CONFIDE
     )
 
 
-def difference(first: Tally, second: Tally, pairs: int = 1) -> Difference:
+def difference(first: Tally, second: Tally, pairs: int = 1) -> RateDifference:
     """Return the difference of two rates, its interval (`difference_interval`) and Fisher's exact test.
 
     Args:
@@ -220,7 +220,7 @@ def difference(first: Tally, second: Tally, pairs: int = 1) -> Difference:
         pairs: number of differences whose intervals hold simultaneously at 95 % (Bonferroni).
     """
     simultaneous = f", simultaneous over {pairs} pairs" if pairs > 1 else ""
-    return Difference(
+    return RateDifference(
         first.events / first.patients - second.events / second.patients,
         difference_interval(first, second, 1 - (1 - CONFIDENCE) / pairs),
         first.patients + second.patients,
@@ -269,7 +269,7 @@ def equal_rates_test(ranked: Mapping[str, Tally], seed: int = 0) -> Estimate | N
 
 def compare(
     ranked: Mapping[str, Tally], unranked: Mapping[str, Tally] | None = None, seed: int = 0
-) -> Comparison:
+) -> RateComparison:
     """Compare the rates of groups by exact tests.
 
     Args:
@@ -280,19 +280,22 @@ def compare(
     Returns:
         Only the pairs have a `p_adjusted`; `adjust` corrects over attributes.
     """
-    return Comparison(equal_rates_test(ranked, seed), _pairs(ranked), _against_rest(ranked, unranked or {}))
+    return RateComparison(
+        equal_rates_test(ranked, seed), _pairs(ranked), _against_rest(ranked, unranked or {})
+    )
 
 
-def _pairs(ranked: Mapping[str, Tally]) -> tuple[Pair, ...]:
+def _pairs(ranked: Mapping[str, Tally]) -> tuple[RatePair, ...]:
     names = list(combinations(ranked, 2))
     differences = {(a, b): difference(ranked[a], ranked[b], len(names)) for a, b in names}
     adjusted_p = hypothesis_tests.holm({pair: estimate.p for pair, estimate in differences.items()})
     return tuple(
-        Pair(*pair, replace(estimate, p_adjusted=adjusted_p[pair])) for pair, estimate in differences.items()
+        RatePair(*pair, replace(estimate, p_adjusted=adjusted_p[pair]))
+        for pair, estimate in differences.items()
     )
 
 
-def _against_rest(ranked: Mapping[str, Tally], unranked: Mapping[str, Tally]) -> dict[str, Difference]:
+def _against_rest(ranked: Mapping[str, Tally], unranked: Mapping[str, Tally]) -> dict[str, RateDifference]:
     total = np.array([*ranked.values(), *unranked.values()]).reshape(-1, 2).sum(0)
     differences = {}
     for name, tally in unranked.items():
@@ -302,7 +305,7 @@ def _against_rest(ranked: Mapping[str, Tally], unranked: Mapping[str, Tally]) ->
     return differences
 
 
-def p_values(comparisons: Mapping[str, Comparison]) -> dict[tuple[str, str], float]:
+def p_values(comparisons: Mapping[str, RateComparison]) -> dict[tuple[str, str], float]:
     """Return all uncorrected p values of one endpoint, which form one family.
 
     Returns:
@@ -318,7 +321,7 @@ def p_values(comparisons: Mapping[str, Comparison]) -> dict[tuple[str, str], flo
     return p_by_test
 
 
-def adjust(comparisons: Mapping[str, Comparison]) -> dict[str, Comparison]:
+def adjust(comparisons: Mapping[str, RateComparison]) -> dict[str, RateComparison]:
     """Correct over attributes by Holm's method: tests over groups and tests of small groups form one family.
 
     Pairs, which `compare` corrects within their attribute, are corrected over attributes too. If an attribute has only
@@ -335,7 +338,7 @@ def adjust(comparisons: Mapping[str, Comparison]) -> dict[str, Comparison]:
     for attribute, comparison in comparisons.items():
         p_over_groups = family.get((attribute, ALL_GROUPS))
         of_pairs = [p_over_groups] if len(comparison.pairs) == 1 else pairs[attribute]
-        adjusted_comparisons[attribute] = Comparison(
+        adjusted_comparisons[attribute] = RateComparison(
             comparison.test and replace(comparison.test, p_adjusted=p_over_groups),
             tuple(
                 replace(pair, difference=replace(pair.difference, p_adjusted=p))

@@ -1,7 +1,7 @@
 """Computes the SER that follows from size if all contours are equally good, and compares the observed SER with it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,31 +12,9 @@ from kneefair_jax import groups
 from kneefair_jax.fairness import patient_table
 from kneefair_jax.fairness.inference import MIN_INTERVAL_PATIENTS
 from kneefair_jax.fairness.patient_table import standardized_means
+from kneefair_jax.fairness.results import BeyondSize
 
 LEVEL = 0.05
-
-
-@dataclass(frozen=True)
-class BeyondSize:
-    """The ratio of two groups' errors over the ratio that follows from size, for the same patients.
-
-    Attributes:
-        value: `observed / expected`; 1 if size explains the observed ratio.
-        interval: at 95 %; None if a group has fewer than `MIN_INTERVAL_PATIENTS`.
-        observed: mean error of the worst group over that of the best.
-        expected: the ratio of the same groups that follows from size.
-        best: the group with the lowest mean error.
-        worst: the group with the highest mean error.
-        patients: of both groups.
-    """
-
-    value: float
-    interval: tuple[float, float] | None
-    observed: float
-    expected: float
-    best: str
-    worst: str
-    patients: dict[str, int]
 
 
 def expected_ser(
@@ -188,7 +166,6 @@ def add_expected_ser(
                 if scores[score]["groups"][name]["ranked"]
             }
             ser = scores[score]["summaries"][",".join(partition.attributes)]["ser"]
-            ser |= {"size": None, "beyond_size": None}
             if len(ranked_means) < 2:
                 continue
             best, worst = (

@@ -77,10 +77,34 @@ class WorstError(Summary):
 
 
 @dataclass(frozen=True)
+class BeyondSize:
+    """The ratio of two groups' errors over the ratio that follows from size, for the same patients.
+
+    Attributes:
+        value: `observed / expected`; 1 if size explains the observed ratio.
+        interval: at 95 %; None if a group has fewer than `inference.MIN_INTERVAL_PATIENTS`.
+        observed: mean error of the worst group over that of the best.
+        expected: the ratio of the same groups that follows from size.
+        best: the group with the lowest mean error.
+        worst: the group with the highest mean error.
+        patients: of both groups.
+    """
+
+    value: float
+    interval: tuple[float, float] | None
+    observed: float
+    expected: float
+    best: str
+    worst: str
+    patients: dict[str, int]
+
+
+@dataclass(frozen=True)
 class ErrorRatio(Summary):
-    """The skewed error ratio; `reference_ser` adds `size`, the ratio that follows from size."""
+    """The skewed error ratio; `reference_ser` adds `size`, the ratio that follows from size, and `beyond_size`."""
 
     size: float | None = None
+    beyond_size: BeyondSize | None = None
 
 
 @dataclass(frozen=True)

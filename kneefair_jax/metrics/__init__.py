@@ -4,8 +4,16 @@ The device counts overlap and calibration; the host computes distances.
 """
 
 from kneefair_jax.metrics.calibration import ece, reliability
-from kneefair_jax.metrics.label_maps import confusion_matrix, mask_scores, score_by_layer
-from kneefair_jax.metrics.overlap import Overlap, Structures, dice, iou, overlap
+from kneefair_jax.metrics.overlap import (
+    Overlap,
+    Structures,
+    confusion_matrix,
+    dice,
+    iou,
+    mask_scores,
+    overlap,
+    score_by_layer,
+)
 from kneefair_jax.metrics.surface import boundary_errors, surface_distances
 
 __all__ = [

@@ -9,7 +9,7 @@ that is absent from one of the two scores the image's diagonal (distances) and 0
 Away from the border MONAI agrees to f32 (`get_mask_edges` without `use_subvoxels`, `symmetric=True`): it interpolates
 the percentile of each direction and gives all pixels equal weight. Other definitions differ (MONAI 1.6,
 surface-distance 0.1; `benchmarks/surface_parity.py` finds the largest differences, and
-`tests/metrics/test_surface_disagreements.py` has an example of each by hand):
+`tests/metrics/test_surface.py` has an example of each by hand):
 
 * Both count the image's border as surface. Bones that the image crops then agree where no contour was drawn.
 * A structure absent from one mask: MONAI's HD95 is NaN, which its means exclude, and its ASSD infinite; in

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from kneefair_jax import anatomy
-from kneefair_jax.data.readers import laterality
+from kneefair_jax.data.readers import dicom_header
 from kneefair_jax.predict.films import Film
 from kneefair_jax.predict.plausibility import SIDES
 from kneefair_jax.predict.predictor import Outline, Prediction
@@ -66,11 +66,11 @@ def with_side_notes(film: Film, structures: Sequence[str], group: str | None) ->
 
 
 def _side_notes(film: Film, structures: Sequence[str], group: str | None) -> Iterator[str]:
-    side = laterality.SIDES.get(film.laterality)
+    side = dicom_header.SIDES.get(film.laterality)
     if side and any(name.startswith(other) for other in SIDES if other != side for name in structures):
         yield f"the header states the {side} knee alone, and the mask is of both; see --knees"
     for name, level in re.findall(r"(?:^|,)([^,=]+)=([^,]+)", group or ""):
-        if name in laterality.COLUMNS:
-            yield laterality.contradiction(
-                film.laterality, laterality.parse(level), f"its group ({name}={level})"
+        if name in dicom_header.SIDE_COLUMNS:
+            yield dicom_header.contradiction(
+                film.laterality, dicom_header.parse_side(level), f"its group ({name}={level})"
             )

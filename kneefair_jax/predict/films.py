@@ -9,7 +9,7 @@ import numpy as np
 
 from kneefair_jax.data import cell_text, readers
 from kneefair_jax.data.readers import limits
-from kneefair_jax.data.readers.spacing import LARGEST_MM, SMALLEST_MM
+from kneefair_jax.data.readers.limits import LARGEST_MM, SMALLEST_MM
 from kneefair_jax.errors import InputError
 
 SMALLEST = 16  # pixels along a side

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kneefair_jax import anatomy
 from kneefair_jax.data import readers
-from kneefair_jax.data.readers import NONE, dicom, orientation
+from kneefair_jax.data.readers import NONE, dicom, dicom_header, orientation
 from kneefair_jax.data.readers import nifti as nifti_reader
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import films
@@ -317,10 +317,10 @@ def _state_spacing(header: Any, affine: np.ndarray, film: Film) -> np.ndarray:
 def _mask_affine(film: Film, shape: tuple[int, ...], spacing: np.ndarray) -> np.ndarray:
     """Return f64[4, 4], which maps [column, row, 0] of stored pixels of this shape to mm in RAS+ space."""
     header = _dicom_header(film)
-    cosines = None if header is None else dicom.directions(header)
+    cosines = None if header is None else dicom_header.directions(header)
     affine = orientation.affine_of_turn(film.orientation or NONE, shape, spacing.tolist())
     if cosines is not None:
-        stated = orientation.affine_of_directions(cosines, dicom.position(header), spacing.tolist())
+        stated = orientation.affine_of_directions(cosines, dicom_header.position(header), spacing.tolist())
         affine = affine if stated is None else stated
     return affine
 

@@ -9,7 +9,6 @@ __all__ = [
     "checklist",
     "csv_tables",
     "figures",
-    "notes",
     "overlays",
     "page",
     "pdf",

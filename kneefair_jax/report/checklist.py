@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
 
 from kneefair_jax.fairness import family
-from kneefair_jax.report.schema import Report
-from kneefair_jax.report.score_schema import Scores
+from kneefair_jax.report.schema import Report, Scores
 from kneefair_jax.report.text.formatting import amount, estimate, group_sizes, listing, percent, score_title
 from kneefair_jax.safe_text import spreadsheet_cell, strip_paths
 

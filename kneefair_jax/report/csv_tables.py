@@ -10,14 +10,15 @@ import pandas as pd
 
 from kneefair_jax.fairness import family
 from kneefair_jax.fairness.patient_table import ALL_STRUCTURES
-from kneefair_jax.report.schema import External, Report
-from kneefair_jax.report.score_schema import (
+from kneefair_jax.report.schema import (
     Endpoint,
     Estimate,
+    External,
     GroupRate,
     Mean,
     PooledMean,
     Rates,
+    Report,
     StructureScores,
 )
 from kneefair_jax.report.text.formatting import attribute_groups

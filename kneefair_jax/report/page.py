@@ -18,13 +18,10 @@ from kneefair_jax.fairness.patient_table import LOWER_IS_BETTER, MILLIMETRES
 from kneefair_jax.report import checklist, csv_tables
 from kneefair_jax.report.figures import cohort_figures, forest, scatter
 from kneefair_jax.report.overlays import ALL, CaseView, color, overlay
-from kneefair_jax.report.schema import Report, json_schema
-from kneefair_jax.report.score_schema import Endpoint, Rates, Scores, StructureScores
-from kneefair_jax.report.text import cards, data_warnings, failures, findings, formatting, models
+from kneefair_jax.report.schema import Endpoint, Rates, Report, Scores, StructureScores, json_schema
+from kneefair_jax.report.text import cards, failures, findings, formatting, models, summary
 from kneefair_jax.report.text import power as power_text
-from kneefair_jax.report.text.glossary import GLOSSARY
 from kneefair_jax.report.text.methods import methods_text
-from kneefair_jax.report.text.summary import attribute_paragraphs, origin, paragraphs, verdicts
 from kneefair_jax.runtime import atomic
 
 PAGE = "index.html"
@@ -109,7 +106,6 @@ def page(
         files=[REPORT, SCHEMA, *csv_tables.tables(report)] if files is None else files,
         other_pages=other_pages or {},
         contents=_Contents([]),
-        glossary=GLOSSARY,
         **_first_screen(report),
         **_texts(report),
         **_pictures(report, examples),
@@ -120,7 +116,7 @@ def page(
 def summary_page(report: Report) -> str:
     """Return the HTML of a summary for one printed page: the first screen alone; `report` with plain numbers."""
     return template("summary.html", verdict_cell=findings.table_cell, tick_label=_tick_label).render(
-        report=report, other_pages={}, glossary=GLOSSARY, **_first_screen(report), **_helpers(report)
+        report=report, other_pages={}, **_first_screen(report), **_helpers(report)
     )
 
 
@@ -146,9 +142,9 @@ def _first_screen(report: Report) -> dict[str, Any]:
         "overall": report["scores"][primary.score]["overall"]["mean"],
         "lower_is_better": primary.score in LOWER_IS_BETTER,
         "title": _heading(report),
-        "origin": origin(report),
+        "origin": summary.origin(report),
         "audited_model": formatting.audited_model(report),
-        "data_warnings": data_warnings.sentences(report),
+        "data_warnings": summary.data_warnings(report),
         "model_rows": models.rows(report),
         "model_sentences": [formatting.keep_together(text) for text in models.sentences(report)],
     }
@@ -169,8 +165,10 @@ def _texts(report: Report) -> dict[str, Any]:
     """Return the paragraphs of the page, and its rows of text."""
     methods, references = methods_text(report)
     return {
-        "summary": [formatting.keep_together(paragraph) for paragraph in paragraphs(report)],
-        "attribute_paragraphs": [formatting.keep_together(text) for text in attribute_paragraphs(report)],
+        "summary": [formatting.keep_together(paragraph) for paragraph in summary.paragraphs(report)],
+        "attribute_paragraphs": [
+            formatting.keep_together(text) for text in summary.attribute_paragraphs(report)
+        ],
         "methods": methods,
         "references": references,
         "power_paragraph": formatting.keep_together(power_text.paragraph(report)),
@@ -243,7 +241,7 @@ def _figures(report: Report, cases: pd.DataFrame, curves: Sequence[Mapping[str, 
     rates = report.get("rates")
     failure_dice = rates["failure_dice"] if rates else patient_table.FAILURE_DICE
     values = macro_by_group(cases, attributes, score, failure_dice)
-    marked = set().union(*(findings.worse_groups(verdict) for verdict in verdicts(report)))
+    marked = set().union(*(findings.worse_groups(verdict) for verdict in summary.verdicts(report)))
     figures = {
         "forest": forest.means(scores, all_groups, title, "forest", report.get("pooled"), marked),
         "distributions": cohort_figures.distributions(values, by_attribute, title, "cases"),

@@ -1,15 +1,19 @@
 """Types of `report.json`, schema 2, and their JSON Schema.
 
-Each class is a JSON object with its keys; `json_schema` is written beside a report as `report.schema.json`. Keys that
-only some reports have are `NotRequired`. Undefined numbers are null.
+Each class is a JSON object with its keys; `json_schema` is written beside a report as `report.schema.json`. Entries
+that `fairness` computes are aliases of its dataclasses, whose fields are their keys. Keys that only some reports have
+are `NotRequired`. Undefined numbers are null.
 """
 
+import dataclasses
 import types
 from typing import (
+    Annotated,
     Any,
     Literal,
     NotRequired,
     Required,
+    TypeAliasType,
     TypedDict,
     Union,
     get_args,
@@ -18,17 +22,35 @@ from typing import (
     is_typeddict,
 )
 
-from kneefair_jax.report.score_schema import (
-    AdjustedModel,
-    AttributePower,
-    Interaction,
-    Interval,
-    Mean,
-    PooledMean,
-    Rates,
-    Scores,
-    Statistic,
+from kneefair_jax.fairness import (
+    adjusted_model,
+    attribute_power,
+    endpoints,
+    equivalence,
+    group_calibration,
+    interactions,
+    model_comparison,
+    rates,
+    results,
+    small_groups,
 )
+
+# The JSON object of a dataclass: `dataclasses.asdict` of it.
+type Mean = Annotated[dict[str, Any], results.Mean]
+type Summary = Annotated[dict[str, Any], results.AttributeSummary]
+type StructureScores = Annotated[dict[str, Any], results.StructureScores]
+type Scores = Annotated[dict[str, Any], results.ScoreResult]
+type Estimate = Annotated[dict[str, Any], results.Estimate]
+type GroupRate = Annotated[dict[str, Any], rates.GroupRate]
+type Endpoint = Annotated[dict[str, Any], rates.EndpointRates]
+type Rates = Annotated[dict[str, Any], endpoints.Rates]
+type Interaction = Annotated[dict[str, Any], interactions.Interaction]
+type PooledMean = Annotated[dict[str, Any], small_groups.PooledMean]
+type AttributePower = Annotated[dict[str, Any], attribute_power.AttributePower]
+type AdjustedModel = Annotated[dict[str, Any], adjusted_model.AdjustedModel]
+type GroupCalibration = Annotated[dict[str, Any], group_calibration.GroupCalibration]
+type ReaderAgreement = Annotated[dict[str, Any], equivalence.ReaderAgreement]
+type ModelPair = Annotated[dict[str, Any], model_comparison.ModelPair]
 
 SCHEMA: Literal[2] = 2
 
@@ -164,16 +186,6 @@ class CalibrationCurve(TypedDict):
     pixels: list[int]
 
 
-class GroupCalibration(TypedDict):
-    """The calibration of a group, as `fairness.group_calibration.Calibration`."""
-
-    patients: int
-    bias: float | None
-    bias_interval: Interval | None
-    slope: float | None
-    slope_interval: Interval | None
-
-
 class Calibration(TypedDict):
     """The calibration of all patients and of each group."""
 
@@ -185,7 +197,7 @@ class AttributeAuc(TypedDict):
     """The area under the ROC curve with which an attribute is predicted from one input."""
 
     auc: float | None
-    interval: Interval | None
+    interval: results.Interval | None
     patients: int
     levels: list[str]
     reason: NotRequired[str]
@@ -208,36 +220,6 @@ class TrainScores(Counts):
     """The mean Dice of training cases of a group."""
 
     dice: float | None
-
-
-class ReaderAgreement(TypedDict):
-    """The agreement of two readers, as `fairness.equivalence.ReaderAgreement`."""
-
-    patients: int
-    mean_difference: float
-    interval: Interval
-    limits_of_agreement: Interval
-    margin: float
-
-
-class Change(Statistic):
-    """A change between two models, with its test."""
-
-    p: float | None
-    p_holm: float | None
-    first: NotRequired[float | None]
-    second: NotRequired[float | None]
-
-
-class ModelPair(TypedDict):
-    """The comparison of two models by one attribute."""
-
-    first: str
-    second: str
-    attribute: str
-    patients: int
-    change_of_mean: Change | None
-    change_of_gap: Change | None
 
 
 class ModelGapPair(TypedDict):
@@ -317,30 +299,39 @@ class Report(TypedDict):
     selection: NotRequired[dict[str, Selection]]
 
 
-def json_schema(report: Any = Report) -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of a type of this module."""
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of `report.json`."""
     definitions: dict[str, Any] = {}
-    reference = _schema(report, definitions)
+    reference = _schema(Report, definitions)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **reference, "$defs": definitions}
 
 
 def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of one type, and add the objects that it contains to `definitions`."""
     origin, arguments = get_origin(kind), get_args(kind)
-    if kind is Interval:
-        # An end is null where it is infinite.
-        return {"type": "array", "items": {"type": ["number", "null"]}, "minItems": 2, "maxItems": 2}
+    if kind is results.Interval:
+        return _schema(tuple[float, float], definitions)
+    if isinstance(kind, TypeAliasType):
+        return _schema(kind.__value__, definitions)
+    if origin is Annotated:
+        return _schema(arguments[1], definitions)
     if kind is Any:
         return {}
-    if is_typeddict(kind):
+    if is_typeddict(kind) or dataclasses.is_dataclass(kind):
         return _reference(kind, definitions)
+    if hasattr(kind, "_fields"):  # a NamedTuple
+        origin, arguments = tuple, tuple(get_type_hints(kind).values())
     if origin in (Required, NotRequired):
         return _schema(arguments[0], definitions)
     if origin is Literal:
         return {"const": arguments[0]}
     if origin in (Union, types.UnionType):
         return {"anyOf": [_schema(argument, definitions) for argument in arguments]}
-    if origin is list:
+    if origin is tuple and Ellipsis not in arguments:
+        # An end of an interval is null where it is infinite.
+        items = {"type": ["number", "null"]} if arguments[0] is float else _schema(arguments[0], definitions)
+        return {"type": "array", "items": items, "minItems": len(arguments), "maxItems": len(arguments)}
+    if origin in (list, tuple):
         return {"type": "array", "items": _schema(arguments[0], definitions)}
     if origin is dict:
         return {"type": "object", "additionalProperties": _schema(arguments[1], definitions)}
@@ -355,7 +346,7 @@ def _reference(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
             "type": "object",
             "description": (kind.__doc__ or "").partition("\n")[0],
             "properties": {key: _schema(hint, definitions) for key, hint in hints.items()},
-            "required": sorted(kind.__required_keys__),
+            "required": sorted(kind.__required_keys__ if is_typeddict(kind) else hints),
             "additionalProperties": False,
         }
     return {"$ref": f"#/$defs/{kind.__name__}"}

@@ -20,7 +20,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import evaluate
 from kneefair_jax.report import study_page
 from kneefair_jax.report.page import plain
-from kneefair_jax.report.text import formatting, recommendation
+from kneefair_jax.report.text import formatting
 from kneefair_jax.runs import experiment, study_trials
 from kneefair_jax.runs.study_summary import DIVERGED, summary
 from kneefair_jax.runs.study_trials import Trial
@@ -71,8 +71,8 @@ def run_study(config: ConfigDict, workdir: Path, shard: str = "0/1") -> None:
         return
     study = plain(summary(config, workdir))
     logger.info("study: %s", study_page.write(workdir / "report", study))
-    choice = recommendation.recommendation(study)
-    export = recommendation.export_command(workdir / choice.path)
+    choice = study_page.recommendation(study)
+    export = study_page.export_command(workdir / choice.path)
     logger.info("recommended method: %s; export its best run: %s", choice.method, export)
 
 

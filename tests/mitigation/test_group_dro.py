@@ -224,7 +224,7 @@ def test_docstring_example_of_error_bound():
     np.testing.assert_allclose(weights @ losses, 2.5, rtol=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.floats(0.01, 10), min_size=4, max_size=4), st.floats(0, 20))
 def test_the_worst_group_has_the_largest_weight(losses, power):
     """In the released code of the paper, the worst group has the smallest weight."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from kneefair_jax.data import ages, cell_text, column_names, identifiers, metadata, table_files
+from kneefair_jax.data import ages, cell_text, column_names, identifiers, metadata, workbook
 from kneefair_jax.data.draft import table_privacy
 from kneefair_jax.data.draft.identity import Identifiers
 from kneefair_jax.data.draft.scan import age_in_years
@@ -76,7 +76,7 @@ def read(
     stated = {name for name in _RESERVED if name in columns}
     if stated:
         raise InputError(f"--columns {min(stated)}=...: this column is drafted from the files; leave it out")
-    keys = tuple(columns.values()) if table_files.is_workbook(path) else ()
+    keys = tuple(columns.values()) if workbook.is_workbook(path) else ()
     table = metadata.read(path, keys)
     headers = list(table.cells.columns)
     _require_headers(headers, columns, path)

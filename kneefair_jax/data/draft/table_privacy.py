@@ -21,21 +21,11 @@ _GROUP_WORDS_TEXT = (
     "pacific islander mixed multiple other or of and non not middle eastern north south east arab more than one two"
 )
 _GROUP_WORDS = frozenset(_GROUP_WORDS_TEXT.split())
-_OTHER_IDENTIFIERS = frozenset(
-    {
-        "accession",
-        "accessionnumber",
-        "address",
-        "adresse",
-        "street",
-        "strasse",
-        "phone",
-        "telefon",
-        "email",
-        "ssn",
-    }
-    | {"insurancenumber", "versicherungsnummer", "caseno", "fallnummer", "studyuid", "studyinstanceuid"}
+_IDENTIFIER_COLUMNS = (
+    "accession accessionnumber address adresse street strasse phone telefon email ssn insurancenumber "
+    "versicherungsnummer caseno fallnummer studyuid studyinstanceuid"
 )
+_OTHER_IDENTIFIERS = frozenset(_IDENTIFIER_COLUMNS.split())
 
 
 def collect(raw: pd.DataFrame, mapping: Mapping[str, str], identifiers: Identifiers) -> None:

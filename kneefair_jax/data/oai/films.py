@@ -12,7 +12,7 @@ from scipy.ndimage import uniform_filter1d
 from kneefair_jax import anatomy
 from kneefair_jax.data import inspection, layouts, mask_files, readers
 from kneefair_jax.data.oai import tables
-from kneefair_jax.data.readers import dicom, laterality
+from kneefair_jax.data.readers import dicom, dicom_header
 from kneefair_jax.errors import InputError
 
 SERIES = "Bilateral PA Fixed Flexion Knee"
@@ -67,16 +67,15 @@ def inspect(film: Film, *, must_be_named: bool) -> tuple[Film, list[str]]:
     Returns:
         The film with its spacing, barcode and notes, and the reasons to exclude it, if any.
     """
+    # Most of a download are hands, hips and whole limbs, which are not opened.
     if film.description and _plain(film.description) != _plain(SERIES):
-        return film, [
-            f"not a {SERIES}"
-        ]  # most of a download (hands, hips, whole limbs), so these are not opened
+        return film, [f"not a {SERIES}"]
     try:
         header = dicom.parse(film.path, stop_before_pixels=True, specific_tags=_TAGS)
         described = str(header.get("SeriesDescription") or "").strip()
         digits = tables.barcode(str(header.get("AccessionNumber") or ""))
         values = [header.get(name) for name in _SPACINGS]
-        side, (_, view) = dicom.laterality_of(header), dicom.geometry(header)
+        side, (_, view) = dicom_header.laterality(header), dicom_header.geometry(header)
     except Exception as error:  # a damaged file can fail anywhere in the parser
         return film, [f"unreadable DICOM header ({type(error.__cause__ or error).__name__})"]
     if "Rows" not in header:
@@ -92,8 +91,8 @@ def inspect(film: Film, *, must_be_named: bool) -> tuple[Film, list[str]]:
     if problem:
         reasons.append(problem)
     notes = side.notes
-    if side.side in laterality.SIDES:
-        notes += (f"the header states the {laterality.SIDES[side.side]} knee alone",)
+    if side.side in dicom_header.SIDES:
+        notes += (f"the header states the {dicom_header.SIDES[side.side]} knee alone",)
     if view != readers.NONE:
         notes += (
             f"PatientOrientation states that {readers.name_of(view)} brings the patient's right to image left, and the "

@@ -1,4 +1,4 @@
-"""Reads DICOM images: one frame, its geometry, and its pixels by `dicom_pixels`."""
+"""Reads DICOM images: one frame, its header by `dicom_header`, and its pixels by `dicom_pixels`."""
 
 import io
 import struct
@@ -11,17 +11,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from kneefair_jax.data.readers import (
-    dicom_pixels,
-    functional_groups,
-    laterality,
-    limits,
-    orientation,
-    pixels,
-    spacing,
-)
-from kneefair_jax.data.readers.orientation import NONE, Orientation
-from kneefair_jax.data.readers.pixels import Decoded
+from kneefair_jax.data.readers import dicom_header, dicom_pixels, limits, pixels
+from kneefair_jax.data.readers.pixels import Radiograph
 from kneefair_jax.errors import InputError
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -36,7 +27,7 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 _GROUPS = (b"\x08\x00", b"\x02\x00")  # the first bytes of a file without preamble, little endian
 
 
-def read(path: Path, mask: bool) -> Decoded:
+def read(path: Path, mask: bool) -> Radiograph:
     """Decode an image, or a mask whose labels are the stored values.
 
     Raises:
@@ -55,7 +46,7 @@ def read(path: Path, mask: bool) -> Decoded:
     if mask:
         require_lossless(dataset, path)
     require_size(dataset, path)
-    header_spacing, kind, notes = spacing.of_dicom(dataset, path)
+    spacing, kind, notes = dicom_header.spacing(dataset, path)
     stored = _decode_pixels(dataset, path)
     valid = None
     if mask:
@@ -63,11 +54,10 @@ def read(path: Path, mask: bool) -> Decoded:
     else:
         pixels, valid, pixel_notes = dicom_pixels.bright(stored, dataset, path)
         notes = (*notes, *pixel_notes)
-    grid, view = geometry(dataset)
-    side = laterality_of(dataset)
-    return Decoded(
-        pixels, header_spacing, kind, grid, view, valid, (*notes, *side.notes), side.side, side.bilateral
-    )
+    grid, view = dicom_header.geometry(dataset)
+    side = dicom_header.laterality(dataset)
+    notes = (*notes, *side.notes)
+    return Radiograph(pixels, spacing, kind, valid, grid, view, notes, side.side, side.bilateral)
 
 
 def load(path: Path, *, header: bool = False) -> Any:
@@ -216,45 +206,6 @@ def is_dicom(path: Path) -> bool:
     except Exception:  # the parser raises many errors for other files
         return False
     return True
-
-
-def geometry(dataset: Any) -> tuple[Orientation | None, Orientation]:
-    """Return `grid` and `view` of `Decoded`; PatientOrientation is used without an ImageOrientationPatient."""
-    if (cosines := directions(dataset)) is not None:
-        grid = orientation.of_directions(cosines)
-        if grid is not None:
-            return grid, NONE
-    return None, _letters(dataset) or NONE
-
-
-def laterality_of(dataset: Any) -> laterality.Laterality:
-    """Return the knee that the header states."""
-    oriented = geometry(dataset)[0] is not None or _letters(dataset) is not None
-    return laterality.of_dicom(dataset, oriented=oriented)
-
-
-def _letters(dataset: Any) -> Orientation | None:
-    """Return the orientation by PatientOrientation, None if it states none."""
-    letters = dataset.get("PatientOrientation") or ()
-    return orientation.of_letters([letters] if isinstance(letters, str) else list(letters))
-
-
-def directions(dataset: Any) -> list[float] | None:
-    """Return ImageOrientationPatient, None if it is absent or not six numbers."""
-    return _numbers(dataset, "PlaneOrientationSequence", "ImageOrientationPatient", 6)
-
-
-def position(dataset: Any) -> list[float]:
-    """Return ImagePositionPatient, the origin if it is absent or not three numbers."""
-    return _numbers(dataset, "PlanePositionSequence", "ImagePositionPatient", 3) or [0.0, 0.0, 0.0]
-
-
-def _numbers(dataset: Any, macro: str, name: str, count: int) -> list[float] | None:
-    try:
-        values = [float(value) for value in functional_groups.value(dataset, macro, name) or ()]
-    except (TypeError, ValueError):
-        return None
-    return values if len(values) == count and np.isfinite(values).all() else None
 
 
 def _decode_pixels(dataset: Any, path: Path) -> np.ndarray:

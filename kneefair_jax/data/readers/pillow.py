@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from kneefair_jax.data.readers import limits, pixels, png, tiff
 from kneefair_jax.data.readers.orientation import ORIENTATIONS
-from kneefair_jax.data.readers.pixels import Decoded
+from kneefair_jax.data.readers.pixels import Radiograph
 from kneefair_jax.errors import InputError
 
 # Without this, Pillow detects the format by the file's first bytes, and starts Ghostscript for PostScript.
@@ -34,8 +34,8 @@ _EXIF = {
 }
 
 
-def read(path: Path, mask: bool) -> Decoded:
-    """Decode an image, or a mask whose labels are the stored values; `grid` is the turn of EXIF or TIFF.
+def read(path: Path, mask: bool) -> Radiograph:
+    """Decode an image, or a mask whose labels are the stored values; `orientation` is the turn of EXIF or TIFF.
 
     Raises:
         InputError: the file has several images, or a mask in color or in a lossy compression.
@@ -55,11 +55,11 @@ def read(path: Path, mask: bool) -> Decoded:
             ) from error
         if decoded is None:
             pixels, turn = tiff.read(file, path, mask)
-            decoded = Decoded(pixels, grid=_EXIF.get(turn))
+            decoded = Radiograph(pixels, orientation=_EXIF.get(turn))
     return decoded
 
 
-def _by_pillow(file: BinaryIO, path: Path, mask: bool) -> Decoded | None:
+def _by_pillow(file: BinaryIO, path: Path, mask: bool) -> Radiograph | None:
     """Decode by Pillow; None for a TIFF whose bits Pillow drops."""
     head = png.header(file)
     if head is not None:
@@ -85,7 +85,7 @@ def _by_pillow(file: BinaryIO, path: Path, mask: bool) -> Decoded | None:
                 pixels = pixels if turn is None else turn.undo(pixels)  # Pillow turned them
             elif mask and head is not None and head.depth in (2, 4) and not head.palette:
                 pixels = pixels // (255 // (2**head.depth - 1))  # Pillow stretches them to 8 bits
-    return Decoded(pixels, grid=turn)
+    return Radiograph(pixels, orientation=turn)
 
 
 def _refuse_as_mask(image: Image.Image, path: Path, gray: bool) -> None:
@@ -121,9 +121,8 @@ def _as_tiff_states(pixels: np.ndarray, image: Any, mask: bool) -> np.ndarray:
         pixels = np.invert(pixels)  # Pillow inverted them; tifffile writes boolean arrays as MinIsWhite
     if white and depth > 8 and not mask:
         pixels = tiff.inverted(pixels)
-    if (
-        mask and depth in (2, 4) and image.mode == "L"
-    ):  # Pillow stretches gray to 8 bits, but not palette indices
+    if mask and depth in (2, 4) and image.mode == "L":
+        # Pillow stretches gray to 8 bits, but not palette indices.
         pixels = pixels // (255 // (2**depth - 1))
     return pixels
 

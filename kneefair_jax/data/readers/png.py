@@ -98,25 +98,16 @@ def _unfiltered(filters: np.ndarray, filtered: np.ndarray) -> np.ndarray:
     height, width, size = filtered.shape
     if filters.max(initial=0) > 4:
         raise ValueError("unknown PNG filter")
-    out = np.zeros(
-        (height + 1, width + 1, size), np.int16
-    )  # with a row and a column of zeros before the image
+    out = np.zeros((height + 1, width + 1, size), np.int16)  # a row and a column of zeros come first
     kinds = filters[:, None]
     for diagonal in range(height + width - 1):
         rows = np.arange(max(0, diagonal - width + 1), min(height, diagonal + 1))
         columns = diagonal - rows
         left, up, upper_left = out[rows + 1, columns], out[rows, columns + 1], out[rows, columns]
         estimate = left + up - upper_left
-        to_left, to_up, to_upper_left = (
-            abs(estimate - left),
-            abs(estimate - up),
-            abs(estimate - upper_left),
-        )
-        paeth = np.where(
-            (to_left <= to_up) & (to_left <= to_upper_left),
-            left,
-            np.where(to_up <= to_upper_left, up, upper_left),
-        )
+        to_left, to_up, to_upper_left = (abs(estimate - pixel) for pixel in (left, up, upper_left))
+        is_left = (to_left <= to_up) & (to_left <= to_upper_left)
+        paeth = np.where(is_left, left, np.where(to_up <= to_upper_left, up, upper_left))
         kind = kinds[rows]
         predicted = np.choose(kind, [np.zeros_like(left), left, up, (left + up) >> 1, paeth])
         out[rows + 1, columns + 1] = (filtered[rows, columns] + predicted) & 255

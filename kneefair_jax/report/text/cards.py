@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 from kneefair_jax.fairness import family
 from kneefair_jax.groups import is_missing
-from kneefair_jax.report.schema import Report
-from kneefair_jax.report.score_schema import GroupRow
+from kneefair_jax.report.schema import Mean, Report
 from kneefair_jax.report.text import failures, findings, power, summary
 from kneefair_jax.report.text.findings import Verdict
 from kneefair_jax.report.text.formatting import (
@@ -226,7 +225,7 @@ def _groups(report: Report, verdict: Verdict) -> list[Group]:
     ]
 
 
-def _unranked(name: str, row: GroupRow) -> str | None:
+def _unranked(name: str, row: Mean) -> str | None:
     if row.get("ranked", True):
         return None
     return "unknown" if is_missing(name) else _TOO_SMALL

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from kneefair_jax.fairness import family
 from kneefair_jax.groups import is_missing
-from kneefair_jax.report.score_schema import Statistic, StructureScores
+from kneefair_jax.report.schema import StructureScores
 from kneefair_jax.report.text.formatting import (
     AttributeGroups,
     confidence,
@@ -118,7 +118,7 @@ def worse_groups(verdict: Verdict) -> set[str]:
     }
 
 
-def gap_without_failures(summary: Mapping[str, Any]) -> Statistic:
+def gap_without_failures(summary: Mapping[str, Any]) -> dict[str, Any]:
     """Return value and interval of the gap of patients without a failed segmentation.
 
     The interval has the correction of p where p is corrected.

@@ -1,12 +1,11 @@
 """Compare the models of an audit: the significant gaps of each, a row a model, and the paired differences."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kneefair_jax.fairness import family
 from kneefair_jax.fairness.patient_table import LOWER_IS_BETTER
 from kneefair_jax.report.schema import (
-    Change,
     ModelAttribute,
     ModelComparison,
     ModelPair,
@@ -193,11 +192,11 @@ def _failed(entry: ModelSummary) -> str:
     return f"{count(failed)} of {count(scored)} ({percent(failed / scored, 0)})"
 
 
-def _signed(change: Change | None) -> str:
+def _signed(change: Mapping[str, Any] | None) -> str:
     return signed(change["value"]) if change and change["value"] is not None else ""
 
 
-def is_significant(change: Change | None) -> bool:
+def is_significant(change: Mapping[str, Any] | None) -> bool:
     """Return whether the corrected test of a change rejects."""
     return change is not None and change["p_holm"] is not None and change["p_holm"] < family.LEVEL
 
@@ -268,7 +267,10 @@ def _attributes_with_gaps(models: ModelComparison, names: Sequence[str]) -> set[
 def _changes(first: str, second: str, pairs: list[ModelPair], with_gap: Collection[str]) -> str:
     """State the paired difference of the mean, and the changes of gaps where the gap or its change is significant."""
     mean = pairs[0]["change_of_mean"]
-    average = f"{second} does not differ significantly from {first} on average{_estimate(mean)}"
+    if mean is None or mean["p_holm"] is None:  # few patients, or all change by the same amount
+        average = f"the mean difference of {second} from {first} was not tested{_estimate(mean)}"
+    else:
+        average = f"{second} does not differ significantly from {first} on average{_estimate(mean)}"
     if is_significant(mean) and mean and mean["value"] is not None:
         average = f"{second} is {_amount(mean)} {'lower' if mean['value'] < 0 else 'higher'} on average than {first}"
     texts = []
@@ -287,7 +289,7 @@ def _changes(first: str, second: str, pairs: list[ModelPair], with_gap: Collecti
     return f"Over all patients, {average}; {'; '.join(texts)}."
 
 
-def _estimate(change: Change | None) -> str:
+def _estimate(change: Mapping[str, Any] | None) -> str:
     """Format a change with its interval, `, +0.067 [−0.012, 0.198]`."""
     if not change or change["value"] is None:
         return ""
@@ -295,6 +297,6 @@ def _estimate(change: Change | None) -> str:
     return f", {signed(change['value'])}" + (f" {interval(ends)}" if ends else "")
 
 
-def _amount(change: Change) -> str:
+def _amount(change: Mapping[str, Any]) -> str:
     value = abs(change["value"] or 0.0)
     return number(value, 3 if value >= _SMALLEST else 6)

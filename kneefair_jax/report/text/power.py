@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from kneefair_jax.fairness.power import MOST_PATIENTS
-from kneefair_jax.report.schema import Report
-from kneefair_jax.report.score_schema import AttributePower
+from kneefair_jax.report.schema import AttributePower, Report
 from kneefair_jax.report.text.formatting import (
     DASH,
     count,

@@ -11,6 +11,7 @@ from kneefair_jax.report.text.formatting import (
     amount,
     attribute_groups,
     audited_model,
+    count,
     estimate,
     group_sizes,
     interval_ends,
@@ -22,6 +23,7 @@ from kneefair_jax.report.text.formatting import (
     segmentation_title,
 )
 
+_OTHER_SPLIT = "another split"  # no defect of the data
 _AMONG = "Among patients without a failed segmentation"
 
 
@@ -82,6 +84,12 @@ def origin(report: Report) -> str:
         f"({amount(tested['cases'], 'case')}){day}{f' by {author}' if author else ''}"
         f"{f'; {sources}' if sources else ''}."
     )
+
+
+def data_warnings(report: Report) -> list[str]:
+    """Return short sentences: the audit's warnings on masks, and the number of excluded cases with the reasons."""
+    cohort = report["cohort"]
+    return [*cohort.get("warnings", []), *_excluded(report)]
 
 
 def attribute_paragraphs(report: Report) -> list[str]:
@@ -244,3 +252,19 @@ def _gap(judged: Sequence[Verdict]) -> str:
 
 def _is(judged: Sequence[Verdict]) -> str:
     return "is" if len(judged) == 1 else "are"
+
+
+def _excluded(report: Report) -> list[str]:
+    flow = report["cohort"].get("flow")
+    if not flow:
+        return []
+    records = {entry["reason"]: entry["records"] for entry in flow["excluded"] if entry["records"]}
+    listed = flow["listed"] - records.pop(_OTHER_SPLIT, 0)
+    total = sum(records.values())
+    if not total:
+        return []
+    reasons = listing(
+        reason if len(records) == 1 else f"{count(number)} {reason}" for reason, number in records.items()
+    )
+    verb = "is" if total == 1 else "are"
+    return [f"{count(total)} of {amount(listed, 'case')} {verb} excluded ({reasons})."]

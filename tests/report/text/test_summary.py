@@ -1,7 +1,5 @@
-"""The warnings above the headline: masks that look wrong, and excluded cases."""
-
 from kneefair_jax.report import page
-from kneefair_jax.report.text import data_warnings
+from kneefair_jax.report.text import summary
 
 
 def excluded(report, *reasons):
@@ -9,7 +7,7 @@ def excluded(report, *reasons):
         "listed": 70,
         "excluded": [{"reason": reason, "records": records} for reason, records in reasons],
     }
-    return data_warnings.sentences(report)
+    return summary.data_warnings(report)
 
 
 def test_excluded_cases_are_counted_with_their_reason(report):
@@ -25,4 +23,4 @@ def test_warnings_on_masks_stand_above_the_cards_with_a_link_to_the_notes(audite
     audited["cohort"]["notes"] = ["WARNING: masks."]
     html = page.summary_page(page.plain(audited))
     assert html.index("knee034, knee041") < html.index('class="card')
-    assert data_warnings.sentences(audited)[0] == audited["cohort"]["warnings"][0]
+    assert summary.data_warnings(audited)[0] == audited["cohort"]["warnings"][0]
