@@ -118,7 +118,7 @@ def _run(workdir: Path) -> int:
         if flags.FLAGS["dry-run"].value:
             from kneefair_jax.cli import dry_run
 
-            timed = flags.FLAGS["time"].value
+            timed = bool(flags.FLAGS["time"].value)
             dry_run.show(flags.FLAGS.mode, flags.FLAGS.config, workdir, flags.FLAGS.shard, timed=timed)
             return 0
         if flags.FLAGS["time"].value:

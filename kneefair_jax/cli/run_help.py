@@ -26,7 +26,7 @@ _EXAMPLES = {
     ),
 }
 _FLAGS = {
-    "--config=CONFIG": "a config file, the name of a shipped one (quickstart, smoke, folder, study), or a run's config.json",
+    "--config=CONFIG": "a config file, a shipped one (quickstart, smoke, folder, study), or a run's config.json",
     "--workdir=DIR": "the run's folder: checkpoints, tables, report",
     "--config.FIELD=VALUE": "a field of the config, listed below; tuples in quotes: \"('sex','age')\"",
     "--mode=MODE": "of launch.py: train (default), evaluate, check or study",
