@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from kneefair_jax import groups
+from kneefair_jax.report.figures import svg
 from kneefair_jax.report.overlays import CaseView
 
 STRUCTURES = ("femur", "tibia", "patella")
@@ -65,6 +66,12 @@ def score(shift: float) -> dict:
     return part(shift) | {
         "structures": {name: part(shift + 0.02 * i) for i, name in enumerate(STRUCTURES)},
     }
+
+
+@pytest.fixture
+def without_drawing(monkeypatch):
+    """Skip the drawing of figures, which takes most of a page's time."""
+    monkeypatch.setattr(svg, "text", lambda figure, name, words: f'<svg aria-label="{name}"></svg>')
 
 
 @pytest.fixture

@@ -13,16 +13,12 @@ from kneefair_jax.audit.cli import text as terminal_text
 from kneefair_jax.fairness import family
 from kneefair_jax.fairness.family import Primary
 from kneefair_jax.report import build, csv_tables, page
-from kneefair_jax.report.figures import svg
 from kneefair_jax.report.text import failures, summary
 
 STRUCTURES = ("femur", "tibia")
 
 
-@pytest.fixture(autouse=True)
-def without_drawing(monkeypatch):
-    """Skip the drawing of figures, which takes most of a page's time."""
-    monkeypatch.setattr(svg, "text", lambda figure, name, words: f'<svg aria-label="{name}"></svg>')
+pytestmark = pytest.mark.usefixtures("without_drawing")
 
 
 def cases(patients: int = 96) -> pd.DataFrame:
@@ -157,7 +153,9 @@ def keys_of(value) -> Iterator[str]:
 
 
 def test_without_intersections_no_pair_of_attributes_is_left():
-    both, alone = (json.loads(json.dumps(page.plain(report_of(intersections=on)))) for on in (True, False))
+    both, alone = (
+        json.loads(json.dumps(page.plain(report))) for report in (report_of(), report_of(intersections=False))
+    )
     assert any("," in key for key in keys_of(both)) and not any("," in key for key in keys_of(alone))
     assert alone["interactions"] == {} and {m[0] for m in members(alone)} == {
         *(family.MEAN, family.FAILURE, family.SMALL_MEAN, family.SMALL_FAILURE)

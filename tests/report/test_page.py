@@ -147,6 +147,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path, report, cases, curves, ex
     ]
 
 
+@pytest.mark.usefixtures("without_drawing")
 def test_the_json_is_strict_and_sorted(tmp_path, report, cases, curves, examples):
     path = page.write(tmp_path, report, cases, curves, examples).with_name("report.json")
 
@@ -159,6 +160,7 @@ def test_the_json_is_strict_and_sorted(tmp_path, report, cases, curves, examples
     assert read["run"]["step"] == 1200 and read["run"]["config"]["size"] == [128, 128]
 
 
+@pytest.mark.usefixtures("without_drawing")
 def test_an_audit_without_training_has_no_training_section(report, cases):
     del report["selection"]
     report["run"] = {"config": {}}
@@ -175,6 +177,7 @@ def test_an_external_cohort_gets_its_own_section(report, cases, curves, examples
     assert "Pooled" not in parsed.words()
 
 
+@pytest.mark.usefixtures("without_drawing")
 def test_pooled_means_of_an_external_cohort_are_shown_with_it(report, cases):
     mean = {"patients": 4, "raw": 0.9, "mean": 0.8765, "interval": [0.81, 0.94], "weight": 0.4}
     report["external"] = {"scores": report["scores"], "pooled": {"sex=male": mean}}
@@ -252,6 +255,7 @@ def test_the_page_of_an_audit_shows_all_its_parts_once_and_escaped(audited, audi
         assert text in words, text
 
 
+@pytest.mark.usefixtures("without_drawing")
 def test_a_page_says_whose_it_is_what_to_know_first_and_where_the_others_are(audited, audited_cases):
     audited["run"] |= {"config": None, "model": "<b>a</b>"}
     audited["cohort"]["notes"] = ["Six predictions are empty."]
@@ -264,6 +268,7 @@ def test_a_page_says_whose_it_is_what_to_know_first_and_where_the_others_are(aud
     assert '<a href="../2-nnunet/index.html">nnunet</a>' in html
 
 
+@pytest.mark.usefixtures("without_drawing")
 def test_a_page_with_failures_in_one_group_says_so_first(tmp_path):
     table = failed_cohort.cases(8)
     table.loc[table["dice"] < 0.5, "pred_area_mm2"] = 0.0
@@ -304,6 +309,7 @@ def test_a_page_with_failures_in_one_group_says_so_first(tmp_path):
     assert (tmp_path / "rates.csv").exists() and "PERSON" not in (tmp_path / "rates.csv").read_text()
 
 
+@pytest.mark.usefixtures("without_drawing")
 def test_models_show_corrected_p_alone(audited, audited_cases):
     """The trap: an uncorrected p in bold beside a JSON that holds the corrected one."""
     pair = audited["models"]["pairs"][0]
@@ -316,6 +322,7 @@ def test_models_show_corrected_p_alone(audited, audited_cases):
     assert any("0.022" in line for line in bold) and not any("0.066" in line for line in bold)
 
 
+@pytest.mark.usefixtures("without_drawing")
 def test_models_with_and_without_mediators_are_one_column_where_they_are_equal(audited, audited_cases):
     model = audited["model"]["dice"]
     both = page.page(page.plain(audited), audited_cases, [], [])
@@ -331,6 +338,7 @@ def test_the_table_of_contents_lists_every_section(html):
     assert links == headings and len(links) > 5
 
 
+@pytest.mark.usefixtures("without_drawing")
 def test_several_models_open_side_by_side_with_their_differences(audited, audited_cases):
     audited["run"] |= {"config": None, "model": "unet"}
     audited["models"]["summaries"] = models.summaries({"unet": audited, "nnunet": audited})

@@ -127,7 +127,7 @@ def test_the_gradient_is_that_of_the_weighted_losses():
         pytest.param("group_dro", "none", 0.0, ("jit", "shard_map"), marks=pytest.mark.slow),
         pytest.param("within_group_cvar", "none", 0.0, ("jit", "pmap"), marks=pytest.mark.slow),
         pytest.param("erm", "adversarial", 0.3, ("jit", "shard_map"), marks=pytest.mark.slow),
-        ("erm", "moe", 0.0, ("jit",)),
+        pytest.param("erm", "moe", 0.0, ("jit",), marks=pytest.mark.slow),
     ],
 )
 def test_jit_pmap_and_shard_map_agree_with_one_device(objective, head, sharpness, spreads):
