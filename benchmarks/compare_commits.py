@@ -32,7 +32,7 @@ import pandas as pd
 from PIL import Image
 from scipy import ndimage
 
-from benchmarks.faults import arrays
+from benchmarks.fault_runs import checkpoint_arrays
 from kneefair_jax.runtime import run_files
 
 ROOT = Path(__file__).parents[1]
@@ -260,7 +260,7 @@ def contents(out: Path) -> Iterator[tuple[str, Any]]:
     for path in sorted(out.rglob("*")):
         name = str(path.relative_to(out))
         if path.name == "state" and path.parent.parent.name == "checkpoints":
-            yield from leaves(arrays(path), name)
+            yield from leaves(checkpoint_arrays(path), name)
         elif "checkpoints" in path.parts or "store" in path.parts or path.name == "environment.json":
             continue
         elif path.name == "cases.parquet":
