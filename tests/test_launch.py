@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 SMALL = (
     "--config.data.size=(16,16)",
     "--config.model.widths=(2,4)",
+    "--config.model.convolutions=1",
     "--config.train.eval_every=5",
     "--config.report.bootstrap_draws=50",
     # Less to compile: of the augmentations, the flip stays.

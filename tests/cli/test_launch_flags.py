@@ -27,7 +27,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 def test_a_dry_run_shows_cohort_steps_and_time_and_writes_nothing(is_timed, tmp_path, monkeypatch, caplog):
     config = folder.get_config()
     config.data.update({"root": str(films.folder(tmp_path / "films")), "size": (16, 16)})
-    config.model.widths = (2, 4)
+    config.model.update({"widths": (2, 4), "convolutions": 1})
     config.augment = dict.fromkeys(config.augment, 0.0)
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")

@@ -31,7 +31,7 @@ def config(root, **changes):
         {"root": str(root), "size": (16, 16), "structures": "femur,tibia", "attributes": ("sex",)}
     )
     made.data.update({"on_read_error": "skip", "workers": 0} | changes)
-    made.model.widths = (2, 4)
+    made.model.update({"widths": (4,), "convolutions": 1})
     made.augment = dict.fromkeys(made.augment, 0.0) | {"flip": 0.5}
     made.train.update({"steps": 2, "eval_every": 2, "batch_size": 8})
     made.report.bootstrap_draws = 40

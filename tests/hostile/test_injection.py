@@ -85,7 +85,7 @@ def test_cases_that_are_left_out(tmp_path, capsys):
         (root / f"images/{name}.png").write_text("no picture")
     made = folder_config.get_config()
     made.data.update({"root": str(root), "size": (16, 16), "on_read_error": "skip", "workers": 0})
-    made.model.widths = (2, 4)
+    made.model.update({"widths": (4,), "convolutions": 1})
     made.check.against = ""
     modes.check(made, tmp_path / "run")
     assert_no_formula(tmp_path / "run")

@@ -18,7 +18,7 @@ from tests.films import folder
 def config(root, **changes):
     settings = folder_config.get_config()
     settings.data.update({"root": str(root), "size": (40, 48), "structures": "disc,square", **changes})
-    settings.model.widths = (2, 4)
+    settings.model.update({"widths": (4,), "convolutions": 1})
     settings.train.batch_size = 8
     settings.lock()
     return settings

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("terminal_log")
 def config(root, fold=-1):
     fields = folder_config.get_config()
     fields.data.update({"root": str(root), "size": (16, 16), "folds": 2, "fold": fold})
-    fields.model.widths = (2, 4)
+    fields.model.update({"widths": (4,), "convolutions": 1})
     fields.augment = dict.fromkeys(fields.augment, 0.0) | {"flip": 0.5}
     fields.train.update({"steps": 2, "eval_every": 2, "batch_size": 8})
     fields.report.bootstrap_draws = 40
