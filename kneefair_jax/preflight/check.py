@@ -279,6 +279,11 @@ def _summary(prepared: Prepared, reading: Reading) -> dict[str, Any]:
             if record.notes
         },
         "spacing_kinds": inspection.spacing_kinds(inspections),
+        "unknown_spacing": [
+            case_id
+            for case_id, record in zip(ids, inspections, strict=True)
+            if record.spacing_kind == "unknown"
+        ],
         "interpolated": [
             case_id for case_id, record in zip(ids, inspections, strict=True) if record.interpolated
         ],
