@@ -139,7 +139,7 @@ class Settings(NamedTuple):
 
 
 def parse_pred_labels(
-    words: Sequence[str], option: str = "--pred-labels"
+    words: Sequence[str],
 ) -> tuple[dict[str, tuple[int, ...]] | None, dict[str, dict[str, tuple[int, ...]]]]:
     """Parse the label map of all models, and those of single models, each after the model's name and a colon.
 
@@ -157,13 +157,15 @@ def parse_pred_labels(
     for word in words:
         if word.endswith(":") and "=" not in word:
             if word[:-1] in lists:
-                raise InputError(f"{option}: the model {word[:-1]!r} occurs twice; give its label map once")
+                raise InputError(
+                    f"--pred-labels: the model {word[:-1]!r} occurs twice; give its label map once"
+                )
             current = lists.setdefault(word[:-1], [])
         else:
             current.append(word)
     if empty := [model for model, own in lists.items() if not own]:
-        raise InputError(f"{option} {empty[0]}: no label map follows; write {empty[0]}: femur=1 tibia=2")
+        raise InputError(f"--pred-labels {empty[0]}: no label map follows; write {empty[0]}: femur=1 tibia=2")
     return (
-        label_map.parse(shared, option) if shared else None,
-        {model: label_map.parse(own, option) for model, own in lists.items()},
+        label_map.parse(shared, "--pred-labels") if shared else None,
+        {model: label_map.parse(own, "--pred-labels") for model, own in lists.items()},
     )

@@ -40,18 +40,6 @@ class FilmHeader(NamedTuple):
     mask: Orientation | None
 
 
-class Pictures(NamedTuple):
-    """Example cases of a model.
-
-    Attributes:
-        views: the cases, in the order of the page.
-        headers: case id -> header, of the radiographs that were read.
-    """
-
-    views: list[CaseView]
-    headers: dict[str, FilmHeader]
-
-
 def views(
     table: pd.DataFrame,
     cohort: Cohort,
@@ -60,8 +48,10 @@ def views(
     images: Mapping[str, Path],
     reading: Reading,
     failure_dice: float,
-) -> Pictures:
-    """Return the best, median and worst case of each level of each attribute; this decodes their masks again.
+) -> tuple[list[CaseView], dict[str, FilmHeader]]:
+    """Return the best, median and worst case of each level of each attribute, and headers of their radiographs by case.
+
+    This decodes their masks again.
 
     Args:
         table: the long per-case table of one model.
@@ -84,11 +74,12 @@ def views(
         image = np.full(masks.true.shape, _GRAY, np.uint8)
         if case in images:
             film = readers.read_radiograph(images[case])
-            image = _image(film, masks.true.shape)
+            pixels = readers.to_uint8(film.pixels, valid=film.valid)
+            image = readers.resize_image(pixels, masks.true.shape).mean(-1).astype(np.uint8)
             scale = np.array(film.pixels.shape[:2]) / masks.true.shape
             headers[case] = _header(film.notes, film.orientation, film.spacing * scale, true.mask)
         layers[case] = image, masks.true, masks.predicted
-    return Pictures([CaseView(*choice, *layers[choice.case_id]) for choice in choices], headers)
+    return [CaseView(*choice, *layers[choice.case_id]) for choice in choices], headers
 
 
 def _header(
@@ -105,12 +96,6 @@ def _header(
     if orientation.relation(film, mask.orientation) != orientation.OPEN:
         notes += tuple(inspection.spacing_notes(spacing, mask.spacing, limits.UNKNOWN_SPACING))
     return FilmHeader(notes, film, mask.orientation)
-
-
-def _image(film: readers.Radiograph, size: tuple[int, ...]) -> np.ndarray:
-    """Return u8[H, W], the radiograph at the size of the masks."""
-    resized = readers.resize_image(readers.to_uint8(film.pixels, valid=film.valid), (size[0], size[1]))
-    return resized.mean(-1).astype(np.uint8)
 
 
 def header_notes_of_films(headers: Mapping[str, FilmHeader]) -> list[str]:
