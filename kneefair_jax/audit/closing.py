@@ -16,7 +16,8 @@ def lines(reports: Mapping[str, Report]) -> list[str]:
     first = next(iter(reports.values()))
     return [
         *(f"warning: {text}" for text in summary.data_warnings(first)),
-        *models.sentences(first),
+        *models.headline(first),
+        *filter(None, [models.significant_gaps(first)]),
         *(
             f"{f'{model}, ' if len(reports) > 1 else ''}{text}"
             for model, report in reports.items()
