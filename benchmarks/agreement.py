@@ -1,9 +1,9 @@
-"""Do one device, eight and two processes of two, by jit and by pmap, make the same run?
+"""Compare runs on one device, on eight and in two processes of two, by jit and by pmap: they must be the same.
 
     python benchmarks/agreement.py
 
 The same 20 steps of a phantom run with group DRO, batch normalisation, augmentation and Adam, in processes of their own
-on forced CPU devices, each compared with one device. In float32 the first gradient is to agree to 1e-6; Adam divides
+on forced CPU devices, each compared with one device. In float32 the first gradient must agree to 1e-6; Adam divides
 small gradients by their own size, so that the parameters after 20 steps are compared in float64, to 1e-9. In float32
 nothing is warped, since warped labels are rounded to one or the other; and the network is small, since a ReLU whose
 input is within rounding of 0 may be open in one layout alone. At 64 x 64 with widths (8, 16, 32) the float32 gradients

@@ -1,4 +1,4 @@
-r"""Time and memory of a study's bootstrap over patients, beside SciPy's and fairlearn's.
+r"""Measure time and memory of a study's bootstrap over patients, beside SciPy's and fairlearn's.
 
     python -m benchmarks.bootstrap    (with fairlearn installed)
 

@@ -1,4 +1,4 @@
-"""Do intervals cover and tests reject as often as they say? Simulated cohorts of knees with a known truth.
+"""Measure coverage of the intervals and level of the tests in simulated cohorts of knees with a known truth.
 
     python benchmarks/calibration.py
 

@@ -1,4 +1,4 @@
-"""How often are models that do not differ called different, and how often is a narrower gap found? Simulated cohorts.
+"""Measure false positives and power of the comparison of models in simulated cohorts.
 
     python benchmarks/calibration_comparison.py
     python benchmarks/calibration_comparison.py --table    # the rows of docs/statistics.md, from the stored results

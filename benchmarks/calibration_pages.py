@@ -1,4 +1,4 @@
-"""How often does a page claim what is not there? The opening of the audits of cohorts without any true difference.
+"""Count the false claims of audit pages of simulated cohorts without any true difference.
 
     python benchmarks/calibration_pages.py
 

@@ -3,15 +3,18 @@
 Each commit is checked out into a worktree of its own, and every scenario below is run in it as a user would run it,
 through the commands alone, so that modules may move between the two commits. Then the results are compared: arrays
 of every checkpoint and `.npz` file, weights and masks by their bytes, `cases.parquet` and `metrics.jsonl` value by
-value, JSON reports key by key, CSV files and pages as text. Left out are times, commits and commands; TensorBoard's
-files; folds, external cohorts, the OAI's layouts and several processes.
+value, JSON reports key by key, CSV files cell by cell, pages as text. Left out are times, dates, commits and commands;
+TensorBoard's files; the schema of reports; folds, external cohorts, the OAI's layouts and several processes.
 
+A difference has one of three kinds: `rounding`, where numbers of a report or table agree within 1e-9, as after a
+library replaces our code; `text`, where sentences or pages differ; and `values`, all others.
 Results are kept by commit below --work; a scenario that has finished is run again only where it changed.
 """
 
 import argparse
 import inspect
 import json
+import math
 import os
 import re
 import shutil
@@ -34,7 +37,7 @@ from kneefair_jax.runtime import run_files
 
 ROOT = Path(__file__).parents[1]
 # Keys of JSON files that differ between two runs of one commit.
-VOLATILE = {"commit", "command", "started", "times", "seconds"}
+VOLATILE = {"commit", "command", "started", "times", "seconds", "date"}
 # Parts of pages that hold the config, seconds, minutes or the commit; all of them are in the JSON file too.
 VOLATILE_CELLS = re.compile(
     r"<pre><code>.*?</code></pre>|<(dd|td)>[\d.]+( s| min)?</(dd|td)>|<dt>(Commit|Command)</dt><dd>.*?</dd>",
@@ -42,8 +45,15 @@ VOLATILE_CELLS = re.compile(
 )
 # Keys of a config that may be those of an earlier layout, at the end of a leaf's path.
 MOVED_PATH = re.compile(r"(\['mitigation'\]|\['study'\]\['settings'\]\['\w+'\])\['\w+'\]$")
-# Fields that every config of its source has since `configs/default.py` lists all fields; the defaults are as before.
-ADDED_PATH = re.compile(r"\['data'\](\['phantom'\]\['(films|structures)'\]|\['external_orientation'\])$")
+# Later commits alone write these: config fields, with the defaults as before; hashes of input files; the models of
+# an audit side by side.
+ADDED_PATH = re.compile(
+    r"\['data'\](\['phantom'\]\['(films|structures)'\]|\['external_orientation'\])$|\['run'\]\['inputs'\]"
+    r"|\['models'\]\['summaries'\]|/models\.csv\[|\['cohort'\]\['warnings'\]$"
+)
+# Largest difference of two numbers that counts as rounding, relative or absolute.
+TOLERANCE = {"rel_tol": 1e-9, "abs_tol": 1e-12}
+ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "SOURCE_DATE_EPOCH": "0"}  # pages state the date
 TIMEOUT_S = 1800.0
 
 
@@ -68,7 +78,7 @@ def launch(commit: Commit, workdir: Path, *flags: str, devices: int = 1, stop_af
         RuntimeError: the command failed, or finished before it could be preempted.
     """
     command = [sys.executable, "launch.py", f"--workdir={workdir}", *flags]
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | ENVIRONMENT | {"JAX_NUM_CPU_DEVICES": str(devices)}
     log = workdir.with_suffix(".log")
     if stop_after:
         with log.open("w") as file:
@@ -88,7 +98,7 @@ def launch(commit: Commit, workdir: Path, *flags: str, devices: int = 1, stop_af
 def module(commit: Commit, name: str, out: Path, *arguments: str) -> None:
     """Run `python -m kneefair_jax.NAME ... --out OUT`."""
     command = [sys.executable, "-m", f"kneefair_jax.{name}", *arguments, "--out", str(out)]
-    run(command, commit, out.with_suffix(".log"), os.environ | {"JAX_PLATFORMS": "cpu"})
+    run(command, commit, out.with_suffix(".log"), os.environ | ENVIRONMENT)
 
 
 def run(command: list[str], commit: Commit, log: Path, environment: dict[str, str]) -> None:
@@ -258,12 +268,16 @@ def contents(out: Path) -> Iterator[tuple[str, Any]]:
         elif path.suffix == ".npz":
             with np.load(path) as file:
                 yield from leaves(dict(file), name)
+        elif path.name.startswith(".written-") or path.name.endswith(".schema.json"):
+            continue
         elif path.suffix == ".json" and path.name not in ("config.json", "finished.json", "machine.json"):
             values = leaves(json.loads(path.read_text()), name)
-            yield from ((in_new_names(leaf), value) for leaf, value in values if not ADDED_PATH.search(leaf))
+            yield from ((in_new_names(leaf), value) for leaf, value in values)
         elif path.suffix == ".jsonl":
             yield from leaves([json.loads(line) for line in path.read_text().splitlines()], name)
-        elif path.suffix in (".csv", ".html"):
+        elif path.suffix == ".csv":
+            yield from leaves(pd.read_csv(path).to_dict("list"), name)
+        elif path.suffix == ".html":
             yield name, in_new_names(VOLATILE_CELLS.sub("", path.read_text()))
         elif path.suffix in (".png", ".safetensors"):
             yield name, path.read_bytes()
@@ -306,16 +320,35 @@ def equal(a: Any, b: Any) -> bool:
     return type(a) is type(b) and repr(a) == repr(b)
 
 
-def differences(before: Path, after: Path) -> tuple[int, list[str]]:
-    """How many values two result folders share, and the names of those that differ or that only one has."""
+def kind(a: Any, b: Any) -> str:
+    """Return the kind of the difference of two values: `values`, `rounding` or `text`."""
+    if isinstance(a, str) and isinstance(b, str):
+        return "text"
+    if isinstance(a, float) and isinstance(b, float) and math.isclose(a, b, **TOLERANCE):
+        return "rounding"
+    return "values"
+
+
+def differences(before: Path, after: Path) -> tuple[int, dict[str, list[str]]]:
+    """Return how many values two result folders share, and the names of those that differ, by kind.
+
+    A value that only one folder has is one of `values`, unless it is null, which a report may omit, or of `ADDED_PATH`.
+    """
     values_before, values_after = dict(contents(before)), dict(contents(after))
     names = values_before.keys() & values_after.keys()
-    different = [name for name in names if not equal(values_before[name], values_after[name])]
-    return len(names), sorted([*different, *(values_before.keys() ^ values_after.keys())])
+    single = values_before.keys() ^ values_after.keys()
+    both = values_before | values_after
+    missing = [name for name in single if both[name] is not None and not ADDED_PATH.search(name)]
+    different: dict[str, list[str]] = {"values": sorted(missing)}
+    for name in sorted(names):
+        a, b = values_before[name], values_after[name]
+        if not equal(a, b):
+            different.setdefault(kind(a, b), []).append(name)
+    return len(names), different
 
 
 def main() -> None:
-    """Print a line for each scenario; exit status 1 where the commits differ."""
+    """Print a line for each scenario; exit status 1 where the commits differ by more than the kinds of --allow."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -326,6 +359,10 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "commits", help="where results are kept")
     parser.add_argument("--only", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
+    parser.add_argument(
+        "--allow", nargs="+", choices=("rounding", "text"), default=[], help="kinds to accept"
+    )
+    parser.add_argument("--lines", type=int, default=20, help="differences to list of each kind")
     options = parser.parse_args()
     work, jsrt = options.work.absolute(), options.jsrt.absolute()
     before, after = (checkout(revision, work) for revision in (options.before, options.after))
@@ -334,10 +371,12 @@ def main() -> None:
     failed = False
     for name in options.only:
         count, different = differences(record(before, name, jsrt), record(after, name, jsrt))
-        failed |= bool(different) or not count
-        print(f"{name}: {count} values compared, {len(different)} differ", flush=True)
-        for line in different[:20]:
-            print(f"    {line}", flush=True)
+        failed |= not count or any(names for key, names in different.items() if key not in options.allow)
+        numbers = ", ".join(f"{key}: {len(names)} differ" for key, names in different.items())
+        print(f"{name}: {count} values compared; {numbers}", flush=True)
+        for key, names in different.items():
+            for line in names[: options.lines]:
+                print(f"    {key}: {line}", flush=True)
     sys.exit(failed)
 
 

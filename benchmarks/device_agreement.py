@@ -1,4 +1,4 @@
-r"""Does an accelerator compute what the CPU does? The parts of a run on both, in one process.
+r"""Compare an accelerator with the CPU: the parts of a run on both, in one process.
 
     python -m benchmarks.device_agreement
 

@@ -1,4 +1,4 @@
-"""Where a step's time goes on a device, from a short trace of JAX's profiler: the operations that take longest."""
+"""Find where a step's time goes on a device, from a short trace of JAX's profiler: the operations that take longest."""
 
 import collections
 import tempfile

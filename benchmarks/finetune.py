@@ -1,4 +1,4 @@
-"""Does it help to start from the weights that ship? Fine-tuning against training from scratch, on chest films (JSRT).
+"""Compare fine-tuning of the shipped weights with training from scratch, on chest radiographs (JSRT).
 
     python benchmarks/finetune.py --data DIR --workdir runs/finetune
 

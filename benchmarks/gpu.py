@@ -1,4 +1,4 @@
-r"""Everything that is measured on a GPU, in one command of less than nine minutes; see benchmarks/gpu.sh.
+r"""Run everything that is measured on a GPU, in one command of less than nine minutes; see benchmarks/gpu.sh.
 
     bash benchmarks/gpu.sh [--out FOLDER] [--minutes M] [--only SECTION,...] [--smoke]
 

@@ -1,4 +1,4 @@
-r"""Merges results of several runs of benchmarks/gpu.sh on the same kind of device.
+r"""Merge results of several runs of benchmarks/gpu.sh on the same kind of device.
 
     python -m benchmarks.gpu_merge FIRST/gpu.json [SECOND/gpu.json ...] --out FOLDER
 

@@ -1,4 +1,4 @@
-"""Does `kneefair_jax.data.inspection` tell interpolated masks from exact ones?
+"""Measure how well `kneefair_jax.data.inspection` tells interpolated masks from exact ones.
 
     python -m benchmarks.interpolated_labels
 

@@ -1,4 +1,4 @@
-"""On what a benchmark ran."""
+"""Describe the hardware that a benchmark ran on."""
 
 import importlib.metadata
 import os

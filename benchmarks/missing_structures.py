@@ -1,4 +1,4 @@
-"""How macro scores do where structures are missing: simulated cohorts, for docs/statistics.md.
+"""Measure macro scores where structures are missing, in simulated cohorts, for docs/statistics.md.
 
 python -m benchmarks.missing_structures --cohorts 2000
 """

@@ -1,4 +1,4 @@
-r"""Writes docs/performance.md from the JSON files of the benchmarks.
+r"""Write docs/performance.md from the JSON files of the benchmarks.
 
     python -m benchmarks.performance_page
 

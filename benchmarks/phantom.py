@@ -1,4 +1,4 @@
-"""How many phantoms a second? Clinical, wide and varied ones, at two sizes, as a source of cases draws them.
+"""Count phantoms per second: clinical, wide and varied ones, at two sizes, as a source of cases draws them.
 
     python benchmarks/phantom.py
 

@@ -1,4 +1,4 @@
-"""Dice of a network on phantoms that no training draws: as clinics see knees and far wider, plain and varied films."""
+"""Score a network on phantoms that no training draws: clinical and far wider ones, plain and varied films (Dice)."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Trains the network that ships on phantoms drawn online, within a limit of wall-clock time, and scores it.
+"""Train the shipped network on phantoms drawn online, within a limit of wall-clock time, and score it.
 
     python benchmarks/phantom_weights.py --out OUT --minutes 9
 
@@ -98,7 +98,7 @@ def training_chunk(config: ConfigDict, stage: Stage) -> Callable[..., Any]:
     definition = steps.StepDefinition(
         models.create(config.model, classes=len(source.structures) + 1),
         losses.with_regions(losses.LOSSES[config.loss], regions),
-        mitigation.OBJECTIVES["erm"](),
+        mitigation.erm(),
         transform(config, 1.0),
         augmentation=Augmentation(**config.augment),
         flip_table=jnp.asarray(anatomy.flip_table(source.structures)),
@@ -131,7 +131,7 @@ def training_chunk(config: ConfigDict, stage: Stage) -> Callable[..., Any]:
 def first_state(config: ConfigDict, structures: tuple[str, ...], init: str) -> TrainState:
     """The state before the first step, at random or from weights."""
     model = models.create(config.model, classes=len(structures) + 1)
-    objective = mitigation.OBJECTIVES["erm"]()
+    objective = mitigation.erm()
 
     def create(seed: jax.Array) -> TrainState:
         counts = jnp.ones(1, jnp.int32)

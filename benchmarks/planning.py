@@ -1,4 +1,4 @@
-"""Do the patients of `fairness.patients_needed` give the power that was asked for? Its numbers, and simulated power.
+"""Check the sample sizes of `fairness.patients_needed` by simulated power.
 
     python -m benchmarks.planning
 

@@ -1,4 +1,4 @@
-"""Do the rules of `kneefair_jax.predict.plausibility` find what is no knee, and let knees pass?
+"""Measure how often the rules of `kneefair_jax.predict.prediction` reject knees and accept other films.
 
     python -m benchmarks.plausibility
 

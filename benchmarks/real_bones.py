@@ -1,4 +1,4 @@
-"""Dice of a network on radiographs that are projected from surfaces of real bones, which no phantom resembles.
+"""Score a network on radiographs that are projected from surfaces of real bones (Dice).
 
     python benchmarks/real_bones.py BONES PROJECT.py [--checkpoint phantom] [--seeds 0 1]
 

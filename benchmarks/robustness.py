@@ -1,4 +1,4 @@
-"""How far from an ordinary film may one be? The network that ships, on clinical phantoms that are changed step by step.
+"""Score the shipped network on clinical phantoms that are changed step by step (Dice).
 
     python benchmarks/robustness.py
 

@@ -1,4 +1,4 @@
-"""The measured limits of a device: matrix products in each type, and copies.
+"""Measure the limits of a device: matrix products in each type, and copies.
 
 python -m benchmarks.roofline
 """

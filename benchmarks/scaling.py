@@ -1,4 +1,4 @@
-"""How time and memory grow with the work: `python -m benchmarks.scaling`; `--only TEXT` runs tasks that contain it.
+"""Measure how time and memory grow with the work: `python -m benchmarks.scaling`; `--only TEXT` selects tasks by name.
 
 Each size runs in a process of its own. The table has its processor time, its peak memory, and the growth of the
 processor time when the work doubles: 2 for linear work, 4 for its square. A row replaces an earlier one of the same

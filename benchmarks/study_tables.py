@@ -1,4 +1,4 @@
-"""The tables of docs/mitigations.md, from the `study.json` that each study wrote.
+"""Write the tables of docs/mitigations.md, from the `study.json` that each study wrote.
 
     python benchmarks/study_tables.py                       # docs/mitigations.md, from benchmarks/results/study_*.json
     python benchmarks/study_tables.py runs/study/report/study.json   # one study's table, to the screen

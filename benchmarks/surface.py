@@ -1,4 +1,4 @@
-r"""How fast are HD95, ASSD and NSD of 500 cases x 4 structures at 256 x 256, here, by MONAI and by surface-distance?
+r"""Time HD95, ASSD and NSD of 500 cases x 4 structures at 256 x 256: this package, MONAI and surface-distance.
 
     python benchmarks/surface.py --peer_python=PYTHON_WITH_MONAI_AND_SURFACE_DISTANCE
 

@@ -1,4 +1,4 @@
-r"""Do HD95, ASSD and NSD here agree with MONAI's and surface-distance's? Where they should, to 1e-5.
+r"""Compare HD95, ASSD and NSD with MONAI's and surface-distance's: to 1e-5 where they must agree.
 
     python benchmarks/surface_parity.py --peer_python=PYTHON_WITH_MONAI_AND_SURFACE_DISTANCE
 

@@ -1,4 +1,4 @@
-"""What do devices send each other in one training step, read from the module that XLA compiles for them?
+"""List what devices send each other in one training step, read from the module that XLA compiles for them.
 
     TPU_SKIP_MDS_QUERY=1 python benchmarks/topology.py --tpu=v5e:2x4
 

@@ -1,4 +1,4 @@
-r"""How long is a training step, beside PyTorch's on the same network, and beside what the device could do at most?
+r"""Time a training step, beside PyTorch's on the same network and the least time that the device allows.
 
     python -m benchmarks.train_step --torch_python=PYTHON_WITH_TORCH
 

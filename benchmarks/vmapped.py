@@ -1,4 +1,4 @@
-"""Several models at once (seeds of a study, models of groups) by `vmap`, or one after another?
+"""Compare training several models (seeds of a study, group models) by `vmap` with training them in turn.
 
     python benchmarks/vmapped.py
 

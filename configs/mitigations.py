@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from kneefair_jax.configs import default
+from kneefair_jax.mitigation import OBJECTIVES
 
 METHODS: dict[str, dict[str, Any]] = {
     "erm": {},
@@ -21,17 +22,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "equal_share": {"sampler": {"name": "equal_share"}},
     "oversampled": {"sampler": {"name": "oversampled"}},
     # How the losses of a batch become one.
-    "reweighted": {"objective": {"name": "reweighted"}},
-    "group_balanced": {"objective": {"name": "group_balanced"}},
-    "group_dro": {
-        "objective": {"name": "group_dro", "eta": 0.1, "adjustment": 0.0},
-        "sampler": {"name": "equal_share"},
+    **{
+        name: {"objective": {"name": name, **objective.defaults}}
+        | ({"sampler": {"name": objective.sampler}} if objective.sampler else {})
+        for name, objective in OBJECTIVES.items()
+        if name != "erm"
     },
-    "cvar_dro": {"objective": {"name": "cvar_dro", "alpha": 0.5}},
-    "within_group_cvar": {"objective": {"name": "within_group_cvar", "alpha": 0.5}},
-    "gap_penalty": {"objective": {"name": "gap_penalty", "penalty": 1.0}},
-    "vrex": {"objective": {"name": "vrex", "penalty": 1.0, "anneal_steps": 0}},
-    "error_bound": {"objective": {"name": "error_bound", "power": 1.0}},
     # Parts of the network.
     "attribute_head": {"head": {"name": "attribute_head", "strength": 0.1}},
     "adversarial": {"head": {"name": "adversarial", "strength": 0.1, "ramp": False}},

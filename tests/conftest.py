@@ -4,10 +4,16 @@ import atexit
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine fails no test.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 # A shell that runs the tests in the background ignores SIGINT, and so do all processes that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -48,9 +54,13 @@ LONG = frozenset(
 
 
 def pytest_collection_modifyitems(items):
-    """Run the long files first, so that the last file of every worker is a short one."""
+    """Run the long files first, so that the last file of every worker is short; skip the tests of Linux elsewhere."""
     folder = Path(__file__).parent
     items.sort(key=lambda item: item.path.relative_to(folder).as_posix() not in LONG)
+    if sys.platform != "linux":
+        for item in items:
+            if item.get_closest_marker("linux"):
+                item.add_marker(pytest.mark.skip(reason="uses /proc, /dev/full or prlimit"))
 
 
 @pytest.fixture(scope="module")

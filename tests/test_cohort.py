@@ -35,7 +35,7 @@ def per_patient(table, names):
     return table.assign(split=names).drop_duplicates("patient_id").set_index("patient_id")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(cohorts(), st.integers(0, 99), st.sampled_from([SHARES, (0.6, 0.2, 0.2), (0.5, 0.17, 0.33)]))
 def test_split_is_by_patient_and_in_proportion(table, seed, shares):
     names = cohort.split(table, shares, seed, ["sex", "race"])
@@ -47,7 +47,7 @@ def test_split_is_by_patient_and_in_proportion(table, seed, shares):
         assert (abs(counts - len(stratum) * np.array(shares)) <= 1 + 1e-9).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(cohorts(), st.integers(0, 99))
 def test_split_ignores_the_order_of_rows(table, seed):
     names = cohort.split(table, SHARES, seed, ["sex"])
@@ -55,7 +55,7 @@ def test_split_ignores_the_order_of_rows(table, seed):
     pd.testing.assert_series_equal(cohort.split(shuffled, SHARES, seed, ["sex"]).sort_index(), names)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(cohorts(), st.integers(0, 99), st.integers(2, 6))
 def test_folds_test_every_patient_once(table, seed, k):
     test_patients = []
@@ -174,7 +174,7 @@ def test_table_by_hand(counted):
     assert unsplit.index.tolist() == [("all", "all")] and unsplit.iloc[0].tolist() == [4, 5]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(cohorts())
 def test_table_adds_up(table):
     table["split"] = cohort.split(table, SHARES, 0, ["sex"])

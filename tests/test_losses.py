@@ -98,7 +98,7 @@ def test_a_structure_absent_from_both_has_loss_zero():
     np.testing.assert_allclose(losses.soft_dice(logits, label), [0], atol=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000))
 def test_region_losses_lie_between_zero_and_one(seed):
     logits, label = random_case(seed, batch=2, size=4)
@@ -147,7 +147,7 @@ def test_void_by_hand():
 
 
 @pytest.mark.parametrize("name", sorted(losses.LOSSES))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 1000), amount=st.floats(-1e4, 1e4, width=32), label_value=st.integers(0, 255))
 def test_void_pixels_change_no_bit_of_a_loss(name, seed, amount, label_value):
     loss = losses.LOSSES[name]

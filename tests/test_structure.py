@@ -23,7 +23,7 @@ ALLOWED = {
     "runtime": set(),
     "models": set(),
     "losses": set(),
-    "mitigation": set(),
+    "mitigation": {"runtime"},  # `schema`, for the ranges of settings
     "metrics": set(),
     "fairness": {"groups"},
     "data": {"anatomy", "cohort", "groups", "runtime"},

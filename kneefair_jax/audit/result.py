@@ -22,7 +22,7 @@ from kneefair_jax.report import build, checklist, csv_tables, page, pdf
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.report.schema import ModelComparison, Report
 from kneefair_jax.report.text import models as model_text
-from kneefair_jax.runtime import atomic, output_folder, provenance, written_files
+from kneefair_jax.runtime import atomic, output_folder, run_directory, written_files
 from kneefair_jax.runtime.progress import Progress
 from kneefair_jax.safe_text import strip_paths
 
@@ -287,7 +287,11 @@ def _affordable(settings: Settings, cohort: Cohort, models: int) -> tuple[Settin
     resamples = bootstrap.affordable_draws(requested, patients, bootstrap.FEWEST_RESAMPLES)
     if draws < requested:
         of_models = f" (and {resamples:,} resamples and swaps to compare models)" if models > 1 else ""
-        cohort.notes.append(_fewer_draws(draws, of_models, requested, patients))
+        cohort.notes.append(
+            f"{draws:,} permutations{of_models} were used of the {requested:,} requested, since the audit has "
+            f"{patients:,} patients: the Monte Carlo error of an end of a 95 % interval, before a correction, is below "
+            f"1 % of its width, and the smallest possible p is {1 / (1 + draws):.2g}"
+        )
     return settings._replace(draws=draws), resamples
 
 
@@ -313,21 +317,12 @@ def _add_readers_and_size(
         )
 
 
-def _fewer_draws(used: int, of_models: str, requested: int, patients: int) -> str:
-    """Return a note on the number of permutations, and their precision."""
-    return (
-        f"{used:,} permutations{of_models} were used of the {requested:,} requested, since the audit has {patients:,} "
-        "patients: the Monte Carlo error of an end of a 95 % interval, before a correction, is below 1 % of its width, "
-        f"and the smallest possible p is {1 / (1 + used):.2g}"
-    )
-
-
 def _run_fields(settings: Settings) -> dict[str, Any]:
     """Return the fields of `run` that all reports of an audit share."""
     return {
         "config": None,
         "command": settings.command,
-        "date": provenance.today(),
+        "date": run_directory.today(),
         **{name: text for name in ("title", "author") if (text := getattr(settings, name))},
         **({"inputs": dict(settings.inputs)} if settings.inputs else {}),
         "seed": settings.seed,

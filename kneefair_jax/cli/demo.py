@@ -1,6 +1,6 @@
 """`kneefair demo`: train and evaluate on phantoms, segment one phantom knee, and name the results.
 
-The quick start's config takes about two minutes on two CPU cores (README, "Measured"). The same command resumes an
+The quick start's config takes two to three minutes on two CPU cores (docs/measured.md). The same command resumes an
 interrupted demo.
 """
 
@@ -23,7 +23,7 @@ examples:
   kneefair demo runs --open
 
 DIR gets {RUN}/ (a run of the config {CONFIG}: checkpoints, tables, report/index.html), {KNEE} (a phantom) and
-{SEGMENTED}/ (its mask, overlay and areas). It takes about two minutes on two CPU cores.
+{SEGMENTED}/ (its mask, overlay and areas). It takes two to three minutes on two CPU cores.
 """
 
 
@@ -33,8 +33,6 @@ def parser() -> argparse.ArgumentParser:
         prog="kneefair demo",
         description="Train and evaluate on phantoms of knees, and segment one phantom; no data are needed.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     command_parser.add_argument(
         "directory",
@@ -70,7 +68,7 @@ def _main(argv: Sequence[str]) -> int:
     directory: Path = options.directory
     output_folder.require_writable(directory, "DIR")
     report = directory / RUN / "report" / "index.html"
-    print(f"1. train and evaluate on phantoms, about two minutes: {directory / RUN}", flush=True)
+    print(f"1. train and evaluate on phantoms, two to three minutes: {directory / RUN}", flush=True)
     config = config_file.Parser().parse(CONFIG)
     config_checks.validate_config(config)
     modes.train(config, directory / RUN)

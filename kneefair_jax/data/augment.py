@@ -129,9 +129,7 @@ def warp_source(
     x = columns - (width - 1) / 2 - across * strength.shift * width
     if strength.stretch or strength.shear:
         log_ratio, slant = jax.random.uniform(jax.random.fold_in(key, 0), (2,), minval=-1.0, maxval=1.0)
-        ratio = jnp.exp2(
-            log_ratio / 2 * jnp.log2(1.0 + strength.stretch)
-        )  # of the height; the width's inverse
+        ratio = jnp.exp2(log_ratio / 2 * jnp.log2(1.0 + strength.stretch))  # the width's is the inverse
         y, x = y * ratio, (x - slant * strength.shear * y) / ratio
     angle = angle * jnp.deg2rad(strength.rotation)
     zoom = jnp.exp2(size * jnp.log2(1.0 + strength.scale))

@@ -1,6 +1,5 @@
 """Loads a cohort from a config's `data` section: its source, its table with a split for each case, its arrays."""
 
-import os
 from collections import ChainMap
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +14,8 @@ from ml_collections import ConfigDict
 from kneefair_jax import anatomy, groups
 from kneefair_jax import cohort as cohorts
 from kneefair_jax.data import folder, identifiers, inspection, metadata, oai, phantom, store
-from kneefair_jax.data.case_arrays import index_by_table_row, stored_source
 from kneefair_jax.data.oai import siddiqui
+from kneefair_jax.data.pipeline import index_by_table_row, stored_source
 from kneefair_jax.data.source import (
     Example,
     Exclusion,
@@ -29,6 +28,7 @@ from kneefair_jax.data.source import (
 )
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError, lookup
+from kneefair_jax.runtime import memory
 
 EXTERNAL = "external"
 
@@ -95,7 +95,7 @@ class Cohort(NamedTuple):
             cases = self.read_native(rows[positions])
             return [function(int(k), case) for k, case in zip(positions, cases, strict=True)]
 
-        threads = min(len(os.sched_getaffinity(0)), len(rows)) or 1
+        threads = min(memory.core_count(), len(rows)) or 1
         # Chunks of consecutive rows, since the two knees of a film are consecutive and read together.
         chunks = np.array_split(np.arange(len(rows)), threads)
         with ThreadPoolExecutor(threads) as pool:

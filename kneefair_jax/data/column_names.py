@@ -9,43 +9,26 @@ from pathlib import Path
 from kneefair_jax.errors import InputError
 
 # Headers in English, German, French, Spanish and Italian, as `plain` writes them.
+_HEADERS = {
+    "patient_id": "patientid patient patientno patientnumber subject subjectid mrn patientennummer patientenid "
+    "patientnr patnr patid pid idpatient numeropatient idpaciente idpaziente medicalrecordnumber",
+    "sex": "sex gender geschlecht sexe sexo sesso patientsex sexatbirth",
+    "age": "age alter edad eta patientage ageyears ageinyears alterjahre ageatexam",
+    "birth_date": "birthdate dateofbirth dob patientbirthdate birthday geburtsdatum gebdatum datedenaissance "
+    "naissance fechadenacimiento fechanacimiento datadinascita",
+    "study_date": "studydate examdate untersuchungsdatum aufnahmedatum datedexamen fechadeestudio",
+    "name": "name patientname lastname firstname surname familyname givenname nachname vorname patientenname nom "
+    "prenom nombre apellido apellidos cognome nome",
+    "race": "race patientrace",
+    "ethnicity": "ethnicity ethnicgroup ethnie etnia",
+    "bmi": "bmi bodymassindex imc",
+    "kl": "kl klgrade kellgrenlawrence kellgrenlawrencegrade xrkl",
+    "site": "site center centre hospital klinik zentrum institution",
+    "side": "side laterality seite cote lado lato knee",
+    "image": "image imagefile file filename film datei dateiname fichier",
+}
 SYNONYMS: Mapping[str, frozenset[str]] = {
-    "patient_id": frozenset(
-        {
-            "patientid",
-            "patient",
-            "patientno",
-            "patientnumber",
-            "subject",
-            "subjectid",
-            "mrn",
-            "patientennummer",
-        }
-        | {"patientenid", "patientnr", "patnr", "patid", "pid", "idpatient", "numeropatient", "idpaciente"}
-        | {"idpaziente", "medicalrecordnumber"}
-    ),
-    "sex": frozenset({"sex", "gender", "geschlecht", "sexe", "sexo", "sesso", "patientsex", "sexatbirth"}),
-    "age": frozenset(
-        {"age", "alter", "edad", "eta", "patientage", "ageyears", "ageinyears", "alterjahre", "ageatexam"}
-    ),
-    "birth_date": frozenset(
-        {"birthdate", "dateofbirth", "dob", "patientbirthdate", "birthday", "geburtsdatum", "gebdatum"}
-        | {"datedenaissance", "naissance", "fechadenacimiento", "fechanacimiento", "datadinascita"}
-    ),
-    "study_date": frozenset(
-        {"studydate", "examdate", "untersuchungsdatum", "aufnahmedatum", "datedexamen", "fechadeestudio"}
-    ),
-    "name": frozenset(
-        {"name", "patientname", "lastname", "firstname", "surname", "familyname", "givenname", "nachname"}
-        | {"vorname", "patientenname", "nom", "prenom", "nombre", "apellido", "apellidos", "cognome", "nome"}
-    ),
-    "race": frozenset({"race", "patientrace"}),
-    "ethnicity": frozenset({"ethnicity", "ethnicgroup", "ethnie", "etnia"}),
-    "bmi": frozenset({"bmi", "bodymassindex", "imc"}),
-    "kl": frozenset({"kl", "klgrade", "kellgrenlawrence", "kellgrenlawrencegrade", "xrkl"}),
-    "site": frozenset({"site", "center", "centre", "hospital", "klinik", "zentrum", "institution"}),
-    "side": frozenset({"side", "laterality", "seite", "cote", "lado", "lato", "knee"}),
-    "image": frozenset({"image", "imagefile", "file", "filename", "film", "datei", "dateiname", "fichier"}),
+    name: frozenset(headers.split()) for name, headers in _HEADERS.items()
 }
 
 

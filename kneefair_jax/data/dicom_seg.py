@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kneefair_jax import anatomy
-from kneefair_jax.data.readers import Orientation, dicom, functional_groups
-from kneefair_jax.data.readers import spacing as spacings
+from kneefair_jax.data.readers import Orientation, dicom, dicom_header
 from kneefair_jax.errors import InputError
 
 _SOP_CLASSES = {
@@ -80,10 +79,9 @@ def read(path: Path) -> Segmentation:
             segment = _label_map(frames, path)
         else:
             segment, names = _join_frames(dataset, frames, names, path)
-        header_spacing, spacing_kind, notes = spacings.of_dicom(dataset, path)
-        spacing = spacings.checked(header_spacing, path)
+        spacing, spacing_kind, notes = dicom_header.spacing(dataset, path)
         _require_one_geometry(dataset, path)
-        grid, _ = dicom.geometry(dataset)
+        grid, _ = dicom_header.geometry(dataset)
     except InputError:
         raise
     except Exception as error:  # a missing element, or pixels that cannot be decoded
@@ -204,7 +202,7 @@ def _require_one_picture(several: bool, path: Path) -> None:
 
 def _require_one_geometry(dataset: Any, path: Path) -> None:
     for macro, name in _GEOMETRY.items():
-        values = [item.get(name) for item in functional_groups.items(dataset, macro)]
+        values = [item.get(name) for item in dicom_header.macro_items(dataset, macro)]
         if any(value != values[0] for value in values):
             raise InputError(
                 f"{path}: its frames have different values of {name}; export all segments on one grid"

@@ -17,7 +17,6 @@ from kneefair_jax.data import (
     column_names,
     inspection,
     label_map,
-    layouts,
     mask_files,
     metadata,
     readers,
@@ -25,7 +24,7 @@ from kneefair_jax.data import (
 from kneefair_jax.data.inspection import Inspection
 from kneefair_jax.data.label_map import CohortLabels
 from kneefair_jax.data.mask_files import MaskPath
-from kneefair_jax.data.readers import laterality, limits
+from kneefair_jax.data.readers import dicom_header, limits, orientation
 from kneefair_jax.data.source import Example, Source
 from kneefair_jax.errors import InputError
 from kneefair_jax.safe_text import strip_paths
@@ -43,7 +42,7 @@ class Case(NamedTuple):
         image: path of the image.
         mask: path of the mask, or of its files, one a structure.
         spacing: f32[2], mm per pixel by the table; where NaN, the image's header decides.
-        side: the knee by the table, of `laterality.parse`.
+        side: the knee by the table, of `dicom_header.parse_side`.
     """
 
     row: int
@@ -70,7 +69,7 @@ class _Files(NamedTuple):
     cases: tuple[Case, ...]
     channels: int
     labels: CohortLabels
-    orientation: layouts.Flag
+    orientation: orientation.Flag
 
 
 def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -> Source:
@@ -84,9 +83,9 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
             "auto" for those in the masks; `ignore_label`, the value of void pixels, or -1 for none; `prefix` of
             these settings in messages, "data." by default; `attributes`, the columns that define groups; `bins`,
             attribute -> ascending edges, for numbers; `split_column`, or "" for none; `on_read_error`, "stop", or
-            "skip" to leave a missing file to `Source.read`; `orientation`, a name of `layouts.FLAGS` for masks whose
-            headers, or those of their films, do not settle it, or "" to follow the headers and refuse ambiguous pairs;
-            `allow_similar_ids`, whether identifiers and levels may look alike.
+            "skip" to leave a missing file to `Source.read`; `orientation`, of `readers.orientation.FLAGS`, for masks
+            whose headers, or those of their films, do not settle it, or "" to follow the headers and refuse ambiguous
+            pairs; `allow_similar_ids`, whether identifiers and levels may look alike.
         size: rows and columns at working resolution.
         channels: 1 (color becomes gray) or 3.
 
@@ -96,13 +95,13 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     if not config["root"]:
         raise InputError("config.data.root is empty: give the folder with --config.data.root=DIR")
     prefix = config.get("prefix", "data.")
-    orientation = layouts.checked(layouts.Flag(config.get("orientation", ""), f"{prefix}orientation"))
+    flag = orientation.checked_flag(orientation.Flag(config.get("orientation", ""), f"{prefix}orientation"))
     table, cases, fingerprints, labels = _checked_files(config, prefix)
-    files = _Files(Path(config["root"]), table.path, cases, channels, labels, orientation)
+    files = _Files(Path(config["root"]), table.path, cases, channels, labels, flag)
     settings = {
         "kind": "folder",
         "reader": _READER_VERSION,
-        "orientation": orientation.value,
+        "orientation": flag.value,
         "files": fingerprints,
         "grid": [*size, channels],
         "structures": list(labels.structures),
@@ -126,24 +125,13 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     )
 
 
-class _CheckedFiles(NamedTuple):
-    """The files of a folder after all checks that need no pixels.
+def _checked_files(
+    config: Mapping[str, Any], prefix: str
+) -> tuple["_CheckedTable", tuple[Case, ...], list[list[Any]], CohortLabels]:
+    """Return the table, a record per row, the files' fingerprints and the label map, which `auto` takes from the masks.
 
-    Attributes:
-        table: metadata.csv.
-        cases: a record per row.
-        fingerprints: of `_fingerprints`.
-        labels: the label map.
+    The checks need no pixels, unless the label map is `auto`.
     """
-
-    table: "_CheckedTable"
-    cases: tuple[Case, ...]
-    fingerprints: list[list[Any]]
-    labels: CohortLabels
-
-
-def _checked_files(config: Mapping[str, Any], prefix: str) -> _CheckedFiles:
-    """Check the table and that every file exists; settle the label map, which `auto` takes from the masks."""
     ignore = config.get("ignore_label", -1)
     is_auto = config["structures"] == label_map.AUTO
     labels = None if is_auto else label_map.parse_setting(config["structures"], ignore, prefix)
@@ -161,14 +149,17 @@ def _checked_files(config: Mapping[str, Any], prefix: str) -> _CheckedFiles:
     if labels is None:
         labels = _labels_in_masks(table.path, cases, ignore, prefix)
     mask_files.check_palettes(masks, labels.mask_values, _THREADS)
-    return _CheckedFiles(table, cases, fingerprints, labels)
+    return table, cases, fingerprints, labels
 
 
 def _case_records(table: "_CheckedTable", masks: Sequence[MaskPath], root: Path) -> tuple[Case, ...]:
     cells = table.cells
-    sides = next((cells[name] for name in laterality.COLUMNS if name in cells), [""] * len(cells))
-    rows = zip(cells.index, cells["image"], masks, table.spacing, map(laterality.parse, sides), strict=True)
-    return tuple(Case(row, root / image, mask, mm, side) for row, image, mask, mm, side in rows)
+    sides = next((cells[name] for name in dicom_header.SIDE_COLUMNS if name in cells), [""] * len(cells))
+    rows = zip(cells.index, cells["image"], masks, table.spacing, sides, strict=True)
+    return tuple(
+        Case(row, root / image, mask, mm, dicom_header.parse_side(side))
+        for row, image, mask, mm, side in rows
+    )
 
 
 class _CheckedTable(NamedTuple):
@@ -336,9 +327,9 @@ def _read_case(case: Case, files: _Files) -> Example:
     if isinstance(case.mask, Path):
         mask_files.find_mask(case.mask, labels.structures)  # reports a structure without a file
     film, mask = readers.read_radiograph(case.image), mask_files.read(case.mask, labels.mask_values)
-    mask_file = layouts.File(mask_files.mask_paths(case.mask)[0], mask.orientation)
-    correction = layouts.mask_to_film(
-        mask_file, layouts.File(case.image, film.orientation), files.orientation
+    mask_file = orientation.File(mask_files.mask_paths(case.mask)[0], mask.orientation)
+    correction = orientation.mask_to_film(
+        mask_file, orientation.File(case.image, film.orientation), files.orientation
     )
     mask = mask._replace(values=correction.apply(mask.values), spacing=correction.of_pair(mask.spacing))
     if film.pixels.shape[:2] != mask.values.shape:
@@ -359,10 +350,10 @@ def _read_case(case: Case, files: _Files) -> Example:
 
 
 def _inspect(
-    case: Case, film: readers.Radiograph, mask: mask_files.Mask, label: np.ndarray, labels: CohortLabels
+    case: Case, film: readers.Radiograph, mask: readers.Mask, label: np.ndarray, labels: CohortLabels
 ) -> Inspection:
     """Inspect the files of a case; `mask` is oriented as the film, `label` is its u8[H, W]."""
-    side = laterality.contradiction(film.laterality, case.side, "the table")
+    side = dicom_header.contradiction(film.laterality, case.side, "the table")
     notes = [
         *(f"film: {text}" for text in (*film.notes, side) if text),
         *(f"mask: {text}" for text in mask.notes),

@@ -15,9 +15,8 @@ _NUMERAL = re.compile(r"([+-]?)([0-9]*)(?:\.([0-9]*))?(?:e([+-]?[0-9]{1,6}))?")
 _SCIENTIFIC = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?[eE][+-][0-9]{1,3}|[+-]?[0-9]+\.[0-9]+[eE][0-9]{1,3}")
 _FLOAT = re.compile(r"[+-]?[0-9]+\.0+")
 LONGEST = 200  # characters of an identifier
-_KEYWORDS = frozenset(
-    {"file", "allow_pickle"}
-)  # of `numpy.savez`, which takes the names of its arrays as keywords
+# Of `numpy.savez`, which takes the names of its arrays as keywords.
+_KEYWORDS = frozenset({"file", "allow_pickle"})
 _LEADING_ZEROS = re.compile(r"(?<![0-9])0+(?=[0-9])")
 
 # A line of a table (the header is line 1) and its fault.

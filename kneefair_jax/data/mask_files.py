@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from kneefair_jax import anatomy
-from kneefair_jax.data import dicom_seg, layouts, palettes, readers
-from kneefair_jax.data.readers import limits
+from kneefair_jax.data import dicom_seg, palettes, readers
+from kneefair_jax.data.readers import Mask, limits, orientation
 from kneefair_jax.errors import InputError
 
 # Structure, background or void -> its values in the files.
@@ -62,26 +62,6 @@ type MaskPath = Path | StructureFiles
 type MaskSource = MaskPath | MaskArray
 
 
-class Mask(NamedTuple):
-    """Label values and the pixel spacing of one case.
-
-    Attributes:
-        values: integers [H, W].
-        spacing: f32[2], mm per pixel down and across as the header states it, NaN where it does not.
-        orientation: that was applied to the stored pixels; None where the header states none.
-        notes: warnings on the header or headers.
-        spacing_kind: of `readers.Radiograph`; `unknown` where the header states no spacing.
-        palette: the file and the indices in use of a palette image; None for any other file.
-    """
-
-    values: np.ndarray
-    spacing: np.ndarray
-    orientation: readers.Orientation | None = None
-    notes: tuple[str, ...] = ()
-    spacing_kind: str = "unknown"
-    palette: tuple[Path, np.ndarray] | None = None
-
-
 def read(path: MaskSource, values: Values) -> Mask:
     """Read the mask of one case.
 
@@ -95,17 +75,16 @@ def read(path: MaskSource, values: Values) -> Mask:
         InputError: a file is unreadable, a segment's label is none of the structures, or files overlap.
     """
     if isinstance(path, MaskArray):
-        return Mask(path.values, np.full(2, np.nan, np.float32))
+        return Mask(path.values)
     if isinstance(path, StructureFiles):
         return _read_structure_files(path, values)
     if is_dicom_seg(path):
         return _read_dicom_seg(path, values)
-    index, spacing, orientation, notes, spacing_kind = readers.read_label_file(path)
-    palette = palettes.read(path)
+    mask, palette = readers.read_label_file(path), palettes.read(path)
     if palette is None:
-        return Mask(index, spacing, orientation, notes, spacing_kind)
-    labels = palettes.labels(index, palette, _all_values(values), path)
-    return Mask(labels, spacing, orientation, notes, spacing_kind, (path, np.unique(index)))
+        return mask
+    labels = palettes.labels(mask.values, palette, _all_values(values), path)
+    return mask._replace(values=labels, palette=(path, np.unique(mask.values)))
 
 
 def segment_names(path: MaskSource) -> list[str]:
@@ -246,7 +225,7 @@ def _read_structure_files(case: StructureFiles, values: Values) -> Mask:
 def _require_one_layout(masks: Mapping[Path, Mask]) -> None:
     """Require that the headers of a case's files agree in orientation and spacing."""
     for (path, mask), (other_path, other) in combinations(masks.items(), 2):
-        if layouts.relation(mask.orientation, other.orientation) == layouts.OPEN:
+        if orientation.relation(mask.orientation, other.orientation) == orientation.OPEN:
             raise InputError(
                 f"{other_path}: only one of the headers of this file and {path} states an orientation; export all "
                 "structures of a case in one format, with one header"

@@ -1,8 +1,8 @@
 """Reads `metadata.csv`, a row per case, as text, and checks it cell by cell.
 
 Its columns are `case_id`, `patient_id`, `image` and `mask` (paths relative to the folder), any attribute columns,
-and optionally `spacing_mm` (`0.3`, or `0.3x0.2` for down x across) and a split. `table_files` reads CSV and Excel,
-`cell_text` the words for missing, `ages` the forms of an age; `identifiers` compares similar identifiers.
+and optionally `spacing_mm` (`0.3`, or `0.3x0.2` for down x across) and a split. `delimited` and `workbook` read the
+file, `cell_text` the words for missing, `ages` the forms of an age; `identifiers` compares similar identifiers.
 """
 
 import os
@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import groups
-from kneefair_jax.data import ages, cell_text, delimited, identifiers, table_files
-from kneefair_jax.data.readers.spacing import LARGEST_MM, SMALLEST_MM
+from kneefair_jax.data import ages, cell_text, delimited, identifiers, workbook
+from kneefair_jax.data.readers.limits import LARGEST_MM, SMALLEST_MM
 from kneefair_jax.errors import InputError
 
 REQUIRED = ("case_id", "patient_id", "image", "mask")
@@ -76,20 +76,21 @@ def refuse(path: Path, problems: Sequence[Problem]) -> None:
 
 
 def read(path: Path, keys: Collection[str] = (delimited.KEY,)) -> Table:
-    """Read a table of text or an Excel workbook; every row has as many cells as the header.
+    """Read a table of text or an Excel workbook, whatever its name; every row has as many cells as the header.
 
     `delimited` uses Python's CSV reader, since pandas fills short rows and shifts long ones silently.
 
     Args:
         path: of the file.
-        keys: of `table_files.read`.
+        keys: names of columns of which the table has one; they determine the delimiter, or the sheet of a workbook.
+            If they are empty, the delimiter is the one that gives the first rows the same number of cells.
 
     Raises:
         InputError: the file does not exist, or is not a table.
     """
     if not os.path.lexists(path):
         raise InputError(f"{path}: no such file; set data.root and data.metadata to the table of cases")
-    header, rows, notes = table_files.read(path, keys)
+    header, rows, notes = (workbook if workbook.is_workbook(path) else delimited).read(path, keys)
     if not rows or len(set(header)) < len(header):
         raise InputError(
             f"{path}: malformed CSV; write the columns' names in line 1, each once, and a case in each further line"

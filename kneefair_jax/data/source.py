@@ -4,7 +4,6 @@ import contextlib
 import csv
 import hashlib
 import io
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,7 @@ import pandas as pd
 from kneefair_jax.data.inspection import Inspection
 from kneefair_jax.data.readers import limits
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import atomic
+from kneefair_jax.runtime import atomic, memory
 from kneefair_jax.safe_text import spreadsheet_cell, strip_paths
 
 # What is excluded (a case, a film, a row of a table), and why.
@@ -204,7 +203,7 @@ def changed_cases(
         files: row of the source -> its files.
         recorded: SHA-256 of each source row's files when they were prepared; "" where it is not recorded.
     """
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(memory.core_count()) as pool:
         changes = pool.map(lambda row: _change(files(row), recorded[row]), rows)
         return [(case_id, why) for case_id, why in zip(ids, changes, strict=True) if why]
 

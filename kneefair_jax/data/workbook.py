@@ -22,12 +22,18 @@ from kneefair_jax.data.delimited import (
 from kneefair_jax.data.readers import limits
 from kneefair_jax.errors import InputError
 
-MAGIC = b"PK\x03\x04"  # of zip archives
+_MAGIC = b"PK\x03\x04"  # of zip archives
 _CONTENT = "xl/workbook.xml"  # the part that makes an archive a workbook
 _MOST_ROWS = 1_048_576  # of a sheet in Excel
 _EXACT = 10**15  # Excel stores 15 digits of a number
 # Formats that show more than the stored number: `0000` shows 7 as 0007, and `"P"000` shows it as P007.
 _ZERO_FORMAT = re.compile(r'(?:"([^"]*)")?(0+)')
+
+
+def is_workbook(path: Path) -> bool:
+    """Return whether a file is an Excel workbook by its first bytes."""
+    with limits.open_regular(path) as file:
+        return file.read(len(_MAGIC)) == _MAGIC
 
 
 def read(path: Path, keys: Collection[str] = (KEY,)) -> Rows:

@@ -53,23 +53,19 @@ class EvalSplit(NamedTuple):
     translation: np.ndarray
 
 
-def eval_splits(
+def eval_split(
     experiment: Experiment,
     cohort: Cohort,
     scored: tuple[Cohort, Cases],
-    rows: Sequence[np.ndarray],
-    group: np.ndarray,
     resolution: str,
     in_front: str = "",
-) -> list[EvalSplit]:
-    """Return splits of one cohort that share one compiled step; masks are scored in that cohort's label scheme.
+) -> EvalSplit:
+    """Return all cases of a cohort as a split; masks are scored in that cohort's label scheme.
 
     Args:
         experiment: the run's experiment.
         cohort: the run's cohort.
         scored: the cohort to score, and its prepared cases.
-        rows: the rows of each split.
-        group: i32[cases], the groups of the scored cohort.
         resolution: "source" (native) or "grid" (working); sources without native masks are scored on the grid.
         in_front: the bone that the masks show where two overlap (`anatomy.membership`); "" as in the scheme `knee`.
     """
@@ -86,10 +82,9 @@ def eval_splits(
             void=scored_cohort.source.void,
         )
     )
-    return [
-        EvalSplit(scored_cohort, cases, split_rows, group, step, is_native, translation)
-        for split_rows in rows
-    ]
+    rows = np.arange(len(scored_cohort.cases))
+    group = groups.group_index(scored_cohort.cases, experiment.partition)
+    return EvalSplit(scored_cohort, cases, rows, group, step, is_native, translation)
 
 
 def resolution_of(cohort: Cohort, requested: str) -> str:
@@ -101,7 +96,7 @@ def score(
     split: EvalSplit,
     models: Sequence[scoring.GroupModel],
     variables: Sequence[dict[str, Any]],
-    run: dict[str, Any],
+    batch_size: int,
 ) -> dict[str, np.ndarray]:
     """Score every case of a split.
 
@@ -109,7 +104,7 @@ def score(
         split: the cases.
         models: the run's models.
         variables: the variables of each model.
-        run: `batch_size` and `mesh` of `scoring.predict_by_group`.
+        batch_size: of the global batch.
 
     Returns:
         `SCORES` (f[N, S] each), the `spacing` at which they were taken (f[N, 2]), and the label map and Dice on the
@@ -125,7 +120,7 @@ def score(
             group=split.group,
             postprocess=postprocess,
             advance=progress.advance,
-            **run,
+            batch_size=batch_size,
         )
     if split.is_native:
         return values
@@ -264,8 +259,7 @@ def score_training_cases(
     rows = np.sort(np.concatenate(group_rows)) if group_rows else train.rows[:0]
     if not len(rows):
         return None
-    run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}
-    dice = score(train._replace(rows=rows), models, variables, run)["dice"]
+    dice = score(train._replace(rows=rows), models, variables, config.train.batch_size)["dice"]
     partition = experiment.partition._replace(index=train.group[rows])
     table = scoring.group_table(
         dice, train.cohort.cases.iloc[rows], partition, anatomy.scored_structures(train.cohort.structures)
@@ -314,14 +308,14 @@ def score_checkpoints(
     splits = _splits_of_run(config, experiment, cohort, cases, external)
     selected = steps[config.select]
     variables = scoring.restore(workdir, models, selected, experiment.state)
-    values, predictions = _score_splits(config, experiment, splits, models, variables)
+    values, predictions = _score_splits(config, splits, models, variables)
     train = splits[1]._replace(rows=cohort.rows("train"))
     train_scores = score_training_cases(config, train, models, variables, experiment)
     features = gap_analysis.network_features(config, experiment, cohort, cases, variables)
     scored = {selected: values}
     for other in sorted({*steps.values()} - {selected}):
         variables = scoring.restore(workdir, models, other, experiment.state)
-        scored[other] = _score_splits(config, experiment, splits, models, variables)[0]
+        scored[other] = _score_splits(config, splits, models, variables)[0]
     return Evaluation(models, splits, steps, scored, predictions, train_scores, features)
 
 
@@ -344,26 +338,21 @@ def _splits_of_run(
 ) -> list[EvalSplit]:
     """Return the validation, the test and, if there is one, the external split."""
     resolution = config.report.resolution
-    rows = [cohort.rows(split) for split in ("validation", "test")]
-    group = experiment.partition.index
-    splits = eval_splits(experiment, cohort, (cohort, cases), rows, group, resolution)
+    split = eval_split(experiment, cohort, (cohort, cases), resolution)
+    splits = [split._replace(rows=cohort.rows(name)) for name in ("validation", "test")]
     if external:
-        group = groups.group_index(external[0].cases, experiment.partition)
-        rows = [np.arange(len(group))]
         in_front = config.data.get("external_in_front", "")
-        splits += eval_splits(experiment, cohort, external, rows, group, resolution, in_front)
+        splits.append(eval_split(experiment, cohort, external, resolution, in_front))
     return splits
 
 
 def _score_splits(
     config: ConfigDict,
-    experiment: Experiment,
     splits: Sequence[EvalSplit],
     models: Sequence[scoring.GroupModel],
     variables: Sequence[dict[str, Any]],
 ) -> tuple[list[dict[str, np.ndarray]], np.ndarray]:
     """Return the values of each split, and the label maps of the test split: large, and needed of that split alone."""
-    run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}
-    values = [score(split, models, variables, run) for split in splits]
+    values = [score(split, models, variables, config.train.batch_size) for split in splits]
     predictions = [split_values.pop("prediction") for split_values in values]
     return values, predictions[1]

@@ -22,7 +22,7 @@ from kneefair_jax.report import build, overlays, page
 from kneefair_jax.report.build import one_spacing
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.report.schema import External, Report, ValidationScores
-from kneefair_jax.runtime import atomic, checked_files, distributed, provenance, run_directory, run_files
+from kneefair_jax.runtime import atomic, checked_files, distributed, run_directory, run_files
 from kneefair_jax.runtime.progress import Progress
 from kneefair_jax.training import metric_writer, scoring, setup
 from kneefair_jax.training.setup import Experiment
@@ -283,7 +283,7 @@ def _report(
                 "config": run_directory.public_config(config),
                 "fingerprint": cases.digest,
                 "model": config.select,
-                "date": provenance.today(),
+                "date": run_directory.today(),
                 "classes": list(cohort.structures),
                 "grid": list(cohort.grid[:2]),
                 "resolution": resolution,

@@ -18,10 +18,9 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from kneefair_jax import anatomy, groups, metrics
-from kneefair_jax.data.case_arrays import Arrays
 from kneefair_jax.data.cohort_loader import Cohort
+from kneefair_jax.data.pipeline import Arrays
 from kneefair_jax.data.store import Cases
-from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import reference_ser
 from kneefair_jax.fairness.attribute_auc import attribute_auc, components
 from kneefair_jax.fairness.group_calibration import Sums, calibration
@@ -105,13 +104,8 @@ def write(workdir: Path, case_id: np.ndarray, values: dict[str, np.ndarray]) -> 
 
 def read(case_id: Sequence[str], *workdirs: Path) -> dict[str, np.ndarray]:
     """Read the values that `write` wrote for these cases into one or several run directories, in the given order."""
-    parts = []
-    for workdir in workdirs:
-        parts.append(checked_files.read_npz(workdir / RELIABILITY, "evaluate it again: --mode=evaluate"))
-        if not {*_FIELDS} <= set(parts[-1]):
-            raise InputError(
-                f"{workdir} was evaluated by an earlier version; evaluate it again: --mode=evaluate"
-            )
+    remedy, names = "evaluate it again: --mode=evaluate", ("case_id", *_FIELDS)
+    parts = [checked_files.read_npz(workdir / RELIABILITY, remedy, names) for workdir in workdirs]
     rows = pd.Index(np.concatenate([part["case_id"] for part in parts])).get_indexer(case_id)
     return {name: np.concatenate([part[name] for part in parts])[rows] for name in _FIELDS}
 
@@ -163,13 +157,15 @@ def network_features(
     if not config.report.root_cause or len(variables) > 1 or config.mitigation.head.name != "none":
         return None
     step = jax.jit(steps.make_feature_step(experiment.model))
-    run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}
-    rows = np.arange(len(cohort.cases))
-    group = experiment.partition.index
-    features: np.ndarray = scoring.predict_cases(step, variables[0], cases, rows, group=group, **run)[
-        "features"
-    ]
-    return features
+    values: dict[str, np.ndarray] = scoring.predict_cases(
+        step,
+        variables[0],
+        cases,
+        np.arange(len(cohort.cases)),
+        group=experiment.partition.index,
+        batch_size=config.train.batch_size,
+    )
+    return values["features"]
 
 
 def thumbnails(cases: Arrays, structures: int) -> dict[str, np.ndarray]:

@@ -8,19 +8,22 @@ total = jnp.sum(jax.lax.stop_gradient(weights) * losses)      # differentiate th
 objective.value(weights, losses, group, mask, state)          # report this, F itself
 """
 
+import importlib
+import pkgutil
+
 from kneefair_jax.mitigation.cvar import cvar_dro, within_group_cvar
 from kneefair_jax.mitigation.group_dro import error_bound, group_dro
 from kneefair_jax.mitigation.group_means import erm, gap_penalty, group_balanced, reweighted, vrex
 from kneefair_jax.mitigation.objective import GroupObjective, ascend
-from kneefair_jax.mitigation.registry import COMPARING, GROUPLESS, LINEAR, OBJECTIVES, REWEIGHTING, create
+from kneefair_jax.mitigation.registry import OBJECTIVES, Registration, create, register
+
+for _module in pkgutil.iter_modules(__path__):  # each registers its objectives
+    importlib.import_module(f"{__name__}.{_module.name}")
 
 __all__ = [
-    "COMPARING",
-    "GROUPLESS",
-    "LINEAR",
     "OBJECTIVES",
-    "REWEIGHTING",
     "GroupObjective",
+    "Registration",
     "ascend",
     "create",
     "cvar_dro",
@@ -29,6 +32,7 @@ __all__ = [
     "gap_penalty",
     "group_balanced",
     "group_dro",
+    "register",
     "reweighted",
     "vrex",
     "within_group_cvar",

@@ -8,15 +8,19 @@ import jax.numpy as jnp
 from kneefair_jax.mitigation.objective import (
     GroupObjective,
     check_examples,
-    check_setting,
     empty_state,
     global_gather,
     group_losses,
     safe_divide,
     training_counts,
 )
+from kneefair_jax.mitigation.registry import register
+from kneefair_jax.runtime.schema import Number
+
+SHARE = Number(0, 1, exclusive_low=True)
 
 
+@register({"alpha": SHARE}, uses_groups=False)
 def cvar_dro(*, alpha: float = 0.5) -> GroupObjective:
     """F = CVaR_alpha = mean of the worst share alpha of the losses of all valid examples; it uses no group label.
 
@@ -36,7 +40,6 @@ def cvar_dro(*, alpha: float = 0.5) -> GroupObjective:
     Raises:
         InputError: alpha is out of its range.
     """
-    check_setting("alpha", alpha, above=0, most=1)
 
     def update(
         losses: jax.Array, group: jax.Array, mask: jax.Array, state: Any, axis_name: str | None = None
@@ -48,6 +51,7 @@ def cvar_dro(*, alpha: float = 0.5) -> GroupObjective:
     return GroupObjective(empty_state, update)
 
 
+@register({"alpha": SHARE})
 def within_group_cvar(*, alpha: float = 0.5) -> GroupObjective:
     """F = mean over P of CVaR_alpha of the losses of group g, P being the groups present in the batch.
 
@@ -67,7 +71,6 @@ def within_group_cvar(*, alpha: float = 0.5) -> GroupObjective:
     Raises:
         InputError: alpha is out of its range.
     """
-    check_setting("alpha", alpha, above=0, most=1)
 
     def update(
         losses: jax.Array, group: jax.Array, mask: jax.Array, state: Any, axis_name: str | None = None

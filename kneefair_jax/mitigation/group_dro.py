@@ -7,11 +7,12 @@ import jax.numpy as jnp
 
 from kneefair_jax.mitigation.objective import (
     GroupObjective,
-    check_setting,
     group_losses,
     safe_divide,
     training_counts,
 )
+from kneefair_jax.mitigation.registry import register
+from kneefair_jax.runtime.schema import Number
 
 
 class GroupDROState(NamedTuple):
@@ -33,6 +34,9 @@ class GroupDROState(NamedTuple):
 
 
 # Over 60 lines: forty of them document the differences from the paper and its code.
+@register(
+    {"eta": Number(0, 1000), "adjustment": Number(0, 1e12)}, compares_groups=True, sampler="equal_share"
+)
 def group_dro(*, eta: float = 0.1, adjustment: float = 0.0) -> GroupObjective:
     """F = sum over P of sg[q_g] L_g, where q follows the losses by exponentiated gradient ascent.
 
@@ -69,8 +73,6 @@ def group_dro(*, eta: float = 0.1, adjustment: float = 0.0) -> GroupObjective:
     Raises:
         InputError: a setting is out of its range.
     """
-    check_setting("eta", eta)
-    check_setting("adjustment", adjustment)
 
     def init(counts: jax.Array, patients: jax.Array | None = None) -> GroupDROState:
         trained = (jnp.asarray(counts) > 0).astype(jnp.float32)
@@ -96,6 +98,7 @@ def group_dro(*, eta: float = 0.1, adjustment: float = 0.0) -> GroupObjective:
     return GroupObjective(init, update)
 
 
+@register({"power": Number(0, 100)}, compares_groups=True)
 def error_bound(*, power: float = 1.0) -> GroupObjective:
     """F = mean over P of w_g L_g, w_g = sg[(L_g / mean_P L)^gamma] scaled to mean 1 over P, the groups present.
 
@@ -115,7 +118,6 @@ def error_bound(*, power: float = 1.0) -> GroupObjective:
     Raises:
         InputError: the power is out of its range.
     """
-    check_setting("power", power)
 
     def update(
         losses: jax.Array, group: jax.Array, mask: jax.Array, state: Any, axis_name: str | None = None

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from kneefair_jax.mitigation.objective import (
     GroupObjective,
     check_examples,
-    check_setting,
     empty_state,
     global_sum,
     group_losses,
@@ -21,8 +20,13 @@ from kneefair_jax.mitigation.objective import (
     training_counts,
     weighted_sum,
 )
+from kneefair_jax.mitigation.registry import register
+from kneefair_jax.runtime.schema import Integer, Number
+
+PENALTY = Number(0, 1e12)
 
 
+@register({"penalty": PENALTY}, compares_groups=True)
 def gap_penalty(*, penalty: float = 1.0) -> GroupObjective:
     """F = mean of the losses + lambda (max_P L_g - min_P L_g), P being the groups present in the batch.
 
@@ -41,7 +45,6 @@ def gap_penalty(*, penalty: float = 1.0) -> GroupObjective:
     Raises:
         InputError: the penalty is out of its range.
     """
-    check_setting("penalty", penalty)
 
     def update(
         losses: jax.Array, group: jax.Array, mask: jax.Array, state: Any, axis_name: str | None = None
@@ -75,6 +78,7 @@ class AnnealingState(NamedTuple):
     step: jax.Array
 
 
+@register({"penalty": PENALTY, "anneal_steps": Integer(0, 10_000_000)}, compares_groups=True)
 def vrex(*, penalty: float = 1.0, anneal_steps: int = 0) -> GroupObjective:
     """F = mean_P L_g + beta Var_P(L_g), P being the groups present in the batch: risk extrapolation.
 
@@ -97,8 +101,6 @@ def vrex(*, penalty: float = 1.0, anneal_steps: int = 0) -> GroupObjective:
     Raises:
         InputError: a setting is out of its range.
     """
-    check_setting("penalty", penalty)
-    check_setting("anneal_steps", anneal_steps)
 
     def init(counts: jax.Array, patients: jax.Array | None = None) -> Any:
         counts = training_counts(counts, patients)
@@ -135,6 +137,7 @@ def vrex(*, penalty: float = 1.0, anneal_steps: int = 0) -> GroupObjective:
     return GroupObjective(init, update, value)
 
 
+@register(is_linear=True, uses_groups=False)
 def erm() -> GroupObjective:
     """F = mean of the losses of all valid examples, whatever their group: empirical risk minimization, the baseline.
 
@@ -150,6 +153,7 @@ def erm() -> GroupObjective:
     return GroupObjective(empty_state, update)
 
 
+@register(is_linear=True, reweights=True)
 def reweighted() -> GroupObjective:
     """F = sum_i w_g(i) l_i / (number of valid examples), w_g = N / (G n_g): inverse-frequency weights.
 
@@ -171,7 +175,7 @@ def reweighted() -> GroupObjective:
     def update(
         losses: jax.Array, group: jax.Array, mask: jax.Array, state: Any, axis_name: str | None = None
     ) -> tuple[jax.Array, Any]:
-        check_examples(losses, group, mask)
+        check_examples(losses, group, mask, state.shape[0])
         valid = mask.astype(jnp.result_type(losses)) * (group >= 0)
         # By membership: -1 is a row of zeros, never group 0. Not a matrix product, which GPUs and TPUs would round.
         weight = (jax.nn.one_hot(group, state.shape[0], dtype=valid.dtype) * state).sum(-1)
@@ -180,6 +184,7 @@ def reweighted() -> GroupObjective:
     return GroupObjective(init, update)
 
 
+@register(is_linear=True)
 def group_balanced() -> GroupObjective:
     """F = mean over P of L_g, P being the groups present in the batch.
 

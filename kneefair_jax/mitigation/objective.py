@@ -9,13 +9,10 @@ are summed (not averaged) over devices. That is the same result under jit, pmap 
 Sharpness-aware minimization (`ascend`) takes any objective's step with the gradient at the worst point nearby.
 """
 
-import math
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-
-from kneefair_jax.errors import InputError
 
 
 class Init(Protocol):
@@ -31,7 +28,11 @@ class Update(Protocol):
     def __call__(
         self, losses: jax.Array, group: jax.Array, mask: jax.Array, state: Any, axis_name: str | None = None
     ) -> tuple[jax.Array, Any]:
-        """Losses f32[B], group i32[B] (-1 unknown), mask f32[B] (0 = padding) -> (weights f32[B], state)."""
+        """Losses f32[B], group i32[B] (-1 unknown), mask f32[B] (0 = padding) -> (weights f32[B], state).
+
+        Raises:
+            ValueError: shapes, type or values of the arrays cannot be used (`check_examples`).
+        """
         ...
 
 
@@ -118,9 +119,9 @@ def group_losses(
         axis_name: the devices over which the batch is spread.
 
     Raises:
-        ValueError: the arrays are not all of shape [B].
+        ValueError: see `check_examples`.
     """
-    check_examples(losses, group, mask)
+    check_examples(losses, group, mask, groups)
     dtype = jnp.result_type(losses)
     member = jax.nn.one_hot(group, groups, dtype=dtype) * mask.astype(dtype)[:, None]
     size = global_sum(member, axis_name)
@@ -166,29 +167,36 @@ def safe_divide(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)
 
 
-def check_examples(*arrays: jax.Array) -> None:
-    """Refuse arrays that are not all of one shape [B]: (B,) with (B, 1) would broadcast to (B, B) and hide it.
+def check_examples(losses: jax.Array, group: jax.Array, mask: jax.Array, groups: int | None = None) -> None:
+    """Refuse arrays that are not all of one shape [B], groups that are no integers, and groups beyond the last.
+
+    (B,) with (B, 1) would broadcast to (B, B) and hide it. Under `jax.jit` the values are unknown: there a group beyond
+    the last counts as unknown, like -1.
+
+    Args:
+        losses: f32[B].
+        group: i32[B], -1 where unknown.
+        mask: f32[B].
+        groups: G; None where the objective uses no group.
 
     Raises:
-        ValueError: the shapes differ, or are not [B].
+        ValueError: the shapes differ or are not [B], or a group is not one of -1, 0, ..., G - 1.
     """
-    shapes = [jnp.shape(array) for array in arrays]
+    shapes = [jnp.shape(array) for array in (losses, group, mask)]
     if len(shapes[0]) != 1 or len(set(shapes)) > 1:
         raise ValueError(
             f"losses, group and mask have shapes {shapes}; give one number per example, [B], in each"
         )
-
-
-def check_setting(field: str, value: float, *, above: float = -math.inf, most: float = math.inf) -> None:
-    """Refuse a hyperparameter that is not a finite number with `value >= 0`, `value > above` and `value <= most`.
-
-    Raises:
-        InputError: it names the field and the range.
-    """
-    if not (math.isfinite(value) and value >= 0 and above < value <= most):
-        least = "at least 0" if above < 0 else f"above {above:g}"
-        limit = "" if most == math.inf else f" and at most {most:g}"
-        raise InputError(f"config.mitigation.objective.{field}={value!r}: give a number {least}{limit}")
+    if not jnp.issubdtype(dtype := jnp.result_type(group), jnp.integer):
+        raise ValueError(f"group has the type {dtype}; give integers, -1 where the group is unknown")
+    if groups is None or not shapes[0][0] or isinstance(group, jax.core.Tracer):
+        return
+    numbers = jax.device_get(group)
+    if numbers.min() < -1 or numbers.max() >= groups:
+        raise ValueError(
+            f"group has the values {numbers.min()} to {numbers.max()}; give numbers from 0 to {groups - 1}, the groups "
+            "of `init`, and -1 where the group is unknown"
+        )
 
 
 def ascend(params: Any, gradient: Any, radius: float) -> Any:

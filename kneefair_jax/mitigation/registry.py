@@ -1,40 +1,83 @@
-"""Group objectives by name: what a config's `mitigation.objective.name` names."""
+"""Group objectives by name: what a config's `mitigation.objective.name` names.
 
+The decorator `register` stands beside an objective's function and states what the rest of the package has to know about
+it; `kneefair_jax.mitigation` imports every module of this package, so that a new file is found without a list.
+"""
+
+import functools
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from kneefair_jax.errors import lookup
-from kneefair_jax.mitigation.cvar import cvar_dro, within_group_cvar
-from kneefair_jax.mitigation.group_dro import error_bound, group_dro
-from kneefair_jax.mitigation.group_means import erm, gap_penalty, group_balanced, reweighted, vrex
+from kneefair_jax.errors import InputError, lookup
 from kneefair_jax.mitigation.objective import GroupObjective
+from kneefair_jax.runtime.schema import Integer, Number, abbreviate
 
-OBJECTIVES: dict[str, Callable[..., GroupObjective]] = {
-    "erm": erm,
-    "reweighted": reweighted,
-    "group_balanced": group_balanced,
-    "group_dro": group_dro,
-    "cvar_dro": cvar_dro,
-    "within_group_cvar": within_group_cvar,
-    "gap_penalty": gap_penalty,
-    "vrex": vrex,
-    "error_bound": error_bound,
-}
+type Range = Number | Integer
 
-# F is linear in the losses: the weights do not depend on them, so they can be computed before any loss.
-LINEAR = frozenset({"erm", "reweighted", "group_balanced"})
 
-# These compare the groups of a batch: on a batch of a single group they equal `group_balanced`, and `group_dro` does
-# not update its weights.
-COMPARING = frozenset({"group_dro", "gap_penalty", "vrex", "error_bound"})
+@dataclass(frozen=True)
+class Registration:
+    """A group objective and its properties.
 
-# These use no group label: they give the same weights where no group is known.
-GROUPLESS = frozenset({"erm", "cvar_dro"})
+    Attributes:
+        create: the function that returns it, given its settings.
+        ranges: the range of each setting; the function's signature has the defaults.
+        is_linear: whether F is linear in the losses: the weights do not depend on them, so they can be computed before
+            any loss.
+        uses_groups: whether the weights depend on the groups; without, they are the same where no group is known.
+        compares_groups: whether it compares the groups of a batch: on a batch of a single group it equals
+            `group_balanced`, or, like `group_dro`, does not update its weights.
+        reweights: whether it weights a group by its rarity, so that with sampling that balances the groups it would
+            correct twice. The rest take means within the groups, which do not depend on how often the sampler draws a
+            group.
+        sampler: a key of `sampling.SAMPLERS`, which studies combine it with; "": that of the baseline.
+    """
 
-# These weight a group by its rarity, so with sampling that balances the groups they would correct twice. The rest take
-# means within the groups, which do not depend on how often the sampler draws a group.
-REWEIGHTING = frozenset({"reweighted"})
+    create: Callable[..., GroupObjective]
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    is_linear: bool = False
+    uses_groups: bool = True
+    compares_groups: bool = False
+    reweights: bool = False
+    sampler: str = ""
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The default of each setting."""
+        return {name: p.default for name, p in inspect.signature(self.create).parameters.items()}
+
+
+OBJECTIVES: dict[str, Registration] = {}
+
+
+def register[**P](
+    ranges: Mapping[str, Range] | None = None, **properties: Any
+) -> Callable[[Callable[P, GroupObjective]], Callable[P, GroupObjective]]:
+    """Register the decorated function under its name; it then refuses settings outside their ranges.
+
+    Args:
+        ranges: the range of each of its settings.
+        properties: other attributes of `Registration`.
+    """
+
+    def add(function: Callable[P, GroupObjective]) -> Callable[P, GroupObjective]:
+        @functools.wraps(function)
+        def checked(*args: P.args, **settings: P.kwargs) -> GroupObjective:
+            for name, value in settings.items():
+                if name in registration.ranges and not registration.ranges[name].accepts(value):
+                    raise InputError(
+                        f"config.mitigation.objective.{name}={abbreviate(value)}: give "
+                        f"{registration.ranges[name].expected}"
+                    )
+            return function(*args, **settings)
+
+        registration = Registration(checked, ranges or {}, **properties)
+        OBJECTIVES[function.__name__] = registration
+        return checked
+
+    return add
 
 
 def create(name: str, settings: Mapping[str, Any]) -> GroupObjective:
@@ -48,6 +91,7 @@ def create(name: str, settings: Mapping[str, Any]) -> GroupObjective:
     Raises:
         InputError: there is no such objective, or a hyperparameter is out of its range.
     """
-    constructor = lookup(OBJECTIVES, name, "mitigation.objective.name")
-    fields = [field for field in inspect.signature(constructor).parameters if field in settings]
-    return constructor(**{field: settings[field] for field in fields})
+    registration = lookup(OBJECTIVES, name, "mitigation.objective.name")
+    return registration.create(
+        **{field: settings[field] for field in registration.ranges if field in settings}
+    )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kneefair_jax.data.readers import dicom
+from kneefair_jax.data.readers import dicom, dicom_header
 from kneefair_jax.errors import InputError
 
 # SNOMED CT codes of the structures, and of their sides.
@@ -67,7 +67,7 @@ def make(
     """
     highdicom = _highdicom()
     source = _load(path)
-    cosines = dicom.directions(source) if dicom.geometry(source)[0] is not None else None
+    cosines = dicom_header.directions(source) if dicom_header.geometry(source)[0] is not None else None
     if cosines is None or not all(source.get(name) for name in _PLACE):
         source.pop("FrameOfReferenceUID", None)
     if anonymous:

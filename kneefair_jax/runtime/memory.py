@@ -1,6 +1,7 @@
-"""The available memory, and the refusal of work that needs more."""
+"""The available processor cores and memory, and the refusal of work that needs more memory."""
 
 import os
+import sys
 from pathlib import Path
 
 from kneefair_jax.errors import InputError
@@ -8,6 +9,13 @@ from kneefair_jax.errors import InputError
 GIB = 2**30
 # Limits of a container: cgroups of version 2, then 1.
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def core_count() -> int:
+    """Return the number of processor cores that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS has no affinity
 
 
 def host_bytes() -> int:

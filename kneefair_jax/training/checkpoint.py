@@ -202,7 +202,7 @@ class Checkpoints:
         with self._report_damage(f"the checkpoint of step {step}"):
             restored = self._manager.restore(step, args=args)
             clock = restored["clock"]
-            pending = [_arrays(entry) for entry in clock.get("pending", ())]
+            pending = [_arrays(entry) for entry in clock["pending"]]
             return restored["state"], float(clock["seconds"]), pending
 
     def variables(self, step: int, like: TrainState) -> dict[str, Any]:

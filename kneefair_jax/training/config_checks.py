@@ -32,7 +32,7 @@ from kneefair_jax.training import (
     stages,
 )
 from kneefair_jax.training.config_fields import CONFIG, SETTINGS
-from kneefair_jax.weights import imagenet, warm_start
+from kneefair_jax.weights import warm_start
 
 FIXED_CASES = ("jtt", "last_layer")  # schedules that choose among the training cases
 STARTS = ("scratch", "pooled")
@@ -136,7 +136,7 @@ def check_composition(config: Mapping[str, Any]) -> None:
     lookup(models.HEADS, head, "mitigation.head.name")
     lookup(stages.SCHEDULES, schedule, "mitigation.schedule.name")
     lookup(dict.fromkeys(STARTS), config["schedule"]["start"], "mitigation.schedule.start")
-    balanced, reweighted = sampler in sampling.BALANCING, objective in mitigation.REWEIGHTING
+    balanced, reweighted = sampler in sampling.BALANCING, mitigation.OBJECTIVES[objective].reweights
     if balanced and reweighted:
         _refuse(
             f"sampler {sampler!r} balances the groups, and objective {objective!r} would weight rare groups up once "
@@ -203,7 +203,7 @@ def check_groups(config: Mapping[str, Any], partition: Partition, train: np.ndar
     by_group = (
         config["sampler"]["name"] in sampling.BALANCING
         or config["head"]["name"] != "none"
-        or config["objective"]["name"] not in mitigation.GROUPLESS
+        or mitigation.OBJECTIVES[config["objective"]["name"]].uses_groups
         or config["schedule"]["name"] in _SCHEDULES_BY_GROUP
     )
     count = len(np.setdiff1d(partition.index[train], [UNKNOWN]))
@@ -343,7 +343,7 @@ def validate_network(config: ConfigDict, cohort: Cohort, *, initial_weights: boo
     if initial_weights and config.init_from:
         warm_start.find(config.init_from, config.model, cohort.grid[2])
     elif initial_weights and config.model.weights:
-        imagenet.load(config.model.weights, variables)
+        warm_start.load_imagenet(config.model.weights, variables)
 
 
 def _method_by_group(config: Mapping[str, Any]) -> str:

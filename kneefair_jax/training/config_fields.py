@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from kneefair_jax.fairness import bootstrap
+from kneefair_jax.mitigation import OBJECTIVES
 from kneefair_jax.runtime.command import MAX_DRAWS, SEED
 from kneefair_jax.runtime.schema import (
     Choice,
@@ -127,12 +128,13 @@ class Setting(NamedTuple):
 SETTINGS: dict[str, dict[str, Setting]] = {
     "sampler": {},
     "objective": {
-        "eta": Setting(Number(0, 1000), 0.1, ("group_dro",)),
-        "adjustment": Setting(Number(0, 1e12), 0.0, ("group_dro",)),
-        "alpha": Setting(Number(0, 1, exclusive_low=True), 0.5, ("cvar_dro", "within_group_cvar")),
-        "penalty": Setting(Number(0, 1e12), 1.0, ("gap_penalty", "vrex")),
-        "anneal_steps": Setting(Integer(0, STEPS.high), 0, ("vrex",)),
-        "power": Setting(Number(0, 100), 1.0, ("error_bound",)),
+        field: Setting(
+            objective.ranges[field],
+            objective.defaults[field],
+            tuple(name for name, other in OBJECTIVES.items() if field in other.ranges),
+        )
+        for objective in OBJECTIVES.values()
+        for field in objective.ranges
     },
     "head": {
         "strength": Setting(Number(0, 1e4), 0.1, ("adversarial", "attribute_head")),

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ import optax
 from ml_collections import ConfigDict
 
 from kneefair_jax import anatomy
-from kneefair_jax.data import case_arrays, pipeline
-from kneefair_jax.data.case_arrays import Arrays
+from kneefair_jax.data import pipeline
 from kneefair_jax.data.cohort_loader import Cohort
+from kneefair_jax.data.pipeline import Arrays
 from kneefair_jax.groups import Partition
 from kneefair_jax.runtime import distributed, preemption
 from kneefair_jax.training import checkpoint, scoring
@@ -57,7 +57,7 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
         trace = stack.enter_context(contextlib.closing(Trace(workdir / "profile", config.train.profile)))
         compilations = stack.enter_context(contextlib.closing(Compilations()))
         batches = pipeline.training_batches(
-            case_arrays.training_inputs(cases, cohort.source, cohort.cases),
+            pipeline.training_inputs(cases, cohort.source, cohort.cases),
             experiment.order,
             experiment.partition.index,
             weight=experiment.weight,
@@ -123,17 +123,33 @@ class _Session:
         return metrics
 
     def check_finite(self, step: int) -> None:
-        """Fetch the pending metrics, the only place where the host waits for the device, and refuse divergence."""
+        """Fetch the pending metrics, the only place where the host waits for the device, and refuse divergence.
+
+        Args:
+            step: the last one.
+
+        Raises:
+            NonFiniteLossError: with the first step whose loss or gradient is not finite, and the cases of its batch.
+        """
         self.pending = jax.device_get(self.pending)
-        is_online = self.cohort.source.online
-        check_finite(
-            self.pending,
-            float(_norm(self.state.params)),
-            step,
-            self.experiment.order,
-            None if is_online else self.cohort.cases["case_id"].to_numpy(),
-            self.config.train.batch_size,
-            self.checkpoints.committed,
+        finite = [math.isfinite(float(entry["loss_sum"] + entry["gradient_norm"])) for entry in self.pending]
+        # A loss is of the parameters before the update.
+        if all(finite) and math.isfinite(float(_norm(self.state.params))):
+            return
+        # Where all of them are finite, the last update went too far.
+        index = finite.index(False) if False in finite else len(finite) - 1
+        bad_step = step - len(finite) + 1 + index
+        loss = float(self.pending[index]["loss_sum"] / self.pending[index]["count"])
+        cases = ""
+        if not self.cohort.source.online:  # cases that are drawn online have no identifiers
+            size = self.config.train.batch_size
+            rows = [self.experiment.order[k] for k in range((bad_step - 1) * size, bad_step * size)]
+            cases = f" on the cases {', '.join(map(str, self.cohort.cases['case_id'].iloc[rows]))}"
+        good_step = self.checkpoints.committed()
+        raise NonFiniteLossError(
+            f"training diverged at step {bad_step} (loss {loss}){cases}; "
+            + (f"the last good checkpoint is step {good_step}" if good_step else "there is no checkpoint yet")
+            + ". Lower optimizer.learning_rate or optimizer.clip_norm, with another --workdir."
         )
 
     def on_log(self, step: int) -> None:
@@ -168,7 +184,6 @@ class _Session:
             rows,
             group=partition.index,
             batch_size=self.config.train.batch_size,
-            mesh=self.experiment.mesh,
         )
         table = scoring.group_table(
             scores["dice"],
@@ -213,45 +228,3 @@ def _summary(step: int, metrics: list[dict[str, Any]], names: tuple[str, ...]) -
             name: float(group_sum[g] / group_count[g]) for g, name in enumerate(names) if group_count[g]
         },
     }
-
-
-def check_finite(
-    metrics: Sequence[Mapping[str, Any]],
-    norm: float,
-    step: int,
-    order: Sequence[int],
-    case_ids: np.ndarray | None,
-    batch_size: int,
-    committed: Callable[[], int | None],
-) -> None:
-    """Refuse steps whose loss, gradient or update is not finite.
-
-    Args:
-        metrics: of the last steps, one entry a step, on the host.
-        norm: of the parameters after them: a loss is of the parameters before the update.
-        step: the last of them.
-        order: row of the cohort table of each training example.
-        case_ids: of the rows of the cohort table; None where training cases are drawn online and have none.
-        batch_size: of the global batch.
-        committed: waits for pending writes and returns the step of the last checkpoint, or None.
-
-    Raises:
-        NonFiniteLossError: with the first step whose loss or gradient is not finite, and the cases of its batch.
-    """
-    finite = [math.isfinite(float(entry["loss_sum"] + entry["gradient_norm"])) for entry in metrics]
-    if all(finite) and math.isfinite(norm):
-        return
-    # Where all of them are finite, the last update went too far.
-    index = finite.index(False) if False in finite else len(finite) - 1
-    bad_step = step - len(metrics) + 1 + index
-    loss = float(metrics[index]["loss_sum"] / metrics[index]["count"])
-    cases = ""
-    if case_ids is not None:
-        rows = [order[k] for k in range((bad_step - 1) * batch_size, bad_step * batch_size)]
-        cases = f" on the cases {', '.join(map(str, case_ids[rows]))}"
-    good_step = committed()
-    raise NonFiniteLossError(
-        f"training diverged at step {bad_step} (loss {loss}){cases}; "
-        + (f"the last good checkpoint is step {good_step}" if good_step else "there is no checkpoint yet")
-        + ". Lower optimizer.learning_rate or optimizer.clip_norm, with another --workdir."
-    )

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from kneefair_jax import anatomy, groups, metrics
 from kneefair_jax.data import pipeline
-from kneefair_jax.data.case_arrays import Arrays
+from kneefair_jax.data.pipeline import Arrays
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table, summaries
 from kneefair_jax.fairness.patient_table import standardized_means
@@ -97,10 +97,7 @@ def predict_by_group(
     rows: np.ndarray,
     *,
     group: np.ndarray,
-    batch_size: int,
-    mesh: jax.sharding.Mesh,
-    postprocess: Callable[[Any, np.ndarray], Any] | None = None,
-    advance: Callable[[int], None] = lambda _: None,
+    **options: Any,
 ) -> Any:
     """Return `predict_cases`, each row by the model of its group.
 
@@ -110,19 +107,14 @@ def predict_by_group(
         cases: the prepared cases.
         rows: i64[N], of `cases`.
         group: i32[cases]; with one model a group, the group of each of `rows` is known.
-        batch_size: of the global batch.
-        mesh: the devices.
-        postprocess: as for `predict_cases`.
-        advance: as for `predict_cases`.
+        options: the other arguments of `predict_cases`.
     """
-    run: dict[str, Any] = {"group": group, "batch_size": batch_size, "mesh": mesh}
-    run |= {"postprocess": postprocess, "advance": advance}
     results, positions = [], []
     for model, variables in models:
         position = np.flatnonzero((group[rows] == model.group) | (model.group is None))
         if len(position):
             positions.append(position)
-            results.append(predict_cases(step, variables, cases, rows[position], **run))
+            results.append(predict_cases(step, variables, cases, rows[position], group=group, **options))
     order = np.argsort(np.concatenate(positions))
     return jax.tree.map(lambda *arrays: np.concatenate(arrays)[order], *results)
 
@@ -135,7 +127,6 @@ def predict_cases(
     *,
     group: np.ndarray | None = None,
     batch_size: int,
-    mesh: jax.sharding.Mesh,
     postprocess: Callable[[Any, np.ndarray], Any] | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Any:
@@ -148,7 +139,6 @@ def predict_cases(
         rows: i64[N], of `cases`.
         group: i32[cases]; None: unknown.
         batch_size: of the global batch.
-        mesh: the devices.
         postprocess: `(tree, rows) -> tree`, reduces a batch's result to the part to keep, one entry a row; hosts share
             this work.
         advance: called after each batch with the number of its rows.
@@ -158,7 +148,7 @@ def predict_cases(
     """
     group = np.full(len(cases), groups.UNKNOWN, np.int32) if group is None else group
     share = {"host": jax.process_index(), "hosts": jax.process_count()}
-    gathered: list[Any] = []
+    mesh, gathered = sharding.data_mesh(), list[Any]()
     for batch in pipeline.evaluation_batches(cases, rows, group, batch_size=batch_size, **share):
         preemption.check()
         global_batch = sharding.global_batch(batch, mesh)

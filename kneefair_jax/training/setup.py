@@ -22,7 +22,7 @@ from kneefair_jax.data.augment import Augmentation
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.errors import InputError
 from kneefair_jax.training import optimizer, sharding, state, steps
-from kneefair_jax.weights import imagenet, warm_start
+from kneefair_jax.weights import warm_start
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,6 @@ class Experiment(NamedTuple):
         order: row of the cohort table of the k-th training example, for every k.
         weight: f32[rows of the table], factor of each case's loss; None for 1 each.
         validation: i64[N], the rows to select checkpoints by.
-        mesh: the devices.
     """
 
     model: nn.Module
@@ -90,7 +89,6 @@ class Experiment(NamedTuple):
     order: grain.MapDataset
     weight: np.ndarray | None
     validation: np.ndarray
-    mesh: jax.sharding.Mesh
 
 
 def build(
@@ -137,7 +135,6 @@ def build(
         order=order,
         weight=stage.weight,
         validation=cohort.rows("validation") if stage.validation is None else stage.validation,
-        mesh=mesh,
     )
 
 
@@ -194,17 +191,15 @@ def _first_state(
     """Return the state before the first step on every device, of `variables` or of newly drawn ones."""
     everywhere, average = sharding.replicated(mesh), definition.options.ema > 0
     of_run = (definition.optimizer, definition.objective, *map(jnp.asarray, counts))
-    compiled = partial(
-        jax.jit,
+    create = jax.jit(
+        lambda seed, variables: state.create(
+            seed, definition.model, grid, *of_run, variables=variables, average=average
+        ),
         out_shardings=everywhere,
         compiler_options=_FAST_COMPILATION if jax.default_backend() == "cpu" else None,
     )
-    if variables is None:
-        create = compiled(lambda seed: state.create(seed, definition.model, grid, *of_run, average=average))
-        return cast(state.TrainState, create(jnp.uint32(seed)))
     # A copy: steps donate their state, and others may start from the same variables.
-    copy = jax.device_put(dict(variables), everywhere, may_alias=False)
-    create = compiled(lambda seed, variables: state.of_variables(seed, variables, *of_run, average=average))
+    copy = None if variables is None else jax.device_put(dict(variables), everywhere, may_alias=False)
     return cast(state.TrainState, create(jnp.uint32(seed), copy))
 
 
@@ -220,7 +215,7 @@ def with_initial_weights(config: ConfigDict, cohort: Cohort, experiment: Experim
         logger.info("%s", warm_start.describe(config.init_from, network, cohort.structures))
         initial = warm_start.init_from_pretrained(network, cohort.structures, variables)
     elif config.model.weights:
-        initial = imagenet.load(Path(config.model.weights), variables)
+        initial = warm_start.load_imagenet(Path(config.model.weights), variables)
     else:
         return experiment
     return experiment._replace(state=experiment.state.with_variables(initial))
@@ -294,14 +289,15 @@ def count_single_group_batches(
 def single_group_notes(config: ConfigDict, cohort: Cohort) -> list[str]:
     """Return a note where more than a twentieth of a run's first batches hold fewer than two known groups.
 
-    Objectives outside `mitigation.COMPARING` do not compare groups and get no note. The order of cases is a function of
-    the config and the cohort, so these are the batches that the run trains on.
+    Objectives that do not compare groups get no note. The order of cases is a function of the config and the cohort, so
+    these are the batches that the run trains on.
 
     Raises:
         InputError: the sampler cannot serve these groups.
     """
     objective, train = config.mitigation.objective.name, cohort.rows("train")
-    if objective not in mitigation.COMPARING or not len(train):  # the union of folds trains on nothing
+    compares_groups = mitigation.OBJECTIVES[objective].compares_groups
+    if not compares_groups or not len(train):  # the union of folds trains on nothing
         return []
     partition = mitigation_groups(cohort, config.mitigation.groups)
     _, order = training_order(config, cohort, partition, train)

@@ -6,8 +6,9 @@ with collectives over the axis `data`. Both give a single device's result.
 
 Gradient accumulation takes a batch that exceeds the memory as micro-batches, one after another. The weights of all
 examples must be known before the first micro-batch, so only objectives whose weights do not depend on the losses
-(`mitigation.LINEAR`) work. Then the gradients of the micro-batches add up to that of the whole batch. Batch
-normalization normalizes each micro-batch by its own statistics, which are of fewer cases, as on a smaller batch.
+(`is_linear` of `mitigation.Registration`) work. Then the gradients of the micro-batches add up to that of the whole
+batch. Batch normalization normalizes each micro-batch by its own statistics, which are of fewer cases, as on a smaller
+batch.
 """
 
 import logging
@@ -133,11 +134,12 @@ def check_micro_batches(micro_batches: int, objective: str, batch_size: int, dev
     """
     if micro_batches == 1:
         return
-    if objective not in mitigation.LINEAR:
+    linear = [name for name, entry in mitigation.OBJECTIVES.items() if entry.is_linear]
+    if objective not in linear:
         raise InputError(
             f"config.train.accumulation={micro_batches}: the weights of objective {objective!r} depend on the losses "
             "of the whole batch, which are unknown until its last micro-batch; give 1, or set "
-            f"mitigation.objective.name to one of {', '.join(sorted(mitigation.LINEAR))}"
+            f"mitigation.objective.name to one of {', '.join(sorted(linear))}"
         )
     if batch_size % (micro_batches * devices):
         raise InputError(

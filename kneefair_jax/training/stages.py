@@ -19,8 +19,8 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from kneefair_jax.data import typed_tables
-from kneefair_jax.data.case_arrays import Arrays
 from kneefair_jax.data.cohort_loader import Cohort
+from kneefair_jax.data.pipeline import Arrays
 from kneefair_jax.groups import Partition
 from kneefair_jax.runtime import atomic, distributed
 from kneefair_jax.safe_text import spreadsheet_cell
@@ -170,7 +170,6 @@ def _losses_of_first_run(run: Run, train: np.ndarray) -> np.ndarray:
         train,
         group=experiment.partition.index,
         batch_size=run.config.train.batch_size,
-        mesh=experiment.mesh,
     )
     return np.asarray(scores["loss"])
 

@@ -74,9 +74,10 @@ def create(
     counts: jax.Array,
     patients: jax.Array | None = None,
     *,
+    variables: Mapping[str, Any] | None = None,
     average: bool = False,
 ) -> TrainState:
-    """Return the state before the first step, its parameters drawn from the seed.
+    """Return the state before the first step.
 
     Args:
         seed: u32[], of the parameters and of each step's random draws.
@@ -86,30 +87,17 @@ def create(
         objective: turns the losses of a batch into weights.
         counts: i32[G], training cases of each group.
         patients: i32[G], their patients; None where each has one case.
+        variables: of the network; None draws them from the seed.
         average: whether `params` are a moving average, so that the state has an `iterate`.
     """
-    variables = model.init(jax.random.key(seed), jnp.zeros((1, *grid), jnp.float32))
-    return of_variables(seed, variables, optimizer, objective, counts, patients, average=average)
-
-
-def of_variables(
-    seed: jax.Array,
-    variables: Mapping[str, Any],
-    optimizer: optax.GradientTransformation,
-    objective: GroupObjective,
-    counts: jax.Array,
-    patients: jax.Array | None = None,
-    *,
-    average: bool = False,
-) -> TrainState:
-    """Return the state before the first step of a network with these variables; the arguments are those of `create`."""
-    params = variables["params"]
+    if variables is None:
+        variables = cast(dict[str, Any], model.init(jax.random.key(seed), jnp.zeros((1, *grid), jnp.float32)))
     state = TrainState(
         seed=jnp.asarray(seed, jnp.uint32),
         step=jnp.zeros((), jnp.int32),
-        params=params,
+        params=variables["params"],
         batch_stats=variables.get("batch_stats", {}),
-        opt_state=optimizer.init(params),
+        opt_state=optimizer.init(variables["params"]),
         objective=objective.init(counts, patients),
     )
     return state._replace(iterate=jax.tree.map(jnp.copy, state.variables)) if average else state

@@ -44,7 +44,7 @@ class StepOptions(NamedTuple):
         ema: decay of the exponential moving average of the variables (`moving_average`); 0: none.
         axis_name: set inside `jax.pmap` or `jax.shard_map`; None under plain `jax.jit`, where the batch is global.
         micro_batches: parts of a batch that go through the network one after another (`sharding`); more than 1
-            only with an objective of `mitigation.LINEAR`.
+            only with a linear objective.
         has_void: whether labels hold `anatomy.VOID`, whose pixels no loss sees; an example without any other pixel (a
             warp can move all of them out) counts as padding. Static: without it, nothing is computed for it.
         draw: adds `image` and `label` to the batch of a seed and a step (`data.source.Online`); None where the batch

@@ -4,7 +4,7 @@ import numpy as np
 
 from kneefair_jax.audit import mask_pair
 from kneefair_jax.data import label_map
-from kneefair_jax.data.mask_files import Mask
+from kneefair_jax.data.readers import Mask
 
 LABELS = label_map.check({"femur": 1, "tibia": 2})
 

@@ -10,7 +10,7 @@ from kneefair_jax import audit
 from kneefair_jax.audit import mask_pair, observations
 from kneefair_jax.audit.mask_faults import PAIR_SPACING, TABLE_SPACING, UNITS
 from kneefair_jax.data import label_map
-from kneefair_jax.data.mask_files import Mask
+from kneefair_jax.data.readers import Mask
 from tests.audit import folder
 from tests.audit.summaries import bone
 from tests.audit.summaries import of as summary_of

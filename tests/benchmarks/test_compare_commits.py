@@ -26,7 +26,7 @@ def results(tmp_path):
 def test_two_runs_of_one_commit_do_not_differ(results):
     compared, different = differences(*results)
     # Two columns, one prediction, one array, and two values of the report.
-    assert (compared, different) == (2 + 1 + 1 + 2, [])
+    assert (compared, different) == (2 + 1 + 1 + 2, {"values": []})
 
 
 def test_every_kind_of_difference_is_named(results):
@@ -35,17 +35,30 @@ def test_every_kind_of_difference_is_named(results):
     pd.DataFrame({"case_id": ["a", "b"], "dice": [0.5, 0.0]}).to_parquet(run / "cases.parquet")
     np.savez(run / "predictions.npz", a=np.arange(4, dtype=np.uint8), b=np.zeros(1))
     (run / "report" / "report.json").write_text(
-        json.dumps({"scores": {"dice": [0.25, None]}, "run": {"commit": ""}})
+        json.dumps({"scores": {"dice": [0.25, None], "iou": None}, "run": {"commit": ""}})
     )
     with ocp.PyTreeCheckpointer() as checkpointer:
         one_bit = np.nextafter(np.ones(3, np.float32), 2, dtype=np.float32)
         checkpointer.save(run / "checkpoints" / "7" / "state", {"params": {"w": one_bit}}, force=True)
-    assert differences(before, after)[1] == [
+    assert sorted(differences(before, after)[1]["values"]) == [
         "run/cases.parquet/dice",
         "run/checkpoints/7/state['params']['w']",
         "run/predictions.npz['b']",
         "run/report/report.json['scores']['dice'][0]",
     ]
+
+
+def test_rounding_and_sentences_are_kinds_of_their_own(results):
+    before, after = results
+    for folder, value, note in ((before, 0.1, "left out"), (after, 0.1 + 1e-15, "excluded")):
+        table = pd.DataFrame({"p": [value], "note": [note]})
+        table.to_csv(folder / "run" / "report" / "pairs.csv", index=False)
+        (folder / "run" / "report" / "index.html").write_text(f"<p>{note}</p>")
+    assert differences(before, after)[1] == {
+        "values": [],
+        "rounding": ["run/report/pairs.csv['p'][0]"],
+        "text": ["run/report/index.html", "run/report/pairs.csv['note'][0]"],
+    }
 
 
 def test_types_and_signs_count():

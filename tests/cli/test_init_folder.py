@@ -374,7 +374,7 @@ DIGITS = st.text("0123456789", min_size=6, max_size=10).filter(
 DATES = st.dates(min_value=pd.Timestamp("1920-01-01").date(), max_value=pd.Timestamp("1999-12-31").date())
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     family=WORDS, given_name=WORDS, patient_id=st.one_of(DIGITS, WORDS), birth=DATES, where=st.integers(0, 5)
 )

@@ -123,7 +123,7 @@ def test_elastic_bends_smoothly_within_its_strength():
     assert field.std((2, 3)).max() > 0.1
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.sampled_from([-1.0, 1.0]), min_size=98, max_size=98))
 def test_at_its_limit_it_does_not_fold(control):
     """Even with every control point at an end of its range, areas keep their sign."""

@@ -94,7 +94,7 @@ def test_void_on_the_working_grid_by_hand():
     assert labels.resize(label, (1, 3), "m").tolist() == [[255, 1, 0]]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000))
 def test_void_is_resized_as_any_other_label(seed):
     label = np.random.default_rng(seed).integers(0, 4, (12, 10)).astype(np.uint8)

@@ -91,7 +91,7 @@ def test_training_streams_across_epochs_and_never_pads():
     assert all((batch["mask"] == 1).all() for batch in batches)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     sampler=st.sampled_from(sorted(sampling.SAMPLERS)),
     share=st.integers(1, 3),
@@ -121,7 +121,7 @@ def test_any_number_of_hosts_stopped_anywhere_sees_the_order_of_one(
     assert {len(batch["case"]) for share in shares for batch in share} == {batch_size // after}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(count=st.integers(0, 12), share=st.integers(1, 4), hosts=st.integers(1, 4))
 def test_evaluation_counts_every_case_once(count, share, hosts):
     """The trap: the last partial batch dropped, or its padding counted."""

@@ -314,7 +314,7 @@ def test_resize_image_does_not_alias_or_shift():
     assert abs(grey[:, 1:-1] - 128).max() <= 1
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(0, 999), st.tuples(st.integers(1, 9), st.integers(1, 9)))
 def test_resize_label_takes_the_largest_area(seed, size):
     rng = np.random.default_rng(seed)

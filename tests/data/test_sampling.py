@@ -41,7 +41,7 @@ def test_only_training_rows_are_drawn(name):
     assert set(take(name, 100, rows=rows, batch_size=3)) <= set(rows)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     name=st.sampled_from(["shuffled", "proportional"]),
     group=st.lists(st.integers(-1, 4), min_size=2, max_size=24),
@@ -63,7 +63,7 @@ def test_another_epoch_is_another_order(name):
     assert len({tuple(epoch) for epoch in draws}) == 4
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     group=st.lists(st.integers(-1, 4), min_size=2, max_size=30),
     batch_size=st.integers(1, 20),
@@ -171,7 +171,7 @@ def test_equal_share_needs_a_place_for_each_group():
         take("equal_share", 1, batch_size=2)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(shares=st.lists(st.integers(1, 30), min_size=1, max_size=8), batch_size=st.integers(1, 20))
 # Where the rule "a place to whoever is furthest behind" misses.
 @example(shares=[4, 17, 20, 2, 17], batch_size=7)

@@ -5,7 +5,8 @@ import openpyxl
 import pandas as pd
 import pytest
 
-from kneefair_jax.data import folder, metadata, table_files
+from kneefair_jax.data import folder, metadata
+from kneefair_jax.data.workbook import read
 from kneefair_jax.errors import InputError
 from tests import films
 
@@ -31,7 +32,7 @@ def test_cells_are_text_as_excel_shows_them(tmp_path):
     sheet["A2"].number_format = "0000"
     sheet["A4"].number_format = '"P"000'
     book.save(tmp_path / "t.xlsx")
-    rows = table_files.read(tmp_path / "t.xlsx")
+    rows = read(tmp_path / "t.xlsx")
     assert rows.header == ["case_id", "age", "seen", "bmi", "ok"]
     assert rows.cells == {
         2: ["0007", "65", "2020-03-01", "0.3", "TRUE"],
@@ -44,7 +45,7 @@ def test_the_sheet_with_the_key_is_the_table(tmp_path):
     path = workbook(tmp_path / "t.xlsx", [["legend"], ["x"]], [], [["case_id", "sex"], ["a", "f"]])
     assert metadata.read(path).cells.to_dict("list") == {"case_id": ["a"], "sex": ["f"]}
     with pytest.raises(InputError, match=r"t\.xlsx: the sheets 'sheet 0', 'sheet 2' have cells"):
-        table_files.read(path, ["MRN"])
+        read(path, ["MRN"])
 
 
 @pytest.mark.parametrize(
@@ -86,14 +87,14 @@ def test_damaged_workbooks_and_other_archives_are_refused(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.csv", "case_id\n1\n")
     with pytest.raises(InputError, match="zip archive, not an Excel workbook"):
-        table_files.read(path)
+        read(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("xl/workbook.xml", "<workbook>")
     with pytest.raises(InputError, match="save it again"):
-        table_files.read(path)
+        read(path)
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(InputError, match="damaged"):
-        table_files.read(path)
+        read(path)
     workbook(path, [])
     with pytest.raises(InputError, match="no sheet has a cell"):
-        table_files.read(path)
+        read(path)

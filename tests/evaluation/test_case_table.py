@@ -1,6 +1,5 @@
 """Scores at the size of the reference masks, worked out by hand."""
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,9 +9,7 @@ from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.source import Example, Source
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import case_table
-from kneefair_jax.training import scoring, sharding
-
-RUN = {"batch_size": 2, "mesh": jax.sharding.Mesh(np.array(jax.devices()[:1]), (sharding.AXIS,))}
+from kneefair_jax.training import scoring
 
 
 def whole(rows):
@@ -52,7 +49,7 @@ def scored(cohort, rows):
     split = case_table.EvalSplit(
         cohort, cases, np.array(rows), np.zeros(len(cases), int), step, True, np.arange(2)
     )
-    return split, case_table.score(split, [scoring.GroupModel()], [None], RUN)
+    return split, case_table.score(split, [scoring.GroupModel()], [None], batch_size=8)
 
 
 def test_masks_are_compared_at_the_size_of_the_reference(cohort):

@@ -16,7 +16,7 @@ from kneefair_jax.fairness.patient_table import Column, GroupedScores
 ranks_scores = st.lists(st.integers(0, 20).map(lambda i: i / 20), min_size=2, max_size=8).map(np.array)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(ranks_scores, ranks_scores)
 def test_cliffs_delta_by_counting(a, b):
     counted = np.sign(a[:, None] - b).mean()
@@ -103,7 +103,7 @@ def test_holm_s_worked_examples():
     assert hypothesis_tests.holm({}) == {} and hypothesis_tests.holm({"a": None}) == {"a": None}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.randoms(use_true_random=False))
 def test_holm_is_between_no_correction_and_bonferroni_and_blind_to_order(values, random):
     p = {str(i): value for i, value in enumerate(values)}
@@ -115,7 +115,7 @@ def test_holm_is_between_no_correction_and_bonferroni_and_blind_to_order(values,
     assert hypothesis_tests.holm(dict(shuffled)) == corrected
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6, unique=True))
 def test_families_of_one_are_holm_s(values):
     p = {str(i): value for i, value in enumerate(values)}

@@ -120,7 +120,7 @@ def test_three_groups_hold_at_once():
     assert dice["rank"] == {"name": "Kruskal-Wallis", "p": pytest.approx(stats.kruskal(*parts).pvalue)}
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.permutations(range(3)), st.integers(0, 99))
 def test_other_names_and_another_order_of_patients_change_nothing(names, seed):
     values, index = patients((8, 7, 6))
@@ -318,7 +318,7 @@ def test_one_failure_gives_a_useful_interval():
     assert 0 < dice["es"]["interval"][0] < dice["es"]["interval"][1] <= 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.floats(0, 1, width=32), st.integers(0, 2)), min_size=18, max_size=40))
 def test_no_interval_leaves_what_the_score_can_take(rows):
     values, index = np.array([[score] for score, _ in rows]), np.array([group for _, group in rows])

@@ -351,7 +351,7 @@ def test_the_front_leaves_the_oracle_out():
     assert methods["equal_share"]["front"] == {"worst": True, "gap": True}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 1000))
 def test_order_and_names_change_nothing(seed):
     rng = np.random.default_rng(seed)
@@ -370,7 +370,7 @@ def test_order_and_names_change_nothing(seed):
     assert result == expected
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 1000), draws=st.sampled_from([50, 200]))
 def test_it_is_plain_json_and_the_seed_decides(seed, draws):
     scores, index = study(seed=seed)

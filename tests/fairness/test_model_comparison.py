@@ -279,7 +279,7 @@ def test_p_is_that_of_all_swaps_and_of_equal_means():
     assert 0.02 < exact < 0.6 and result.p == pytest.approx(exact, abs=0.025)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 999), groups=st.sampled_from([2, 3, 5]))
 def test_test_and_interval_agree_and_the_models_order_turns_the_sign(seed, groups):
     first, second, index = two_models((12,) * groups, seed, change=0.012)

@@ -195,7 +195,7 @@ def test_large_groups_have_welch_s_interval():
         assert (low[0], high[0]) == pytest.approx(tuple(expected), abs=2e-4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(2, 12), min_size=2, max_size=4), st.integers(0, 10**6), st.floats(0.001, 0.9))
 def test_an_interval_excludes_zero_where_the_test_rejects(sizes, seed, level):
     rng = np.random.default_rng(seed)

@@ -67,7 +67,7 @@ def test_the_test_of_more_groups_neither_depends_on_their_order_nor_on_luck():
     assert rates.fisher(groups, seed=1) == pytest.approx(rates.fisher(groups), abs=0.01)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(TALLY, TALLY)
 def test_rates_differences_and_p_values_lie_in_their_range(first, second):
     result = rates.difference(first, second)
@@ -81,7 +81,7 @@ def test_rates_differences_and_p_values_lie_in_their_range(first, second):
         assert 0 <= rate.interval[0] <= rate.estimate <= rate.interval[1] <= 1
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(TALLY, min_size=2, max_size=4), st.randoms())
 def test_names_and_order_of_groups_change_nothing(tallies, random):
     names = [f"g{k}" for k in range(len(tallies))]

@@ -45,7 +45,7 @@ def test_group_means_leave_nan_out_and_empty_groups_are_nan():
     np.testing.assert_allclose(summaries.group_means(scores, member), [0.75, np.nan])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), count=st.integers(2, 6))
 def test_group_means_against_a_loop(seed, count):
     rng = np.random.default_rng(seed)
@@ -60,7 +60,7 @@ def test_group_means_against_a_loop(seed, count):
             np.testing.assert_allclose(means[row, g], expected)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.floats(0.01, 0.99), min_size=2, max_size=6))
 def test_bounds_and_equality(values):
     means = np.array(values)

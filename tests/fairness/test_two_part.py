@@ -127,7 +127,7 @@ def test_contrasts_of_symmetric_limits_add_variances():
     np.testing.assert_allclose(high, matrix @ point + expected)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(
         st.tuples(st.floats(0, 1, width=32) | st.sampled_from([0.0, 1.0]), st.booleans()),

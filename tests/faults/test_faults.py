@@ -212,6 +212,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("name", sorted(FAULTS))
 def test_a_sentence_and_a_status(name, tmp_path, signals, monkeypatch):
     fault, status, sentence = FAULTS[name]

@@ -260,7 +260,7 @@ def test_a_written_mask_lies_on_its_dicom_film(tmp_path, weights, directions):
     np.testing.assert_allclose(mask.GetSpacing()[:2], image.GetSpacing()[:2], rtol=1e-6)
     read = readers.read_label_file(path)
     shown = readers.read_radiograph(film)
-    assert read.labels.shape == shown.pixels.shape[:2]
+    assert read.values.shape == shown.pixels.shape[:2]
     np.testing.assert_allclose(read.spacing, shown.spacing, rtol=1e-6)
     # nibabel's affine brings each voxel to where DICOM's header brings it.
     affine = nibabel.load(path).affine

@@ -28,7 +28,7 @@ def test_absent_from_both_is_nan_and_from_one_of_the_two_zero():
         assert score(metrics.overlap(full, full, 1)) == 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), structures=st.integers(1, 4))
 def test_against_brute_force(seed, structures):
     rng = np.random.default_rng(seed)
@@ -74,7 +74,7 @@ def test_void_pixels_are_in_no_count():
     np.testing.assert_array_equal(metrics.dice(counts), [[0.5, np.nan]])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000))
 def test_predictions_in_void_change_nothing(seed):
     rng = np.random.default_rng(seed)

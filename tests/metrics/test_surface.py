@@ -111,7 +111,7 @@ def test_the_border_of_the_image_is_no_surface():
     np.testing.assert_allclose(measure(square(0, 0, 3), square(0, 0, 6))[0], expected)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 10_000),
     shape=st.tuples(st.integers(1, 7), st.integers(1, 7)),
@@ -140,7 +140,7 @@ def test_against_all_pairs_of_surface_pixels(seed, shape, spacing, share, tolera
     np.testing.assert_allclose(transposed, scores, atol=1e-12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 10_000), down=st.integers(1, 8), across=st.integers(1, 8), spacing=SPACINGS)
 def test_a_shift_of_both_masks_changes_no_score(seed, down, across, spacing):
     masks = np.zeros((2, 16, 16), np.uint8)
@@ -278,7 +278,7 @@ def test_boundary_errors_refuse_invalid_arguments():
             metrics.boundary_errors(truth, 1, spacing, 1.0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), down=st.sampled_from([0.5, 1.0, 1.7]))
 def test_a_larger_boundary_distance_costs_more(seed, down):
     """The blobs touch each other and the border."""

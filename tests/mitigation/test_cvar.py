@@ -6,11 +6,21 @@ from hypothesis import strategies as st
 
 from kneefair_jax import mitigation
 from kneefair_jax.mitigation.cvar import tail_weights
+from tests.mitigation.forms import GROUP, MASK, cvar
 
 SIZE = 8
 # Few distinct values, so that many are tied.
 LOSSES = st.lists(st.integers(0, 5), min_size=SIZE, max_size=SIZE)
 ALPHAS = st.floats(0.01, 1.0)
+
+
+FORMS = {
+    "cvar_dro": (lambda x: cvar(x[MASK > 0], 0.36), {"alpha": 0.36}),
+    "within_group_cvar": (
+        lambda x: np.mean([cvar(x[(g == GROUP) & (MASK > 0)], 0.6) for g in range(3)]),
+        {"alpha": 0.6},
+    ),
+}
 
 
 def weigh(losses, mask=None, alpha=0.5):
@@ -41,7 +51,7 @@ def test_padding_is_not_counted():
     np.testing.assert_allclose(weigh([9, 1, 2, 9], [0, 1, 1, 0]), [0, 0, 1, 0])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(LOSSES, ALPHAS)
 def test_the_weights_attain_the_maximum_that_defines_cvar(losses, alpha):
     """The largest w @ l over 0 <= w <= 1/k, sum w = 1, computed by sorting in descending order."""
@@ -54,7 +64,7 @@ def test_the_weights_attain_the_maximum_that_defines_cvar(losses, alpha):
     np.testing.assert_allclose(weights @ losses, best @ np.sort(losses)[::-1], rtol=1e-5, atol=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(LOSSES, ALPHAS, ALPHAS)
 def test_a_smaller_alpha_gives_a_larger_value(losses, first, second):
     small, large = sorted([first, second])
@@ -62,7 +72,7 @@ def test_a_smaller_alpha_gives_a_larger_value(losses, first, second):
     assert values[0] >= values[1] - 1e-4
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(LOSSES, ALPHAS)
 def test_a_larger_loss_never_weighs_less(losses, alpha):
     weights = weigh(losses, alpha=alpha)

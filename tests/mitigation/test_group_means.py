@@ -3,6 +3,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from kneefair_jax import mitigation
+from tests.mitigation.forms import COUNTS, GROUP, MASK, means
+
+
+def inverse_frequency(losses):
+    valid = np.flatnonzero((GROUP >= 0) & (MASK > 0))
+    return (20 / (3 * COUNTS[GROUP[valid]]) * losses[valid]).sum() / len(valid)
+
+
+FORMS = {
+    "erm": (lambda x: x[MASK > 0].mean(), {}),
+    "reweighted": (inverse_frequency, {}),
+    "group_balanced": (lambda x: means(x).mean(), {}),
+    "gap_penalty": (lambda x: x[MASK > 0].mean() + 0.7 * np.ptp(means(x)), {"penalty": 0.7}),
+    "vrex": (lambda x: means(x).mean() + 1.3 * means(x).var(), {"penalty": 1.3}),
+}
 
 
 def gap_weights(losses, group, penalty, groups=3):

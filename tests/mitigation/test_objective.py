@@ -17,7 +17,8 @@ from kneefair_jax.mitigation.objective import group_losses, training_counts
 COUNTS = jnp.array([12, 3, 5], jnp.int32)
 PATIENTS = jnp.array([6, 3, 4], jnp.int32)
 NAMES = sorted(mitigation.OBJECTIVES)
-by_groups = pytest.mark.parametrize("objective", sorted(set(NAMES) - mitigation.GROUPLESS), indirect=True)
+BY_GROUPS = [name for name in NAMES if mitigation.OBJECTIVES[name].uses_groups]
+by_groups = pytest.mark.parametrize("objective", BY_GROUPS, indirect=True)
 
 
 def batch(seed, size=16, groups=3):
@@ -31,7 +32,7 @@ def batch(seed, size=16, groups=3):
 @functools.cache
 def compiled(name):
     """The objective with a jitted update, cached, so that all tests compile it once for each shape."""
-    objective = mitigation.OBJECTIVES[name]()
+    objective = mitigation.create(name, {})
     return mitigation.GroupObjective(objective.init, jax.jit(objective.update, static_argnums=4))
 
 
@@ -130,6 +131,20 @@ def test_a_column_vector_is_refused(objective, column):
         objective.update(*data, objective.init(COUNTS))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_groups_that_are_no_numbers_of_groups_are_refused(name):
+    losses, group, mask = batch(6)
+    objective = mitigation.create(name, {})
+    state = objective.init(COUNTS)
+    for update in (objective.update, jax.jit(objective.update)):
+        with pytest.raises(ValueError, match="float32.*integers"):
+            update(losses, group.astype(np.float32), mask, state)
+    if name in BY_GROUPS:
+        for outside in (3, -2):
+            with pytest.raises(ValueError, match=f"{outside}.*from 0 to 2"):
+                objective.update(losses, np.append(group[1:], outside), mask, state)
+
+
 @by_groups
 def test_a_batch_of_unknown_groups_leaves_the_state(objective):
     losses, group, mask = batch(7)
@@ -158,7 +173,7 @@ def test_an_unknown_group_is_never_group_zero(objective):
 
 @pytest.mark.parametrize(
     "objective",
-    sorted(set(NAMES) - mitigation.GROUPLESS - {"group_dro"}),  # there, an absent group holds its mass
+    sorted({*BY_GROUPS} - {"group_dro"}),  # there, an absent group holds its mass
     indirect=True,
 )
 def test_an_absent_group_does_not_change_the_weights_of_the_rest(objective):
@@ -182,7 +197,7 @@ def test_which_objectives_need_groups(objective, request):
     grouped, _ = objective.update(losses, np.abs(group), ones, state)
     ungrouped, _ = objective.update(losses, np.full_like(group, -1), ones, state)
     name = request.node.callspec.params["objective"]
-    assert (name in mitigation.GROUPLESS) == np.array_equal(grouped, ungrouped)
+    assert mitigation.OBJECTIVES[name].uses_groups != np.array_equal(grouped, ungrouped)
 
 
 def test_which_objectives_correct_twice_on_balanced_batches(objective, request):
@@ -192,7 +207,7 @@ def test_which_objectives_correct_twice_on_balanced_batches(objective, request):
     weights, _ = objective.update(ones, group, ones, objective.init(COUNTS))
     share = np.bincount(group, weights)
     name = request.node.callspec.params["objective"]
-    assert (name in mitigation.REWEIGHTING) == (not np.allclose(share, 1 / 3, rtol=1e-5))
+    assert mitigation.OBJECTIVES[name].reweights == (not np.allclose(share, 1 / 3, rtol=1e-5))
 
 
 def test_the_config_s_settings_reach_the_objectives_that_take_them():
@@ -212,15 +227,16 @@ def test_the_config_s_settings_reach_the_objectives_that_take_them():
 @pytest.mark.parametrize(
     ("name", "field", "value", "message"),
     [
-        ("group_dro", "eta", -0.1, "at least 0"),
-        ("group_dro", "eta", float("nan"), "at least 0"),
-        ("group_dro", "adjustment", -1.0, "at least 0"),
+        ("group_dro", "eta", -0.1, "from 0 to 1000"),
+        ("group_dro", "eta", float("nan"), "from 0 to 1000"),
+        ("group_dro", "adjustment", -1.0, "from 0 to"),
         ("cvar_dro", "alpha", 0.0, "above 0 and at most 1"),
         ("cvar_dro", "alpha", 1.5, "above 0 and at most 1"),
         ("within_group_cvar", "alpha", -0.5, "above 0 and at most 1"),
-        ("gap_penalty", "penalty", -1.0, "at least 0"),
-        ("vrex", "penalty", float("inf"), "at least 0"),
-        ("error_bound", "power", -1.0, "at least 0"),
+        ("gap_penalty", "penalty", -1.0, "from 0 to"),
+        ("vrex", "penalty", float("inf"), "from 0 to"),
+        ("vrex", "anneal_steps", 0.5, "whole number"),
+        ("error_bound", "power", -1.0, "from 0 to 100"),
     ],
 )
 def test_a_setting_out_of_range_is_refused_by_name(name, field, value, message):
@@ -243,9 +259,9 @@ def test_an_absent_group_has_no_share():
     np.testing.assert_array_equal(batch.mean, [3, 0, 1, 0])
 
 
-def test_a_group_beyond_the_last_is_unknown():
-    batch = group_losses(jnp.array([1.0, 3]), jnp.array([0, 2]), jnp.ones(2), 2)
-    np.testing.assert_array_equal(batch.size, [1, 0])
+def test_under_jit_a_group_beyond_the_last_is_unknown():
+    sizes = jax.jit(lambda group: group_losses(jnp.array([1.0, 3]), group, jnp.ones(2), 2).size)
+    np.testing.assert_array_equal(sizes(jnp.array([0, 2])), [1, 0])
 
 
 def test_the_state_of_stateless_objectives_is_the_counts():

@@ -46,7 +46,7 @@ def test_as_many_parameters_as_published(name, encoder, network):
     assert models.count(shapes(model)["params"]["encoder"]) == encoder - 2 * 49 * 64
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(height=st.integers(1, 70), width=st.integers(1, 70), channels=st.integers(1, 3))
 def test_any_size_and_any_channels(height, width, channels):
     image = jnp.ones((2, height, width, channels))

@@ -20,7 +20,7 @@ def variables_of(model, shape=(1, 8, 8, 1)):
     return jax.jit(model.init)(jax.random.key(0), jnp.zeros(shape))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(height=st.integers(3, 21), width=st.integers(3, 21), channels=st.integers(1, 3))
 def test_any_size_and_any_channels(height, width, channels):
     model = models.UNet(classes=3, widths=(2, 4, 8), convolutions=1, norm="group")

@@ -105,6 +105,7 @@ def test_a_log_grows_and_a_lock_is_not_emptied(tmp_path):
         assert (tmp_path / "new").exists()
 
 
+@pytest.mark.linux
 def test_the_kernel_s_own_error():
     with pytest.raises(OSError) as caught, open("/dev/full", "w") as file:
         file.write("x")
@@ -152,6 +153,7 @@ def test_a_folder_that_was_deleted_is_named(tmp_path):
     assert atomic.describe_storage_error(caught.value, "--out").startswith(f"{tmp_path / 'gone'}: ")
 
 
+@pytest.mark.linux
 def test_an_error_without_a_file_gets_its_path(tmp_path):
     with pytest.raises(OSError) as caught, atomic.add_path(tmp_path / "a"), open("/dev/full", "w") as file:
         os.write(file.fileno(), b"x")

@@ -177,6 +177,7 @@ def test_a_closed_pipe_is_silent():
     assert (process.returncode, err) == (141, b"")
 
 
+@pytest.mark.linux
 def test_output_to_a_full_device_is_a_line():
     with open("/dev/full", "w") as full:
         process = start("print('x')", stdout=full)

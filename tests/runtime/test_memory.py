@@ -1,7 +1,13 @@
+import os
+
 import pytest
 
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import memory
+
+
+def test_cores_are_those_of_the_affinity():
+    assert 1 <= memory.core_count() <= os.cpu_count()
 
 
 def test_more_memory_than_there_is_is_refused(monkeypatch):

@@ -1,4 +1,6 @@
+import hashlib
 import json
+import re
 import shlex
 import sys
 
@@ -149,3 +151,16 @@ def test_two_paths_with_the_same_last_part_are_two_configs(tmp_path):
     del environment["path_sha256"]
     atomic.write_json(tmp_path / "environment.json", environment)
     run_directory.check_config(tmp_path, config)
+
+
+def test_the_date_is_that_of_the_source_where_it_is_set(monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    assert run_directory.today() == "1970-01-02"
+    monkeypatch.delenv("SOURCE_DATE_EPOCH")
+    assert re.fullmatch(r"\d{4}-\d{2}-\d{2}", run_directory.today())
+
+
+def test_digests_of_files_by_name(tmp_path):
+    (tmp_path / "a.csv").write_text("a\n")
+    digest = hashlib.sha256(b"a\n").hexdigest()
+    assert run_directory.file_digests([tmp_path / "a.csv", tmp_path, None, {"c1": 1}]) == {"a.csv": digest}

@@ -1,6 +1,5 @@
 """What goes together and what is refused, with the reason."""
 
-import inspect
 import operator
 
 import numpy as np
@@ -94,14 +93,6 @@ def test_a_setting_that_the_method_does_not_read_is_refused_by_name(part, name):
                 config_checks.check_unread_settings(config)
 
 
-def test_the_table_of_settings_is_that_of_the_objectives():
-    for name, objective in mitigation.OBJECTIVES.items():
-        parameters = inspect.signature(objective).parameters
-        settings = config_fields.SETTINGS["objective"].items()
-        expected = {field: setting.default for field, setting in settings if name in setting.methods}
-        assert expected == {field: parameter.default for field, parameter in parameters.items()}
-
-
 @pytest.mark.parametrize("old", ["mitigation.eta", "mitigation.sampler", "study.settings.jtt.share"])
 def test_a_field_of_the_old_layout_is_refused_with_its_new_name(old):
     config = ConfigDict(study_config.get_config().to_dict())
@@ -144,7 +135,7 @@ def test_endpoints_and_families_that_no_report_can_use_are_refused(field, value,
 
 BY_GROUP = [
     *({"sampler": name} for name in sorted(sampling.BALANCING)),
-    *({"objective": name} for name in sorted(set(mitigation.OBJECTIVES) - mitigation.GROUPLESS)),
+    *({"objective": name} for name, entry in mitigation.OBJECTIVES.items() if entry.uses_groups),
     *({"head": name} for name in sorted(set(models.HEADS) - {"none"})),
     *({"schedule": name} for name in ("group_specific", "distilled", "last_layer")),
 ]

@@ -6,6 +6,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import default
+from kneefair_jax import mitigation
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime.schema import Integer, ListOf, Number, Omittable, Row, Table, find_fault
 from kneefair_jax.training import config_checks, config_fields
@@ -80,6 +81,15 @@ def test_the_default_of_each_setting_is_the_one_that_counts_as_unset():
         assert set(section[part]) == {"name", *settings}
         for name, setting in settings.items():
             assert section[part][name] == setting.default
+
+
+def test_the_settings_of_objectives_are_their_arguments_and_agree_where_they_are_shared():
+    for name, objective in mitigation.OBJECTIVES.items():
+        assert objective.defaults.keys() == objective.ranges.keys()
+        for field, default_value in objective.defaults.items():
+            setting = SETTINGS["objective"][field]
+            assert (setting.schema, setting.default) == (objective.ranges[field], default_value)
+            assert name in setting.methods and objective.ranges[field].accepts(default_value)
 
 
 def test_the_walk_sees_numbers():

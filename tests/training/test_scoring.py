@@ -15,26 +15,25 @@ def test_every_row_in_order_whatever_the_padding(tmp_path):
     rows = np.array([5, 3, 8, 1, 39])
     step = jax.jit(lambda variables, batch: {"mean": batch["image"].mean((1, 2, 3)) + variables})
     two = jax.device_put(2.0, sharding.replicated(sharding.data_mesh()))
-    result = scoring.predict_cases(step, two, cases, rows, batch_size=8, mesh=sharding.data_mesh())
+    result = scoring.predict_cases(step, two, cases, rows, batch_size=8)
     expected = [study.example(row).image.mean() + 2 for row in rows]
     np.testing.assert_allclose(result["mean"], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("devices", "batch_size"), [(1, 1), (1, 7), (2, 6), (4, 4), (8, 16), (8, 64)])
-def test_every_case_once_whatever_the_batch_size_and_the_number_of_devices(devices, batch_size):
+def test_every_case_once_whatever_the_batch_size_and_the_number_of_devices(devices, batch_size, monkeypatch):
     """The trap: a last batch that is dropped, or counted with its padding."""
     images = np.random.default_rng(0).integers(0, 256, (23, 4, 4, 1), np.uint8)
     cases = [{"image": image, "label": image[..., 0], "spacing": np.ones(2, np.float32)} for image in images]
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), (sharding.AXIS,))
+    monkeypatch.setattr(sharding, "data_mesh", lambda: mesh)
     step = lambda variables, batch: {
         "sum": batch["image"].astype(np.int32).sum((1, 2, 3)),
         "case": batch["case"],
     }
     rows = np.arange(23)[::-1]
     counts = []
-    result = scoring.predict_cases(
-        step, None, cases, rows, batch_size=batch_size, mesh=mesh, advance=counts.append
-    )
+    result = scoring.predict_cases(step, None, cases, rows, batch_size=batch_size, advance=counts.append)
     assert sum(counts) == 23
     np.testing.assert_array_equal(result["case"], rows)
     np.testing.assert_array_equal(result["sum"], images.astype(int).sum((1, 2, 3))[rows])

@@ -78,7 +78,7 @@ def test_the_stages_of_a_run_start_from_the_variables_drawn_once(monkeypatch):
     config, cohort = study.config(), study.cohort()
     config.train.ema = 0.9
     drawn = setup.build(config, cohort).state
-    monkeypatch.setattr(setup.state, "create", None)
+    monkeypatch.setattr(models.UNet, "init", None)
     stage = setup.build(config, cohort, setup.Stage(objective="erm"), drawn.variables).state
     chex.assert_trees_all_equal(stage, drawn)
     for leaf in jax.tree.leaves(stage):

@@ -48,7 +48,7 @@ def parts(
     fields = {"name": "unet", "widths": widths, "convolutions": 1, "norm": norm, "dtype": dtype}
     head = models.HEADS[head](2, 0.5)
     model = models.create(fields, classes=3, axis_name=axis_name, parts=head)
-    objective = mitigation.OBJECTIVES[objective]()
+    objective = mitigation.create(objective, {})
     optimizer = optimizer or optax.sgd(0.1)
     options = options or steps.StepOptions()
     definition = steps.StepDefinition(

@@ -9,22 +9,10 @@ from kneefair_jax.data import mask_files
 from kneefair_jax.data.draft import scan
 from kneefair_jax.data.draft.scan import File
 
-_FOLDERS = scan.MASK_FOLDERS | {
-    *(
-        "image",
-        "images",
-        "img",
-        "imgs",
-        "film",
-        "films",
-        "imagestr",
-        "imagests",
-        "dicom",
-        "dcm",
-        "radiographs",
-    ),
-    *("xray", "xrays", "bilder", "data"),
-}
+_FILM_FOLDERS = (
+    "image images img imgs film films imagestr imagests dicom dcm radiographs xray xrays bilder data"
+)
+_FOLDERS = scan.MASK_FOLDERS | set(_FILM_FOLDERS.split())
 _CHANNEL = "_0000"  # nnU-Net's name of the first channel
 
 

@@ -11,25 +11,15 @@ import numpy as np
 
 from kneefair_jax.data import ages, dicom_seg, mask_files, readers
 from kneefair_jax.data.draft.identity import SHORTEST_PART, Identifiers, is_placeholder
-from kneefair_jax.data.readers import dicom, nifti, spacing
+from kneefair_jax.data.readers import dicom, dicom_header, nifti
 from kneefair_jax.errors import InputError
 
 FILM, MASK = "film", "mask"
-MASK_FOLDERS = frozenset(
-    {
-        "mask",
-        "masks",
-        "label",
-        "labels",
-        "labelstr",
-        "labelsts",
-        "seg",
-        "segs",
-        "segmentation",
-        "segmentations",
-    }
-    | {"annotation", "annotations", "groundtruth", "gt", "truth", "reference", "masken", "masques"}
+_MASK_FOLDERS = (
+    "mask masks label labels labelstr labelsts seg segs segmentation segmentations annotation annotations groundtruth "
+    "gt truth reference masken masques"
 )
+MASK_FOLDERS = frozenset(_MASK_FOLDERS.split())
 _MASK_WORD = re.compile(r"[-_. ](mask|label|labels|seg|segmentation|gt|annotation)$", re.IGNORECASE)
 _VIEWS = {
     "AP": r"AP|A\.P\.|ANTEROPOSTERIOR|ANTERIOR[ -]POSTERIOR",
@@ -238,7 +228,7 @@ def _dicom_tags(header: Any, path: Path) -> Tags:
     issuer = _text(header, "IssuerOfPatientID")
     if not patient_id:
         issuer = "" if is_placeholder(name) or not birth else f"{name}\0{birth}"
-    side = dicom.laterality_of(header).side
+    side = dicom_header.laterality(header).side
     mm, kind = _dicom_spacing(header, path)
     return Tags(
         patient_id=patient_id,
@@ -286,12 +276,10 @@ def _view(header: Any) -> str:
 
 def _dicom_spacing(header: Any, path: Path) -> tuple[str, str]:
     try:
-        stored, kind, _ = spacing.of_dicom(header, path)
+        mm, kind, _ = dicom_header.spacing(header, path)
     except InputError:  # an implausible header, which `check` reports
         return "", "unknown"
-    grid = dicom.geometry(header)[0]
-    mm = spacing.checked(stored, path)
-    return _format(mm if grid is None else grid.of_pair(mm)), kind
+    return _format((dicom_header.geometry(header)[0] or readers.NONE).of_pair(mm)), kind
 
 
 def _nifti_tags(path: Path) -> Tags:

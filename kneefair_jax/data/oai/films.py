@@ -10,9 +10,9 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 
 from kneefair_jax import anatomy
-from kneefair_jax.data import inspection, layouts, mask_files, readers
+from kneefair_jax.data import inspection, mask_files, readers
 from kneefair_jax.data.oai import tables
-from kneefair_jax.data.readers import dicom, laterality
+from kneefair_jax.data.readers import dicom, dicom_header, orientation
 from kneefair_jax.errors import InputError
 
 SERIES = "Bilateral PA Fixed Flexion Knee"
@@ -67,16 +67,15 @@ def inspect(film: Film, *, must_be_named: bool) -> tuple[Film, list[str]]:
     Returns:
         The film with its spacing, barcode and notes, and the reasons to exclude it, if any.
     """
+    # Most of a download are hands, hips and whole limbs, which are not opened.
     if film.description and _plain(film.description) != _plain(SERIES):
-        return film, [
-            f"not a {SERIES}"
-        ]  # most of a download (hands, hips, whole limbs), so these are not opened
+        return film, [f"not a {SERIES}"]
     try:
         header = dicom.parse(film.path, stop_before_pixels=True, specific_tags=_TAGS)
         described = str(header.get("SeriesDescription") or "").strip()
         digits = tables.barcode(str(header.get("AccessionNumber") or ""))
         values = [header.get(name) for name in _SPACINGS]
-        side, (_, view) = dicom.laterality_of(header), dicom.geometry(header)
+        side, (_, view) = dicom_header.laterality(header), dicom_header.geometry(header)
     except Exception as error:  # a damaged file can fail anywhere in the parser
         return film, [f"unreadable DICOM header ({type(error.__cause__ or error).__name__})"]
     if "Rows" not in header:
@@ -92,8 +91,8 @@ def inspect(film: Film, *, must_be_named: bool) -> tuple[Film, list[str]]:
     if problem:
         reasons.append(problem)
     notes = side.notes
-    if side.side in laterality.SIDES:
-        notes += (f"the header states the {laterality.SIDES[side.side]} knee alone",)
+    if side.side in dicom_header.SIDES:
+        notes += (f"the header states the {dicom_header.SIDES[side.side]} knee alone",)
     if view != readers.NONE:
         notes += (
             f"PatientOrientation states that {readers.name_of(view)} brings the patient's right to image left, and the "
@@ -120,7 +119,7 @@ class Arrays(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def read(film: Film, flag: layouts.Flag) -> Arrays:
+def read(film: Film, flag: orientation.Flag) -> Arrays:
     """Read a film and its mask.
 
     Args:
@@ -133,8 +132,8 @@ def read(film: Film, flag: layouts.Flag) -> Arrays:
     if film.mask is None:
         raise ValueError("a film without a mask is not a case")
     radiograph, mask = readers.read_radiograph(film.path), mask_files.read(film.mask, VALUES)
-    files = layouts.File(film.mask, mask.orientation), layouts.File(film.path, radiograph.orientation)
-    correction = layouts.mask_to_film(*files, flag)
+    files = orientation.File(film.mask, mask.orientation), orientation.File(film.path, radiograph.orientation)
+    correction = orientation.mask_to_film(*files, flag)
     label = correction.apply(mask.values)
     image = to_displayed(radiograph, film.path)
     spacing = (radiograph.orientation or readers.NONE).of_pair(np.array(film.spacing, np.float32))

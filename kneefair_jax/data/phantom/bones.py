@@ -134,14 +134,9 @@ def _strands(
         along = jnp.cos(slant) * x + jnp.sin(slant) * y
         return jnp.sin(2 * jnp.pi * along / length + bending * bend)
 
-    visibility = jnp.exp(
-        -jnp.square(2 * spacing.max() / variation["strand_mm"])
-    )  # pixels average over fine ones
-    return (
-        visibility
-        * wave(slants[0], variation["strand_mm"], 4)
-        * (1 + wave(slants[1], 2.7 * variation["strand_mm"], 7))
-    )
+    length = variation["strand_mm"]
+    visibility = jnp.exp(-jnp.square(2 * spacing.max() / length))  # pixels average over fine strands
+    return visibility * wave(slants[0], length, 4) * (1 + wave(slants[1], 2.7 * length, 7))
 
 
 def _patella(

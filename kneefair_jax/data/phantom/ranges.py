@@ -47,10 +47,8 @@ KNEE: dict[str, Range] = {
 # Where the knee lies on the film.
 VIEW: dict[str, Range] = {
     "turn": Range((-3.5, 3.5), (-25, 25)),  # in the plane of the film, degrees
-    "across": Range(
-        (-0.035, 0.035), (-0.2, 0.2)
-    ),  # shift of the joint from the center, share of the film's width
-    "down": Range((-0.05, 0.05), (-0.32, 0.32)),  # the same, share of its height
+    "across": Range((-0.035, 0.035), (-0.2, 0.2)),  # shift of the joint from the center, of the width
+    "down": Range((-0.05, 0.05), (-0.32, 0.32)),  # the same, of the height
     "aspect": Range((0.0, 0.0), (-0.5, 0.5)),  # log2 of the width's millimetres per pixel over the height's
 }
 
@@ -75,9 +73,7 @@ FILM: dict[str, Range] = {
     # Grey values.
     "level": Range((-1.0, -0.5), (-1.0, -0.5)),  # attenuation of black, relative to the limb's axis
     "latitude": Range((1.7, 2.4), (1.7, 2.4)),  # attenuation from black to white
-    "auto": Range(
-        (0.0, 0.0), (0.9, 1.0)
-    ),  # how far black and white follow the image's mean and deviation instead
+    "auto": Range((0.0, 0.0), (0.9, 1.0)),  # how far both follow the image's mean and deviation instead
     "black": Range((2.0, 2.0), (1.4, 3.4)),  # in that case: black below the mean, in standard deviations
     "white": Range((2.0, 2.0), (1.9, 4.0)),  # white above the mean
     "log_gamma": Range((-0.3, 0.38), (-1.0, 1.0)),  # log2 of the exponent of the grey values
@@ -118,9 +114,7 @@ VARIED: dict[str, Range] = {
     "trochlea": Range((0.0, 0.3), (-0.3, 0.8)),
     "roof": Range((0.0, 0.5), (-0.3, 0.9)),  # missing share of the femur's depth over the notch
     "roof_mm": Range((10.0, 20.0), (5.0, 28.0)),  # height of that region
-    "plateau": Range(
-        (-0.4, 0.4), (-0.6, 0.7)
-    ),  # missing share of the tibia's depth between the plateau's rims
+    "plateau": Range((-0.4, 0.4), (-0.6, 0.7)),  # missing share of the tibia's depth between its rims
     "plateau_mm": Range((1.0, 6.0), (0.5, 10.0)),  # distance between the rims
     "strands": Range((-0.1, 0.12), (-0.3, 0.3)),  # amplitude of trabecular strands
     "strand_mm": Range((1.8, 4.0), (1.2, 7.0)),  # distance between the strands

@@ -14,34 +14,34 @@ from scipy.interpolate import CubicSpline
 
 
 class Anatomy(NamedTuple):
-    """The lengths and angles of a knee; f32[] each, mm and degrees."""
+    """The lengths and angles of a knee, by default of a typical one; f32[] each, mm and degrees."""
 
-    epicondylar_width: jax.Array | float
-    epicondyle_height: jax.Array | float  # above the condyles' lowest level
-    notch_width: jax.Array | float
-    notch_depth: jax.Array | float
-    notch_shift: jax.Array | float  # to the lateral side
-    femoral_shaft_width: jax.Array | float
-    femoral_flare: jax.Array | float  # from the epicondyles up to the shaft
-    femoral_valgus: jax.Array | float  # the shaft leans to the lateral side on its way up
-    joint_space: jax.Array | float
-    plateau_width: jax.Array | float
-    spine_height: jax.Array | float
-    tibial_shaft_width: jax.Array | float
-    tibial_flare: jax.Array | float  # from the plateau down to the shaft
-    varus: jax.Array | float  # inward rotation of the tibia, which opens the joint laterally
-    fibular_head_width: jax.Array | float
-    fibular_neck_width: jax.Array | float
-    fibular_head_drop: jax.Array | float  # below the plateau
-    fibular_shift: jax.Array | float  # of the whole bone, to the lateral side
-    patella_width: jax.Array | float
-    patella_height: jax.Array | float
-    patella_rise: jax.Array | float  # height of its center above the condyles' lowest level
-    patella_shift: jax.Array | float  # of its center, to the lateral side
-    spur_femur_medial: jax.Array | float  # protrusion of the osteophytes
-    spur_femur_lateral: jax.Array | float
-    spur_tibia_medial: jax.Array | float
-    spur_tibia_lateral: jax.Array | float
+    epicondylar_width: jax.Array | float = 82
+    epicondyle_height: jax.Array | float = 27  # above the condyles' lowest level
+    notch_width: jax.Array | float = 20
+    notch_depth: jax.Array | float = 14
+    notch_shift: jax.Array | float = 0  # to the lateral side
+    femoral_shaft_width: jax.Array | float = 31
+    femoral_flare: jax.Array | float = 31  # from the epicondyles up to the shaft
+    femoral_valgus: jax.Array | float = 5  # the shaft leans to the lateral side on its way up
+    joint_space: jax.Array | float = 5
+    plateau_width: jax.Array | float = 79
+    spine_height: jax.Array | float = 8
+    tibial_shaft_width: jax.Array | float = 30
+    tibial_flare: jax.Array | float = 46  # from the plateau down to the shaft
+    varus: jax.Array | float = 0  # inward rotation of the tibia, which opens the joint laterally
+    fibular_head_width: jax.Array | float = 23
+    fibular_neck_width: jax.Array | float = 13
+    fibular_head_drop: jax.Array | float = 12  # below the plateau
+    fibular_shift: jax.Array | float = 0  # of the whole bone, to the lateral side
+    patella_width: jax.Array | float = 44
+    patella_height: jax.Array | float = 41
+    patella_rise: jax.Array | float = 35  # height of its center above the condyles' lowest level
+    patella_shift: jax.Array | float = 3  # of its center, to the lateral side
+    spur_femur_medial: jax.Array | float = 0  # protrusion of the osteophytes
+    spur_femur_lateral: jax.Array | float = 0
+    spur_tibia_medial: jax.Array | float = 0
+    spur_tibia_lateral: jax.Array | float = 0
 
 
 class Contours(NamedTuple):
@@ -204,35 +204,7 @@ class _Outline(NamedTuple):
     spline: np.ndarray  # f32[V, K]
 
 
-# A typical knee, which also places the knots of the splines.
-TEMPLATE = Anatomy(
-    epicondylar_width=82,
-    epicondyle_height=27,
-    notch_width=20,
-    notch_depth=14,
-    notch_shift=0,
-    femoral_shaft_width=31,
-    femoral_flare=31,
-    femoral_valgus=5,
-    joint_space=5,
-    plateau_width=79,
-    spine_height=8,
-    tibial_shaft_width=30,
-    tibial_flare=46,
-    varus=0,
-    fibular_head_width=23,
-    fibular_neck_width=13,
-    fibular_head_drop=12,
-    fibular_shift=0,
-    patella_width=44,
-    patella_height=41,
-    patella_rise=35,
-    patella_shift=3,
-    spur_femur_medial=0,
-    spur_femur_lateral=0,
-    spur_tibia_medial=0,
-    spur_tibia_lateral=0,
-)
+TEMPLATE = Anatomy()  # it also places the knots of the splines
 
 
 def _outline(bone: Callable[[Anatomy], np.ndarray], per_segment: int) -> _Outline:

@@ -10,8 +10,6 @@ from kneefair_jax.data.readers.files import (
     NIFTI_SUFFIXES,
     PALETTE_SUFFIXES,
     SUFFIXES,
-    LabelFile,
-    Radiograph,
     has_dicom_magic,
     read_image,
     read_label_file,
@@ -20,7 +18,15 @@ from kneefair_jax.data.readers.files import (
     suffix_of,
 )
 from kneefair_jax.data.readers.orientation import NONE, ORIENTATIONS, Orientation, name_of
-from kneefair_jax.data.readers.pixels import labels_at, resize_image, resize_label, to_gray, to_uint8
+from kneefair_jax.data.readers.pixels import (
+    Mask,
+    Radiograph,
+    labels_at,
+    resize_image,
+    resize_label,
+    to_gray,
+    to_uint8,
+)
 
 __all__ = [
     "DICOM_SUFFIXES",
@@ -30,7 +36,7 @@ __all__ = [
     "ORIENTATIONS",
     "PALETTE_SUFFIXES",
     "SUFFIXES",
-    "LabelFile",
+    "Mask",
     "Orientation",
     "Radiograph",
     "has_dicom_magic",

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from kneefair_jax.data.readers import dicom, limits, nifti, pillow, spacing
-from kneefair_jax.data.readers.orientation import NONE, Orientation
-from kneefair_jax.data.readers.pixels import Decoded, to_labels, to_native_dtype
+from kneefair_jax.data.readers import dicom, limits, nifti, pillow
+from kneefair_jax.data.readers.orientation import NONE
+from kneefair_jax.data.readers.pixels import Mask, Radiograph, to_labels, to_native_dtype
 from kneefair_jax.errors import InputError
 
 # The endings of file names that state a format, in lower case.
@@ -20,53 +19,6 @@ DICOM_SUFFIXES = (".dcm", ".dicom")
 SUFFIXES = (*NIFTI_SUFFIXES, *NPY_SUFFIXES, *PALETTE_SUFFIXES, *JPEG_SUFFIXES, *DICOM_SUFFIXES)
 
 _NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-
-
-class Radiograph(NamedTuple):
-    """An image file as read.
-
-    Attributes:
-        pixels: u8, u16 or f32 [H, W, C], C 1 or 3, bone bright, in the displayed space.
-        spacing: f32[2], mm per pixel down and across; NaN where the file does not state it.
-        spacing_kind: `detector` (ImagerPixelSpacing), `calibrated` (PixelSpacing), `scanned`
-            (NominalScannedPixelSpacing), `header` (NIfTI) or `unknown`.
-        valid: bool[H, W], False where pixels are padding; None if all are valid.
-        orientation: what was applied to the stored pixels, by affine, ImageOrientationPatient or EXIF; None where the
-            header states none.
-        view: what would bring the patient's right to image left, by PatientOrientation. It is not applied: it states
-            no position in space, and viewers, ITK and the masks drawn in them ignore it.
-        notes: warnings on the header.
-        laterality: the knee that a DICOM header states: R, L, B (both) or "".
-        bilateral: whether a DICOM header states that the film shows both knees.
-    """
-
-    pixels: np.ndarray
-    spacing: np.ndarray
-    spacing_kind: str = "unknown"
-    valid: np.ndarray | None = None
-    orientation: Orientation | None = None
-    view: Orientation = NONE
-    notes: tuple[str, ...] = ()
-    laterality: str = ""
-    bilateral: bool = False
-
-
-class LabelFile(NamedTuple):
-    """A mask file as read.
-
-    Attributes:
-        labels: u8 or i64 [H, W], in the displayed space where the header states an orientation, else as stored.
-        spacing: f32[2], mm per pixel down and across; NaN where the file does not state it.
-        orientation: what was applied to the stored pixels; None where the header states no orientation.
-        notes: warnings on the header.
-        spacing_kind: as for `Radiograph`.
-    """
-
-    labels: np.ndarray
-    spacing: np.ndarray
-    orientation: Orientation | None = None
-    notes: tuple[str, ...] = ()
-    spacing_kind: str = "unknown"
 
 
 def read_radiograph(path: str | Path) -> Radiograph:
@@ -88,17 +40,11 @@ def read_radiograph(path: str | Path) -> Radiograph:
             f"{path}: holds an array of shape {pixels.shape}; give one image, gray [row, column] or color "
             "[row, column, 3]"
         )
-    orientation = decoded.grid or NONE
-    return Radiograph(
-        orientation.apply(to_native_dtype(pixels, path)),
-        orientation.of_pair(spacing.checked(decoded.spacing, path)),
-        decoded.spacing_kind,
-        None if decoded.valid is None else orientation.apply(decoded.valid),
-        decoded.grid,
-        decoded.view,
-        decoded.notes,
-        decoded.laterality,
-        decoded.bilateral,
+    orientation = decoded.orientation or NONE
+    return decoded._replace(
+        pixels=orientation.apply(to_native_dtype(pixels, path)),
+        spacing=orientation.of_pair(decoded.spacing),
+        valid=None if decoded.valid is None else orientation.apply(decoded.valid),
     )
 
 
@@ -108,27 +54,22 @@ def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     return film.pixels, film.spacing
 
 
-def read_label_file(path: str | Path) -> LabelFile:
+def read_label_file(path: str | Path) -> Mask:
     """Read a label mask without changing a label (MONOCHROME1 and MinIsWhite are not inverted here).
 
     Raises:
         InputError: the file is unreadable, lossy, in color, holds several images, or values that are not integers.
     """
     path = Path(path)
-    decoded = _read(path, mask=True)
-    orientation = decoded.grid or NONE
-    return LabelFile(
-        orientation.apply(to_labels(decoded.pixels, path)),
-        orientation.of_pair(spacing.checked(decoded.spacing, path)),
-        decoded.grid,
-        decoded.notes,
-        decoded.spacing_kind,
-    )
+    film = _read(path, mask=True)
+    orientation = film.orientation or NONE
+    values, spacing = orientation.apply(to_labels(film.pixels, path)), orientation.of_pair(film.spacing)
+    return Mask(values, spacing, film.orientation, film.notes, film.spacing_kind)
 
 
 def read_mask(path: str | Path) -> np.ndarray:
-    """Return the labels of `read_label_file`, u8 or i64 [H, W]."""
-    return read_label_file(path).labels
+    """Return the values of `read_label_file`, u8 or i64 [H, W]."""
+    return read_label_file(path).values
 
 
 def has_dicom_magic(path: Path) -> bool:
@@ -144,7 +85,7 @@ def suffix_of(name: str) -> str:
     return next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
 
 
-def _read(path: Path, *, mask: bool) -> Decoded:
+def _read(path: Path, *, mask: bool) -> Radiograph:
     try:
         return _reader(path)(path, mask)
     except InputError:
@@ -157,7 +98,7 @@ def _read(path: Path, *, mask: bool) -> Decoded:
         ) from error
 
 
-def _reader(path: Path) -> Callable[[Path, bool], Decoded]:
+def _reader(path: Path) -> Callable[[Path, bool], Radiograph]:
     reader = READERS.get(suffix_of(path.name))
     if reader is None and dicom.is_dicom(path):
         return dicom.read
@@ -168,7 +109,7 @@ def _reader(path: Path) -> Callable[[Path, bool], Decoded]:
     return reader
 
 
-def _read_npy(path: Path, mask: bool) -> Decoded:
+def _read_npy(path: Path, mask: bool) -> Radiograph:
     """Decode an NPY file without mapping it, since a truncated mapped file would end the process.
 
     Raises:
@@ -191,11 +132,11 @@ def _read_npy(path: Path, mask: bool) -> Decoded:
             )
         limits.require_size(shape[0], shape[1], dtype.itemsize * (shape[2] if shape[2:] else 1), path)
         file.seek(0)
-        return Decoded(np.load(file, allow_pickle=False))
+        return Radiograph(np.load(file, allow_pickle=False))
 
 
 # By the ending of the name. `mask_files` decodes DICOM-SEG and palettes.
-READERS: dict[str, Callable[[Path, bool], Decoded]] = {
+READERS: dict[str, Callable[[Path, bool], Radiograph]] = {
     **dict.fromkeys(NIFTI_SUFFIXES, nifti.read),
     **dict.fromkeys(NPY_SUFFIXES, _read_npy),
     **dict.fromkeys((*PALETTE_SUFFIXES, *JPEG_SUFFIXES), pillow.read),

@@ -1,4 +1,4 @@
-"""Checks limits of an input file: a regular file, its size on disk and expanded, and its pixels before decoding.
+"""Checks limits of an input file: a regular file, its size on disk and expanded, its pixels, their spacing in mm.
 
 Every reader of images, masks and tables opens its files with `open_regular`, and checks the size in a header with
 `require_size` before it allocates memory. Decoding a file then takes at most a few times `MOST_BYTES`.
@@ -8,17 +8,24 @@ import contextlib
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, BinaryIO, Protocol
+from typing import IO, Any, BinaryIO, Protocol
+
+import numpy as np
 
 from kneefair_jax.errors import InputError
 
 MOST_PIXELS = 50_000_000  # a whole-leg film has about 27 million
 MOST_BYTES = 256 << 20  # of a file on disk, of what it expands to, and of its pixels as stored
+SMALLEST_MM, LARGEST_MM = 0.01, 5.0  # micrographs are finer, thumbnails of a whole leg coarser
+SPACING_REMEDY = "correct it, or delete it if it is unknown"
+UNKNOWN_SPACING: np.ndarray = np.full(2, np.nan, np.float32)
+UNKNOWN_SPACING.flags.writeable = False
 
 _MOST = f"{MOST_BYTES >> 20} MiB"
 _BLOCK = 1 << 20
+_UNITS = ("micrometers", "mm", "meters")
 
 
 class Decompressor(Protocol):
@@ -123,6 +130,53 @@ def require_size(rows: int, columns: int, pixel_bytes: int, path: Path) -> None:
             f"{path}: {rows} x {columns} pixels, more than {MOST_PIXELS // 10**6} million; make it smaller"
         )
     require_bytes(rows * columns * pixel_bytes, path)
+
+
+def require_spacing(spacing: Any, path: Path, name: str = "", unit: str = "mm") -> np.ndarray:
+    """Return a header's spacing as f32[2], mm per pixel down and across.
+
+    Args:
+        spacing: one number or two, in mm.
+        path: the file, for the message.
+        name: of the header's field, for the message.
+        unit: of the field, one of `_UNITS`, for the message.
+
+    Raises:
+        InputError: the spacing is not one number or two, or not between 0.01 and 5 mm.
+    """
+    try:
+        values = [float(value) for value in np.ravel(np.asarray(spacing, dtype=object))]
+    except (TypeError, ValueError):
+        values = []
+    field = f"the header's spacing ({name})" if name else "the header's spacing"
+    if len(values) not in (1, 2):
+        raise InputError(f"{path}: {field} is {spacing!r}, not two numbers in mm; {SPACING_REMEDY}")
+    if not _plausible(values):
+        raise InputError(
+            f"{path}: {field} is {format_mm(values)}, not between {SMALLEST_MM} and {LARGEST_MM:g} mm"
+            f"{_wrong_unit(values, unit)}; {SPACING_REMEDY}"
+        )
+    return np.array(np.broadcast_to(np.array(values, np.float32), 2))
+
+
+def _plausible(values: Sequence[float]) -> bool:
+    return all(SMALLEST_MM <= np.float32(value) <= LARGEST_MM for value in values)
+
+
+def _wrong_unit(values: Sequence[float], unit: str) -> str:
+    """Return a hint if another unit would make a spacing in mm plausible; else ""."""
+    stated_index = _UNITS.index(unit)
+    for number, actual in enumerate(_UNITS):
+        if abs(number - stated_index) == 1 and _plausible(
+            [value * 1000.0 ** (number - stated_index) for value in values]
+        ):
+            return f" ({actual} labeled as {unit}? correct the unit)"
+    return ""
+
+
+def format_mm(spacing: Iterable[float]) -> str:
+    """Return a spacing as text: `0.2 x 0.15 mm`."""
+    return " x ".join(f"{value:.5g}" for value in spacing) + " mm"
 
 
 def is_present(path: Path) -> bool:

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from kneefair_jax.data.readers import limits, orientation, spacing
+from kneefair_jax.data.readers import limits, orientation
 from kneefair_jax.data.readers.dicom import brief
-from kneefair_jax.data.readers.pixels import Decoded
+from kneefair_jax.data.readers.pixels import Radiograph
 from kneefair_jax.errors import InputError
 
 _MM = {"mm": (1.0, "mm"), "meter": (1000.0, "meters"), "micron": (0.001, "micrometers")}
 
 
-def read(path: Path, mask: bool) -> Decoded:
+def read(path: Path, mask: bool) -> Radiograph:
     """Decode a file, in the same way for images and masks.
 
     Raises:
@@ -34,7 +34,7 @@ def read(path: Path, mask: bool) -> Decoded:
     qform = image.header.get_qform(coded=True)[0]
     if grid is not None and qform is not None and orientation.of_affine(qform, *axes) != grid:
         notes.append("qform and sform state different orientations; the sform is used")
-    return Decoded(stored, mm, kind, grid, notes=tuple(notes))
+    return Radiograph(stored, mm, kind, orientation=grid, notes=tuple(notes))
 
 
 def header_spacing(path: Path) -> tuple[np.ndarray, str]:
@@ -46,7 +46,7 @@ def header_spacing(path: Path) -> tuple[np.ndarray, str]:
     with opened(path) as image:
         axes = _require_plane(image.shape, path)
         mm, kind, _ = _spacing(image, axes, path)
-        return (_grid(image, axes) or orientation.NONE).of_pair(spacing.checked(mm, path)), kind
+        return (_grid(image, axes) or orientation.NONE).of_pair(mm), kind
 
 
 def _require_plane(shape: tuple[int, ...], path: Path) -> tuple[int, int]:
@@ -60,16 +60,16 @@ def _grid(image: Any, axes: tuple[int, int]) -> orientation.Orientation | None:
     return None if has_no_orientation(image) else orientation.of_affine(image.affine, *axes)
 
 
-def _spacing(image: Any, axes: tuple[int, int], path: Path) -> tuple[np.ndarray | None, str, list[str]]:
-    """Return mm per pixel down and across as stored, None without a unit; their kind; and notes."""
+def _spacing(image: Any, axes: tuple[int, int], path: Path) -> tuple[np.ndarray, str, list[str]]:
+    """Return f32[2], mm per pixel down and across as stored, NaN without a unit; their kind; and notes."""
     across, down = (float(image.header.get_zooms()[axis]) for axis in axes)
     mm, unit = _MM.get(image.header.get_xyzt_units()[0], (None, ""))
     if mm is not None:
-        return spacing.checked((down * mm, across * mm), path, f"pixdim in {unit}", unit), "header", []
+        return limits.require_spacing((down * mm, across * mm), path, f"pixdim in {unit}", unit), "header", []
     notes = []
     if (across, down) != (1, 1):
         notes.append(f"the header states no unit, so its pixel size of {down:.4g} x {across:.4g} is not used")
-    return None, "unknown", notes
+    return limits.UNKNOWN_SPACING, "unknown", notes
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Arrays of pixels and labels: what decoders return, number types, sizes, and what a mask must not be."""
+"""Arrays of pixels and labels: the contents of films and masks, number types, sizes, and what a mask must not be."""
 
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -7,35 +7,59 @@ import numpy as np
 from PIL import Image
 from scipy.sparse import csr_array
 
+from kneefair_jax.data.readers.limits import UNKNOWN_SPACING
 from kneefair_jax.data.readers.orientation import NONE, Orientation
 from kneefair_jax.errors import InputError
 
 
-class Decoded(NamedTuple):
-    """A file's pixels as stored, and what its header states about them.
+class Radiograph(NamedTuple):
+    """The pixels of an image file, and what its header states about them.
 
     Attributes:
-        pixels: [rows, columns] or [rows, columns, channels], bone bright.
-        spacing: mm per pixel down and across as the header states it, one number for both, or None.
-        spacing_kind: `detector`, `calibrated`, `scanned`, `header` or `unknown`.
-        grid: stored pixels -> displayed space by affine, ImageOrientationPatient or the turn of EXIF or TIFF; None if
-            the header states none of them.
-        view: pixels as displayed -> the patient's right at image left, by PatientOrientation where there is no `grid`.
-        valid: bool[rows, columns], False where pixels are padding; None if all are valid.
+        pixels: [H, W] or [H, W, C], bone bright; as stored where a decoder returns them, and u8, u16 or f32 [H, W, C],
+            C 1 or 3, in the displayed space where `read_radiograph` does.
+        spacing: f32[2], mm per pixel down and across; NaN where the file does not state it.
+        spacing_kind: `detector` (ImagerPixelSpacing), `calibrated` (PixelSpacing), `scanned`
+            (NominalScannedPixelSpacing), `header` (NIfTI) or `unknown`.
+        valid: bool[H, W], False where pixels are padding; None if all are valid.
+        orientation: what displays the stored pixels, by affine, ImageOrientationPatient or the turn of EXIF or TIFF;
+            None where the header states none.
+        view: what would bring the patient's right to image left, by PatientOrientation. It is not applied: it states
+            no position in space, and viewers, ITK and the masks drawn in them ignore it.
         notes: warnings on the header.
-        laterality: the knee that the header states: R, L, B (both) or "".
-        bilateral: whether the header states that the film shows both knees.
+        laterality: the knee that a DICOM header states: R, L, B (both) or "".
+        bilateral: whether a DICOM header states that the film shows both knees.
     """
 
     pixels: np.ndarray
-    spacing: object = None
+    spacing: np.ndarray = UNKNOWN_SPACING
     spacing_kind: str = "unknown"
-    grid: Orientation | None = None
-    view: Orientation = NONE
     valid: np.ndarray | None = None
+    orientation: Orientation | None = None
+    view: Orientation = NONE
     notes: tuple[str, ...] = ()
     laterality: str = ""
     bilateral: bool = False
+
+
+class Mask(NamedTuple):
+    """Label values and the pixel spacing of one case, in the displayed space where the header states an orientation.
+
+    Attributes:
+        values: integers [H, W].
+        spacing: f32[2], mm per pixel down and across as the header states it, NaN where it does not.
+        orientation: that was applied to the stored pixels; None where the header states none.
+        notes: warnings on the header or headers.
+        spacing_kind: of `Radiograph`.
+        palette: the file and the indices in use of a palette image; None for any other file.
+    """
+
+    values: np.ndarray
+    spacing: np.ndarray = UNKNOWN_SPACING
+    orientation: Orientation | None = None
+    notes: tuple[str, ...] = ()
+    spacing_kind: str = "unknown"
+    palette: tuple[Path, np.ndarray] | None = None
 
 
 def to_native_dtype(pixels: np.ndarray, path: Path) -> np.ndarray:
@@ -79,9 +103,8 @@ def to_uint8(
     low, high = np.percentile(values, window)
     if high <= low:  # nearly all pixels are equal
         low, high = values.min(), values.max()
-    scaled = image.astype(
-        np.float32
-    )  # the rest is in place, since this array has twice the bytes of a 16-bit film
+    # The rest is in place, since this array has twice the bytes of a 16-bit film.
+    scaled = image.astype(np.float32)
     scaled -= np.float32(low)
     scaled /= max(float(high) - float(low), 1e-12)
     np.clip(scaled, 0, 1, out=scaled)

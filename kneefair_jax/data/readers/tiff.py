@@ -34,9 +34,8 @@ _LOSSY = {
     50002: "JPEG XL",
     52546: "JPEG XL",
 }
-_DECOMPRESSORS: dict[
-    int, Callable[[], limits.Decompressor]
-] = {  # those that tifffile has without imagecodecs
+# Those that tifffile has without imagecodecs.
+_DECOMPRESSORS: dict[int, Callable[[], limits.Decompressor]] = {
     8: zlib.decompressobj,
     32946: zlib.decompressobj,
     34925: lzma.LZMADecompressor,
@@ -92,12 +91,9 @@ def read(file: BinaryIO, path: Path, mask: bool) -> tuple[np.ndarray, int]:
         except Exception as error:  # each codec raises its own errors
             if "imagecodecs" not in str(error):
                 raise
-            cause, remedy = (
-                f" with {page.compression.name} compression",
-                "without compression in 8 or 16 bits",
-            )
-            if page.compression.name == "NONE":  # samples that are not whole bytes
-                cause, remedy = "", "in 8 or 16 bits"
+            codec = page.compression.name  # "NONE" where samples are not whole bytes
+            cause = "" if codec == "NONE" else f" with {codec} compression"
+            remedy = "in 8 or 16 bits" if codec == "NONE" else "without compression in 8 or 16 bits"
             raise InputError(
                 f"{path}: TIFF of {page.bitspersample} bits{cause}; export it {remedy}, or pip install imagecodecs"
             ) from error

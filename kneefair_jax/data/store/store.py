@@ -304,9 +304,8 @@ def _open_store(source: Source, grid: tuple[int, int, int], directory: Path, on_
     folder = _store_folder(source, grid, directory)
     final = _version_folder(folder)
     content = _read_content(final / DIGEST_FILE, len(source.cases))
-    shutil.rmtree(
-        _scratch_folder(folder), ignore_errors=True
-    )  # a preparation killed at its last step leaves it
+    # A preparation killed at its last step leaves it.
+    shutil.rmtree(_scratch_folder(folder), ignore_errors=True)
     _refuse_unreadable(content, on_read_error)
     try:
         records = tfds_builder.open_store(folder.name, grid, directory)

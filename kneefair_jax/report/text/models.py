@@ -253,6 +253,8 @@ def _mean_text(name: str, first: str, change: Mapping[str, Any]) -> str:
     if is_significant(change):
         word = "lower" if change["value"] < 0 else "higher"
         return f"{name} is {_amount(change)} {word} on average than {first} ({p_equals(change['p_holm'])})"
+    if change["p_holm"] is None:  # few patients, or all change by the same amount
+        return f"{name} was not tested against {first} on average{_estimate(change)}"
     return f"{name} does not differ significantly from {first} on average{_estimate(change)}"
 
 

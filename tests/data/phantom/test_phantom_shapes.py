@@ -33,7 +33,7 @@ def test_distance_to_a_square_by_hand():
     np.testing.assert_allclose(distance[2], [-3.0, -3.0, -5.0], atol=1e-6)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**31))
 def test_distance_equals_brute_force(seed):
     rng = np.random.default_rng(seed)

@@ -17,6 +17,7 @@ from kneefair_jax.errors import InputError
 from tests.data.slow import GRID, source
 
 
+@pytest.mark.linux
 def test_a_process_that_starts_meanwhile_blocks_interrupts_alone():
     before = signal.pthread_sigmask(signal.SIG_BLOCK, set())
     with chunks._without_interrupts():

@@ -1,5 +1,7 @@
 """Models side by side: the gaps in the table, and the changes between them."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -78,3 +80,11 @@ def test_every_model_has_the_verdicts_of_its_cards(report):
     first, second = (row.gaps["sex"] for row in models.rows(report))
     assert first.verdict == cards.cards(report)[0].verdict and "significant" in first.verdict
     assert second.verdict.endswith("not significant")
+
+
+def test_a_mean_difference_without_a_test_gets_no_verdict(report):
+    constant = copy.deepcopy(report)
+    (pair,) = constant["models"]["pairs"]
+    pair["change_of_mean"] |= {"interval": [pair["change_of_mean"]["value"]] * 2, "p": None, "p_holm": None}
+    change, _ = models.headline(constant)
+    assert "not tested" in change and "differ significantly" not in change

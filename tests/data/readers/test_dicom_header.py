@@ -3,7 +3,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from kneefair_jax.data import readers
-from kneefair_jax.data.readers import laterality
+from kneefair_jax.data.readers import dicom_header
 from tests.hostile import films
 
 FILM = np.arange(320, dtype=np.uint16).reshape(16, 20)
@@ -93,4 +93,4 @@ def test_a_horizontal_flip_without_an_orientation_is_a_note(tmp_path, tags, note
     ],
 )
 def test_only_one_knee_against_the_other_is_a_contradiction(side, other, odd):
-    assert bool(laterality.contradiction(side, other, "the table")) == odd
+    assert bool(dicom_header.contradiction(side, other, "the table")) == odd
