@@ -389,6 +389,7 @@ def template(name: str, **filters: Callable[[Any], Any]) -> jinja2.Template:
         "confidence": formatting.confidence,
         "group_title": formatting.group_title,
         "step": formatting.step,
+        "keep_together": formatting.keep_together,
         **filters,
     }
     environment.globals |= {"attribute_groups": formatting.attribute_groups, "titles": formatting.TITLES}
