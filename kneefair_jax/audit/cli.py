@@ -258,7 +258,8 @@ def closing_lines(reports: Mapping[str, Report]) -> list[str]:
     first = next(iter(reports.values()))
     return [
         *(f"warning: {text}" for text in summary.data_warnings(first)),
-        *models.sentences(first),
+        *models.headline(first),
+        *filter(None, [models.significant_gaps(first)]),
         *(
             f"{f'{model}, ' if len(reports) > 1 else ''}{verdict.groups.title}: {_verdict(verdict)}"
             for model, report in reports.items()
