@@ -27,12 +27,11 @@ from kneefair_jax.audit.mask_faults import (
 from kneefair_jax.audit.mask_pair import Reading, Summary
 from kneefair_jax.audit.scoring import Case, Scored
 from kneefair_jax.data import inspection
-from kneefair_jax.data.readers import ORIENTATIONS, name_of, orientation
+from kneefair_jax.data.readers import ORIENTATIONS, limits, name_of, orientation
 from kneefair_jax.report import build
 
 # Faults that explain why a prediction overlaps its reference mask less than others do.
 _LOWER_OVERLAP = (INTERPOLATED, BAND, ORIENTATION, OTHER_CASE, SAME_PIXELS)
-_SAME_SPACING = 0.01  # relative difference up to which two spacings are the same
 # A wrong unit changes the spacing and, by its square, the area of the bones. Resized films have other spacings and
 # bones of the same area; cropped ones have smaller areas and the same spacing. A factor of 2 makes areas 4 times as
 # large, to which the size of the knee adds or subtracts a third; spacings of a cohort differ by some percent.
@@ -294,7 +293,7 @@ def _pair_spacing_faults(
 def _differ(first: np.ndarray, second: np.ndarray) -> bool:
     """Return whether two spacings, f[2], are known and differ."""
     is_known = bool(np.isfinite(np.stack([first, second])).all())
-    return is_known and not np.allclose(first, second, rtol=_SAME_SPACING)
+    return is_known and not limits.same_spacing(np.asarray(first), np.asarray(second))
 
 
 def _spacing_kind_notes(masks: Mapping[str, Summary], name: str) -> list[str]:

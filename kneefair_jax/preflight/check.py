@@ -256,6 +256,7 @@ def _summary(prepared: Prepared, reading: Reading) -> dict[str, Any]:
         "headers": inspection.aggregate_notes(ids, [record.notes for record in inspections]),
         "header_notes": {case_id: list(one.notes) for case_id, one in by_case.items() if one.notes},
         "spacing_kinds": inspection.spacing_kinds(inspections),
+        "unknown_spacing": [case_id for case_id, one in by_case.items() if one.spacing_kind == "unknown"],
         "interpolated": [case_id for case_id, one in by_case.items() if one.interpolated],
         "unreadable": [
             list(error) for error in (*prepared.cases.excluded, *cohort_loader.changed_files(prepared))

@@ -76,6 +76,8 @@ def _of_cohort(entry: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     for case_id, notes in entry["header_notes"].items():
         for note in notes:
             yield case_id, "header", note
+    for case_id in entry["unknown_spacing"]:
+        yield case_id, "spacing", "neither header nor table states the size of a pixel; fill in spacing_mm"
     for case in entry.get("label_errors", {}).get("flagged", ()):
         yield str(case["case_id"]), "mask and film", case["reason"]
     for structure, cases in entry["absent"].items():
@@ -133,6 +135,11 @@ def _lines_of_cohort(entry: Mapping[str, Any], name: str, settings: Mapping[str,
         yield (
             f"WARNING: interpolated labels in {len(faulty)} of {cases} masks{of}: {_join(faulty)}; where two "
             f"structures meet, a thin rim has the label of a third; {inspection.EXPORT_LABELS}"
+        )
+    if unknown := entry["unknown_spacing"]:
+        yield (
+            f"WARNING: no pixel spacing in {len(unknown)} of {cases} films{of}: {_join(unknown)}; areas and distances "
+            "in mm are unknown; fill in the column spacing_mm"
         )
     for structure, ids in entry["absent"].items():
         yield f"{structure} is absent from {len(ids)} of {cases} masks{of}: {_join(ids)}"

@@ -65,6 +65,7 @@ def test_a_cohort_in_order(root, tmp_path, capsys):
         "void": {},
         "headers": [],
         "header_notes": {},
+        "unknown_spacing": [],
         "unreadable": [],
         "spacing_kinds": {"table": 24},
     }
