@@ -1,4 +1,4 @@
-"""Measure how often the rules of `kneefair_jax.predict.plausibility` reject knees and accept other films.
+"""Measure how often the rules of `kneefair_jax.predict.prediction` reject knees and accept other films.
 
     python -m benchmarks.plausibility
 

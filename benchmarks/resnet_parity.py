@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.machine import hardware
 from kneefair_jax import models
 from kneefair_jax.runtime import atomic, run_directory
-from kneefair_jax.weights import imagenet
+from kneefair_jax.weights import warm_start
 
 TOLERANCE = 1e-4
 NETWORKS = ("resnet18", "resnet34")
@@ -47,7 +47,7 @@ def features(weights: Path, network: str, image: np.ndarray) -> list[np.ndarray]
     """What this package makes of f32[B, H, W, C]."""
     model = models.create({"name": f"{network}_unet"}, classes=2)
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
-    pretrained = imagenet.load(weights, variables)
+    pretrained = warm_start.load_imagenet(weights, variables)
     encoder = models.ResNetEncoder(model.blocks)
     with jax.default_matmul_precision("float32"):
         run = jax.jit(encoder.apply)

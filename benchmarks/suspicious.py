@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.machine import hardware
 from kneefair_jax import anatomy, label_errors, predict
 from kneefair_jax.data import phantom
-from kneefair_jax.predict import bilateral
+from kneefair_jax.predict import prediction
 from kneefair_jax.runtime import atomic, run_directory
 
 SEED = 770_011
@@ -106,11 +106,11 @@ def cohort(name: str, cases: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ..
         film_cases = list(source.read(range(start, min(start + 100, cases))))
         films = [case.image for case in film_cases]
         predictions_of_batch = predictor.predict(
-            [half for film in films for half in bilateral.halves(film)] if is_bilateral else films
+            [half for film in films for half in prediction.halves_of(film)] if is_bilateral else films
         )
         if is_bilateral:
             predictions_of_batch = [
-                bilateral.join_halves(*predictions_of_batch[k : k + 2])
+                prediction.join_halves(*predictions_of_batch[k : k + 2])
                 for k in range(0, len(predictions_of_batch), 2)
             ]
         masks += [case.label for case in film_cases]

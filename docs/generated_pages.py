@@ -30,7 +30,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def config_page() -> str:
     """Return the page of all config fields, in the order of configs/default.py."""
-    from kneefair_jax.cli import field_help
+    from kneefair_jax.cli import run_help
 
     lines = [
         "# Config fields",
@@ -38,7 +38,7 @@ def config_page() -> str:
         "This page is generated from `configs/default.py`. Set a field on the command line, as in",
         "`--config.train.steps=2000`, or in a config of your own. An unknown field is an error.",
     ]
-    for group in field_help.groups(DEFAULTS):
+    for group in run_help.groups(DEFAULTS):
         rows = ([_code(field.name), _code(field.default), field.comment] for field in group.fields)
         lines += ["", f"## {group.title}", "", *_rows(("field", "default", "meaning"), rows)]
     return "\n".join(lines) + "\n"

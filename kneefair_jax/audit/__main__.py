@@ -1,28 +1,17 @@
 """`python -m kneefair_jax.audit`: the audit from the command line."""
 
 import sys
-from collections.abc import Sequence
 
 from kneefair_jax.runtime import command
 
-REMEDIES = command.Remedies(
-    option="--out",
-    memory="give smaller masks or fewer --draws",
-    resume=lambda: "results are written at the end; the same command starts again",
+main = command.entry(
+    "kneefair_jax.audit.cli",
+    command.Remedies(
+        option="--out",
+        memory="give smaller masks or fewer --draws",
+        resume=lambda: "results are written at the end; the same command starts again",
+    ),
 )
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run the audit and return 0, or the status of `runtime.command`."""
-    return command.run(lambda: _main(argv), REMEDIES)
-
-
-def _main(argv: Sequence[str]) -> int:
-    # Imported late, so that a signal during the seconds that the imports take ends in one line.
-    from kneefair_jax.audit import cli
-
-    return cli.main(argv)
-
 
 if __name__ == "__main__":
     command.exit_process(main(sys.argv[1:]))

@@ -82,18 +82,16 @@ def _exchanged(
     )
     # The reference mask decides which pixels are ignored, for every prediction it is compared with.
     of_prediction = of_prediction._replace(valid=np.ones_like(of_prediction.valid))
-    forward, backward = _best(of_prediction, of_truth), _best(of_truth, of_prediction)
+    rows, dice, dice_of_own = _best(of_prediction, of_truth)
+    is_mutual = _is_clear(dice, dice_of_own) & _is_clear(*_best(of_truth, of_prediction)[1:])
     return [
         FaultyMask(
             case,
             model,
-            Fault(
-                OTHER_CASE,
-                f"{cases[match.row]}, Dice about {match.dice:.2f}, not {match.dice_of_same_row:.2f}",
-            ),
+            Fault(OTHER_CASE, f"{cases[rows[i]]}, Dice about {dice[i]:.2f}, not {dice_of_own[i]:.2f}"),
         )
-        for case, match, reverse in zip(cases, forward, backward, strict=True)
-        if match.is_clear and reverse.is_clear and match.dice > best[case]
+        for i, case in enumerate(cases)
+        if is_mutual[i] and dice[i] > best[case]
     ]
 
 
@@ -111,26 +109,21 @@ class _Thumbnails(NamedTuple):
         )
 
 
-class _Match(NamedTuple):
-    """The thumbnail that fits another one best: its row, its Dice, and the Dice of the thumbnail of the same row."""
+def _best(thumbnails: _Thumbnails, candidates: _Thumbnails) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the best candidate of each of N thumbnails: its row, its Dice, and the Dice of the one of the same row."""
+    count = len(thumbnails.labels)
+    rows, dice, dice_of_own = np.empty(count, int), np.empty(count), np.empty(count)
+    for start in range(0, count, _ROWS):
+        block = slice(start, start + _ROWS)
+        overlaps = _overlaps(_Thumbnails(*(array[block] for array in thumbnails)), candidates)
+        rows[block], dice[block] = overlaps.argmax(1), overlaps.max(1)
+        dice_of_own[block] = np.diagonal(overlaps, start)
+    return rows, dice, dice_of_own
 
-    row: int
-    dice: float
-    dice_of_same_row: float
 
-    @property
-    def is_clear(self) -> bool:
-        return self.dice >= max(_MIN_DICE, self.dice_of_same_row + _MIN_LEAD)
-
-
-def _best(thumbnails: _Thumbnails, candidates: _Thumbnails) -> list[_Match]:
-    """Return the match of each of N thumbnails among N candidates."""
-    matches = []
-    for start in range(0, len(thumbnails.labels), _ROWS):
-        dice = _overlaps(_Thumbnails(*(array[start : start + _ROWS] for array in thumbnails)), candidates)
-        for row, best in enumerate(dice.argmax(1)):
-            matches.append(_Match(int(best), float(dice[row, best]), float(dice[row, start + row])))
-    return matches
+def _is_clear(dice: np.ndarray, dice_of_own: np.ndarray) -> np.ndarray:
+    """Return whether masks fit the other case well and better than their own."""
+    return dice >= np.maximum(_MIN_DICE, dice_of_own + _MIN_LEAD)
 
 
 def outliers(overlap: Mapping[str, float], explained: set[str], model: str) -> list[FaultyMask]:

@@ -1,18 +1,19 @@
 """Parse the arguments of `kneefair audit`, run the audit, and print its main numbers."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kneefair_jax import safe_text
-from kneefair_jax.audit import closing, equivalence_margin, mask_faults, options, result, run
-from kneefair_jax.data import cell_text, label_map, layouts
+from kneefair_jax.audit import equivalence_margin, mask_faults, options, result, run
+from kneefair_jax.data import cell_text, label_map
+from kneefair_jax.data.readers import orientation
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, family
 from kneefair_jax.report import pdf
 from kneefair_jax.report.schema import Report
-from kneefair_jax.report.text import failures, findings, formatting
+from kneefair_jax.report.text import cards, failures, findings, formatting, models, summary
 from kneefair_jax.runtime import command, run_directory
 from kneefair_jax.runtime.progress import Progress
 
@@ -43,8 +44,6 @@ def parser() -> argparse.ArgumentParser:
         description="Audit predicted masks, or a table of scores, for unequal quality between groups of patients; "
         "write one page and all numbers. This needs no training and no GPU.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     inputs = command_parser.add_argument_group("masks or scores to audit")
     inputs.add_argument(
@@ -78,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
     )
     inputs.add_argument(
         "--orientation",
-        choices=layouts.FLAGS,
+        choices=orientation.FLAGS,
         default="none",
         help="transform each predicted mask if its header, or its reference mask's, states no orientation (stored: "
         "compare stored pixels); if both headers state one, they decide; the notes suggest an orientation that fits",
@@ -197,7 +196,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"\n{model}:" if len(pages) > 1 else "")
         print(text(report))
         print(f"page: {pages[model]}", flush=True)
-    print("\n".join(["", *closing.lines(audit.reports)]), flush=True)
+    print("\n".join(["", *closing_lines(audit.reports)]), flush=True)
     if audit.mask_faults is not None and not audit.mask_faults.empty:
         print(f"all faults of masks: {arguments.out / mask_faults.FILE}", flush=True)
     return 0
@@ -220,26 +219,26 @@ def text(report: Report) -> str:
     }
     by_group = {name: entry for name, entry in scores["groups"].items() if name in group_names}
     entries = {"all": scores["overall"], **by_group}
-    for name, entry in entries.items():
-        rows.append(
-            (
-                formatting.group_title(name, attributes),
-                formatting.count(entry["patients"]),
-                formatting.number(entry["mean"]),
-                formatting.interval(entry["interval"]),
-            )
+    rows += [
+        (
+            formatting.group_title(name, attributes),
+            formatting.count(entry["patients"]),
+            formatting.number(entry["mean"]),
+            formatting.interval(entry["interval"]),
         )
+        for name, entry in entries.items()
+    ]
     notes = ["", *(f"  {entry['unranked']}" if entry.get("unranked") else "" for entry in entries.values())]
     lines = [line + note for line, note in zip(safe_text.align_columns(rows), notes, strict=True)]
     for key in attributes:
-        if (summary := scores["summaries"].get(key)) is None:
+        if (statistics := scores["summaries"].get(key)) is None:
             continue
-        test = summary["test"]
-        line = f"gap by {key}: {_gap(summary['gap'])}"
+        test = statistics["test"]
+        line = f"gap by {key}: {_gap(statistics['gap'])}"
         if not primary.covers(key):
             line += ", exploratory"
         elif test and test["p_holm"] is not None:
-            line += f"; without failures {_gap(findings.gap_without_failures(summary))}"
+            line += f"; without failures {_gap(findings.gap_without_failures(statistics))}"
             line += f", {formatting.p_equals(test['p_holm'])} (interval and p after Holm's correction)"
         lines.append(line)
     return "\n".join([*lines, *failures.sentences(report)])
@@ -250,9 +249,37 @@ def _gap(gap: dict[str, Any]) -> str:
     return formatting.number(gap["value"]) + (f" {formatting.interval(ends)}" if ends else "")
 
 
+def closing_lines(reports: Mapping[str, Report]) -> list[str]:
+    """Return the warnings on the data, the headline of several models, and the verdicts on each attribute.
+
+    Args:
+        reports: model -> its report.
+    """
+    first = next(iter(reports.values()))
+    return [
+        *(f"warning: {text}" for text in summary.data_warnings(first)),
+        *models.sentences(first),
+        *(
+            f"{f'{model}, ' if len(reports) > 1 else ''}{verdict.groups.title}: {_verdict(verdict)}"
+            for model, report in reports.items()
+            for verdict in summary.verdicts(report)
+        ),
+    ]
+
+
+def _verdict(verdict: findings.Verdict) -> str:
+    """Return `Gap 0.038, significant; equivalence within ±0.020 is not shown`."""
+    text = cards.headline(verdict)
+    if verdict.equivalence in (None, "equivalent"):
+        return text
+    margin = f"±{formatting.margin_value(verdict.summary['equivalence']['delta'])}"
+    if verdict.equivalence == "small":
+        return f"{text}; within the margin of {margin}"
+    return f"{text}; equivalence within {margin} is not shown"
+
+
 def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
-    tables = (arguments.scores, arguments.metadata, arguments.readers)
-    inputs = [path for path in tables if path is not None]
+    inputs = list(filter(None, (arguments.scores, arguments.metadata, arguments.readers)))
     models = _models(arguments.pred or ())
     result.require_folder(arguments.out, overwrite=arguments.overwrite, inputs=inputs, models=tuple(models))
     if arguments.pdf:
@@ -314,17 +341,9 @@ def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
 def _command(arguments: argparse.Namespace, argv: Sequence[str]) -> str:
     """Return the command line, with only the last component of each absolute path."""
     models = [Path(path) for word in arguments.pred or () for path in (word, word.partition("=")[2]) if path]
-    single = (
-        arguments.truth,
-        arguments.scores,
-        arguments.metadata,
-        arguments.images,
-        arguments.readers,
-        arguments.out,
-    )
-    checkpoint = [Path(arguments.suspicious)] if arguments.suspicious else []
-    folders = [*models, *checkpoint, *(path for path in single if path is not None)]
-    words = [safe_text.strip_paths(word, *folders) for word in argv]
+    options = ("truth", "scores", "metadata", "images", "readers", "out", "suspicious")
+    single = [Path(path) for option in options if (path := getattr(arguments, option))]
+    words = [safe_text.strip_paths(word, *models, *single) for word in argv]
     return run_directory.public_command(["kneefair", "audit", *words])
 
 

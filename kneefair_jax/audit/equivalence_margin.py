@@ -141,13 +141,8 @@ def _score_masks(
     if not common:
         raise InputError(f"{path}: no case was read by both {names[0]!r} and {names[1]!r}")
     cases, reading = cohort.of(common), _reading_of_readers(reading)
-    results = scoring.score_cases(cases, truth, masks, reading)
-    return pd.concat(
-        [
-            scoring.table(cases, [case.by_model[name] for case in results], reading.scored, name, "all")
-            for name in names
-        ]
-    )
+    results = scoring.score_cases(cases, truth, masks, reading, are_readers=True)
+    return pd.concat([scoring.table(cases, results, reading.scored, name, "all") for name in names])
 
 
 def _by_patient(long: pd.DataFrame, names: Sequence[str], score: str, failure_dice: float) -> np.ndarray:

@@ -10,14 +10,14 @@ import numpy as np
 from kneefair_jax import anatomy
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.data import mask_files
-from kneefair_jax.data.mask_files import MaskArray, MaskPath, MaskSource, StructureFiles
+from kneefair_jax.data.mask_files import MaskArray, MaskSource, StructureFiles
 from kneefair_jax.data.readers import SUFFIXES, limits, suffix_of
 from kneefair_jax.errors import InputError
 
 type Arrays = Mapping[str, np.ndarray]  # case id -> label values, integers [H, W]
 
 
-class CaseFiles[Source](NamedTuple):
+class CaseFiles(NamedTuple):
     """Masks or radiographs of cases.
 
     Attributes:
@@ -25,37 +25,41 @@ class CaseFiles[Source](NamedTuple):
         unlisted: names of the files that belong to no case.
     """
 
-    by_case: dict[str, Source]
+    by_case: dict[str, MaskSource]
     unlisted: list[str]
 
 
-class MatchedMasks(NamedTuple):
-    """The masks of the cases that can be scored.
+class MatchedFiles(NamedTuple):
+    """The files of the cases that can be scored.
 
     Attributes:
+        cohort: the cases that have both masks, as `on_missing` requires.
         truth: case id -> reference mask.
         predictions: model -> case id -> prediction.
-        cohort: the cases that have both, as `on_missing` requires.
+        films: case id -> radiograph, of the cases that have one.
     """
 
+    cohort: Cohort
     truth: dict[str, MaskSource]
     predictions: dict[str, dict[str, MaskSource]]
-    cohort: Cohort
+    films: dict[str, Path]
 
 
-def match_masks(
+def match(
     cohort: Cohort,
     truth: Path | Arrays,
     predictions: Mapping[str, Path | Arrays],
+    images: Path | None,
     on_missing: str,
     structures: Sequence[str],
-) -> MatchedMasks:
-    """Match reference masks and predictions to the cases; the cohort gets notes on what is excluded.
+) -> MatchedFiles:
+    """Match masks and radiographs to the cases; the cohort gets notes on what is excluded.
 
     Args:
         cohort: the cases.
         truth: folder of the reference masks, or case id -> array.
         predictions: model -> the same for its predictions.
+        images: folder of the radiographs; None matches none.
         on_missing: of `options.CaseOptions`.
         structures: whose names files of one structure have.
 
@@ -77,7 +81,7 @@ def match_masks(
     _note_links(cohort, truth, references.by_case, "--truth")
     _note_unlisted(cohort, references, "reference mask")
     by_model = {
-        model: _find(source, with_truth, "--pred", structures) for model, source in predictions.items()
+        model: _predictions(cohort, source, with_truth, structures) for model, source in predictions.items()
     }
     for model, source in predictions.items():
         _check_predictions(cohort, with_truth, model, source, by_model[model], on_missing)
@@ -88,19 +92,20 @@ def match_masks(
             raise InputError("no case has a prediction by every model; correct the folders given as --pred")
     cohort = cohort.of(list(references.by_case), "no reference mask").of(scored, "no prediction")
     by_case = {model: masks.by_case for model, masks in by_model.items()}
-    return MatchedMasks(references.by_case, by_case, cohort)
+    films = {} if images is None else _match_images(cohort, images)
+    return MatchedFiles(cohort, references.by_case, by_case, films)
 
 
 def _references(
     cohort: Cohort, truth: Path | Arrays, ids: Sequence[str], structures: Sequence[str]
-) -> CaseFiles[MaskSource]:
+) -> CaseFiles:
     """Match reference masks: by the paths of the table if any is below the folder, or else by case id."""
     if not isinstance(truth, Path):
         return _match_arrays(truth, ids, "--truth")
     paths = dict(zip(ids, cohort.paths["mask"], strict=True))
     by_path = find_by_paths(truth, paths, cohort.frame.index, "--truth", cohort.path)
     if by_path:
-        return CaseFiles[MaskSource]({**by_path}, [])
+        return CaseFiles({**by_path}, [])
     if (cohort.paths["mask"] != "").any():
         cohort.notes.append(
             f"no path of {cohort.path.name}'s column mask is below --truth, so masks were matched by case_id"
@@ -108,12 +113,42 @@ def _references(
     return _find(truth, ids, "--truth", structures)
 
 
+def _predictions(
+    cohort: Cohort, source: Path | Arrays, cases: Sequence[str], structures: Sequence[str]
+) -> CaseFiles:
+    """Match predictions by case id or, if none has one as its name, by the names of the films in the column `image`.
+
+    `kneefair predict` names a mask as its film, by its path below a folder or by its name alone. Names that several
+    films or several files share match nothing.
+    """
+    by_id = _find(source, cases, "--pred", structures)
+    if by_id.by_case or not isinstance(source, Path):
+        return by_id
+    images = cohort.paths["image"][cohort.frame["case_id"].isin(cases)]
+    stems = [image[: len(image) - len(suffix_of(image))] for image in images]
+    for names in (stems, [Path(stem).name for stem in stems]):
+        if all(names) and len(set(names)) == len(names):
+            try:
+                by_film = find(source, names, "--pred", structures)
+            except InputError:  # two files of one name
+                continue
+            if by_film.by_case:
+                cohort.notes.append(
+                    f"no file of --pred {source.name} has a case_id as its name, so masks were matched by the films' "
+                    "names (column image)"
+                )
+                matched = zip(cases, names, strict=True)
+                by_case = {case: by_film.by_case[name] for case, name in matched if name in by_film.by_case}
+                return CaseFiles(by_case, by_film.unlisted)
+    return by_id
+
+
 def _check_predictions(
     cohort: Cohort,
     cases: Sequence[str],
     model: str,
     source: Path | Arrays,
-    predictions: CaseFiles[MaskSource],
+    predictions: CaseFiles,
     on_missing: str,
 ) -> None:
     """Refuse missing predictions, or note them, and note links and unlisted files."""
@@ -131,7 +166,7 @@ def _check_predictions(
     _note_unlisted(cohort, predictions, f"prediction{of}")
 
 
-def _unmatched(files: CaseFiles[MaskSource], missing: Sequence[str]) -> str:
+def _unmatched(files: CaseFiles, missing: Sequence[str]) -> str:
     """Name a file without a case, if no case has a file: the one whose name holds the first missing case id."""
     if files.by_case or not files.unlisted:
         return ""
@@ -142,7 +177,7 @@ def _unmatched(files: CaseFiles[MaskSource], missing: Sequence[str]) -> str:
     )
 
 
-def match_images(cohort: Cohort, folder: Path) -> dict[str, Path]:
+def _match_images(cohort: Cohort, folder: Path) -> dict[str, Path]:
     """Return case id -> radiograph: by the paths of the table if any is below the folder, or else by case id."""
     ids = list(cohort.frame["case_id"])
     paths = dict(zip(ids, cohort.paths["image"], strict=True))
@@ -152,16 +187,13 @@ def match_images(cohort: Cohort, folder: Path) -> dict[str, Path]:
     return {case: path for case, path in files.items() if isinstance(path, Path)}
 
 
-def _find(
-    source: Path | Arrays, cases: Sequence[str], option: str, structures: Sequence[str]
-) -> CaseFiles[MaskSource]:
-    if not isinstance(source, Path):
-        return _match_arrays(source, cases, option)
-    files = find(source, cases, option, structures)
-    return CaseFiles[MaskSource]({**files.by_case}, files.unlisted)
+def _find(source: Path | Arrays, cases: Sequence[str], option: str, structures: Sequence[str]) -> CaseFiles:
+    if isinstance(source, Path):
+        return find(source, cases, option, structures)
+    return _match_arrays(source, cases, option)
 
 
-def _match_arrays(arrays: Arrays, cases: Sequence[str], option: str) -> CaseFiles[MaskSource]:
+def _match_arrays(arrays: Arrays, cases: Sequence[str], option: str) -> CaseFiles:
     by_case: dict[str, MaskSource] = {}
     for case in cases:
         if case in arrays:
@@ -180,7 +212,7 @@ def _name(source: Path | Arrays) -> str:
     return str(source) if isinstance(source, Path) else "(arrays)"
 
 
-def _note_unlisted(cohort: Cohort, files: CaseFiles[MaskSource], noun: str) -> None:
+def _note_unlisted(cohort: Cohort, files: CaseFiles, noun: str) -> None:
     if files.unlisted:
         cohort.notes.append(
             f"excluded, since {cohort.path.name} has no row for them: {len(files.unlisted)} x {noun} (such as "
@@ -196,9 +228,7 @@ def _note_links(cohort: Cohort, source: Path | Arrays, files: Mapping[str, MaskS
         )
 
 
-def find(
-    folder: Path, cases: Sequence[str], option: str, structures: Sequence[str] = ()
-) -> CaseFiles[MaskPath]:
+def find(folder: Path, cases: Sequence[str], option: str, structures: Sequence[str] = ()) -> CaseFiles:
     """Find the files of cases by name, in the folder and those below it: `a.nii.gz` or `x/a.png` is of case `a`.
 
     A case id with a slash, `x/a`, is the file's full path below the folder. Files of other formats are ignored. A case
@@ -232,7 +262,7 @@ def find(
                 f"{option} {folder}: case {case!r} has {len(files)} files, {files[0]} and {files[1]}; keep one, or "
                 "give the folder that holds one for each case"
             )
-    by_case: dict[str, MaskPath] = {case: by_name[case][0] for case in cases if case in by_name}
+    by_case: dict[str, MaskSource] = {case: by_name[case][0] for case in cases if case in by_name}
     used = {path for path in by_case.values() if isinstance(path, Path)}
     scored = anatomy.scored_structures(structures)
     for case in cases:
@@ -324,7 +354,9 @@ def find_by_paths(
         if not name:
             continue
         path, other = folder / name, table.parent / name
-        if limits.is_present(path) and _is_below(path, folder):
+        # As written: links are not followed.
+        is_below = Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
+        if limits.is_present(path) and is_below:
             by_case[case] = path
         # If the table's masks are outside the folder, the folder holds those of another reader.
         elif beside_table and limits.is_present(other) and is_inside(other.parent):
@@ -351,11 +383,6 @@ def _is_inside(folder: Path) -> Callable[[Path], bool]:
     """Return a test of whether a path is in the folder after all symbolic links."""
     root = os.path.realpath(folder)  # `Path.resolve` raises where links form a loop
     return lambda path: Path(os.path.realpath(path)).is_relative_to(root)
-
-
-def _is_below(path: Path, folder: Path) -> bool:
-    """Return whether a path is below the folder as written, without following links."""
-    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
 
 
 def _require(folder: Path, option: str) -> Path:

@@ -26,8 +26,8 @@ from kneefair_jax.audit.mask_faults import (
 )
 from kneefair_jax.audit.mask_pair import Reading, Summary
 from kneefair_jax.audit.scoring import Case, Scored
-from kneefair_jax.data import inspection, layouts
-from kneefair_jax.data.readers import ORIENTATIONS, name_of
+from kneefair_jax.data import inspection
+from kneefair_jax.data.readers import ORIENTATIONS, name_of, orientation
 from kneefair_jax.report import build
 
 # Faults that explain why a prediction overlaps its reference mask less than others do.
@@ -53,11 +53,10 @@ class Observations(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-def of_references(cohort: Cohort, cases: Sequence[Case]) -> Observations:
+def of_references(cohort: Cohort, cases: Mapping[str, Case]) -> Observations:
     """Collect the warnings about the reference masks."""
-    ids = cohort.frame["case_id"].tolist()
-    truth = {case_id: case.truth for case_id, case in zip(ids, cases, strict=True)}
-    spacing = np.stack([case.spacing for case in cases])
+    truth = {case_id: case.truth for case_id, case in cases.items()}
+    spacing = np.stack([case.spacing for case in cases.values()])
     faults = [
         *_single_faults(truth, REFERENCE),
         *case_mismatch.copies(truth, REFERENCE),
@@ -70,7 +69,7 @@ def of_references(cohort: Cohort, cases: Sequence[Case]) -> Observations:
 
 def of_model(
     cohort: Cohort,
-    cases: Sequence[Case],
+    cases: Mapping[str, Case],
     model: str,
     table: pd.DataFrame,
     reading: Reading,
@@ -80,16 +79,15 @@ def of_model(
 
     Args:
         cohort: the cases.
-        cases: their results.
+        cases: case id -> its results.
         model: its name.
         table: its long per-case table.
         reading: of the masks.
         reference_faults: of `of_references`.
     """
     of = f" by {model}" if model else ""
-    ids = cohort.frame["case_id"].tolist()
-    truth = {case_id: case.truth for case_id, case in zip(ids, cases, strict=True)}
-    scored = {case_id: case.by_model[model] for case_id, case in zip(ids, cases, strict=True)}
+    truth = {case_id: case.truth for case_id, case in cases.items()}
+    scored = {case_id: case.by_model[model] for case_id, case in cases.items()}
     masks = {case_id: case.mask for case_id, case in scored.items()}
     present = {case_id: mask for case_id, mask in masks.items() if mask is not None}
     fits = {case_id: scored[case_id].fit for case_id in present}
@@ -115,7 +113,18 @@ def of_model(
     if not any(faulty.mask == REFERENCE for faulty in orientation_faults):
         orientation_note = mask_alignment.orientation_note(misoriented, len(fits), of, reading.orientation)
     notes = [
-        *_model_notes(cohort, cases, model, {faulty.case_id for faulty in spacing_faults}, reading),
+        *_header_notes(masks, f"prediction{of}"),
+        *build.observations(
+            cohort.frame,
+            cohort.attributes,
+            of=of,
+            true_pixels=np.array([mask.pixels for mask in truth.values()]),
+            pred_pixels=np.array([0 if mask is None else mask.pixels for mask in masks.values()]),
+            spacing=np.stack([case.spacing for case in cases.values()]),
+        ),
+        *_spacing_kind_notes(present, f"predictions{of}"),
+        *_pair_spacing_kind_notes(truth, masks, of),
+        *_pair_notes(cohort, scored, {faulty.case_id for faulty in spacing_faults}, of, reading),
         *filter(None, (label_note, orientation_note)),
     ]
     warnings = (f"The labels of the predictions{of} look swapped.",) if label_note else ()
@@ -131,32 +140,6 @@ def _misoriented(
         return misoriented
     mismatched = {faulty.case_id for faulty in faults if faulty.fault.kind in (SAME_PIXELS, OTHER_CASE)}
     return {case_id: fit for case_id, fit in misoriented.items() if case_id not in mismatched}
-
-
-def _model_notes(
-    cohort: Cohort, cases: Sequence[Case], model: str, other_spacing: set[str], reading: Reading
-) -> list[str]:
-    """Return the notes on headers and pixels of a model's masks; `other_spacing` are cases with a spacing fault."""
-    of = f" by {model}" if model else ""
-    ids = cohort.frame["case_id"].tolist()
-    truth = {case_id: case.truth for case_id, case in zip(ids, cases, strict=True)}
-    scored = [case.by_model[model] for case in cases]
-    masks = {case_id: case.mask for case_id, case in zip(ids, scored, strict=True)}
-    present = {case_id: mask for case_id, mask in masks.items() if mask is not None}
-    return [
-        *_header_notes(masks, f"prediction{of}"),
-        *build.observations(
-            cohort.frame,
-            cohort.attributes,
-            of=of,
-            true_pixels=np.array([mask.pixels for mask in truth.values()]),
-            pred_pixels=np.array([0 if mask is None else mask.pixels for mask in masks.values()]),
-            spacing=np.stack([case.spacing for case in cases]),
-        ),
-        *_spacing_kind_notes(present, f"predictions{of}"),
-        *_pair_spacing_kind_notes(truth, masks, of),
-        *_pair_notes(cohort, scored, other_spacing, of, reading),
-    ]
 
 
 def combine(faults: Sequence[FaultyMask]) -> list[FaultyMask]:
@@ -229,16 +212,17 @@ def _overlaps(truth: Mapping[str, Summary], scored: Mapping[str, Scored]) -> dic
 
 
 def _pair_notes(
-    cohort: Cohort, scored: Sequence[Scored], other_spacing: set[str], of: str, reading: Reading
+    cohort: Cohort, scored: Mapping[str, Scored], other_spacing: set[str], of: str, reading: Reading
 ) -> list[str]:
     """Return notes on headers and pixels of predictions by comparison with their reference masks."""
-    is_copy = [case.is_copy for case in scored]
+    is_copy = [case.is_copy for case in scored.values()]
     warning, question = "", "is it a copy?"
     if all(is_copy):
         warning = "WARNING: "
         question = "a model that is audited against its own masks is equally good for all groups"
     is_open = [
-        case.relation == layouts.OPEN and reading.orientation == mask_alignment.NONE for case in scored
+        case.relation == orientation.OPEN and reading.orientation == mask_alignment.NONE
+        for case in scored.values()
     ]
     cases_of = {
         f"the headers of reference mask and prediction{of} state different spacings in {{}}; the audit uses the "

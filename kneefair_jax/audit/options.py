@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from kneefair_jax.data import label_map, layouts
+from kneefair_jax.data import label_map
 from kneefair_jax.data.label_map import Labels
+from kneefair_jax.data.readers import orientation
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, family
 from kneefair_jax.fairness.endpoints import EndpointSettings
@@ -55,8 +56,8 @@ class MaskOptions(CaseOptions):
         labels: structure -> its values in the masks; None takes the values in the files.
         pred_labels: the same for the predictions; None if they have the values of the reference masks.
         model_labels: model -> the same for its predictions, for models whose values differ.
-        orientation: of `data.layouts.FLAGS`, for the predictions whose relation to the reference mask the headers leave
-            open; if both headers state an orientation, the headers decide.
+        orientation: of `data.readers.orientation.FLAGS`, for the predictions whose relation to the reference mask the
+            headers leave open; if both headers state an orientation, the headers decide.
         images: folder of the radiographs to draw on, by case id or by the column `image`.
         label_error_checkpoint: the checkpoint whose predictions for `images` the reference masks are compared with, to
             find label errors (`radiographs.label_error_table`); `auto` is the shipped network, "" compares nothing.
@@ -76,8 +77,10 @@ class MaskOptions(CaseOptions):
             InputError: the message names the option and its values.
         """
         super().check()
-        if self.orientation not in layouts.FLAGS:
-            raise InputError(f"--orientation {self.orientation!r}: give one of {', '.join(layouts.FLAGS)}")
+        if self.orientation not in orientation.FLAGS:
+            raise InputError(
+                f"--orientation {self.orientation!r}: give one of {', '.join(orientation.FLAGS)}"
+            )
 
 
 class Settings(NamedTuple):
@@ -136,7 +139,7 @@ class Settings(NamedTuple):
 
 
 def parse_pred_labels(
-    words: Sequence[str], option: str = "--pred-labels"
+    words: Sequence[str],
 ) -> tuple[dict[str, tuple[int, ...]] | None, dict[str, dict[str, tuple[int, ...]]]]:
     """Parse the label map of all models, and those of single models, each after the model's name and a colon.
 
@@ -154,13 +157,15 @@ def parse_pred_labels(
     for word in words:
         if word.endswith(":") and "=" not in word:
             if word[:-1] in lists:
-                raise InputError(f"{option}: the model {word[:-1]!r} occurs twice; give its label map once")
+                raise InputError(
+                    f"--pred-labels: the model {word[:-1]!r} occurs twice; give its label map once"
+                )
             current = lists.setdefault(word[:-1], [])
         else:
             current.append(word)
     if empty := [model for model, own in lists.items() if not own]:
-        raise InputError(f"{option} {empty[0]}: no label map follows; write {empty[0]}: femur=1 tibia=2")
+        raise InputError(f"--pred-labels {empty[0]}: no label map follows; write {empty[0]}: femur=1 tibia=2")
     return (
-        label_map.parse(shared, option) if shared else None,
-        {model: label_map.parse(own, option) for model, own in lists.items()},
+        label_map.parse(shared, "--pred-labels") if shared else None,
+        {model: label_map.parse(own, "--pred-labels") for model, own in lists.items()},
     )

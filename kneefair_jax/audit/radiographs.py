@@ -15,9 +15,9 @@ import pandas as pd
 from kneefair_jax.audit import mask_pair
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.mask_pair import Reading
-from kneefair_jax.data import inspection, layouts, readers
+from kneefair_jax.data import inspection, readers
 from kneefair_jax.data.mask_files import MaskSource
-from kneefair_jax.data.readers import Orientation
+from kneefair_jax.data.readers import Orientation, orientation
 from kneefair_jax.errors import InputError
 from kneefair_jax.report import overlays
 from kneefair_jax.report.overlays import CaseView
@@ -40,18 +40,6 @@ class FilmHeader(NamedTuple):
     mask: Orientation | None
 
 
-class Pictures(NamedTuple):
-    """Example cases of a model.
-
-    Attributes:
-        views: the cases, in the order of the page.
-        headers: case id -> header, of the radiographs that were read.
-    """
-
-    views: list[CaseView]
-    headers: dict[str, FilmHeader]
-
-
 def views(
     table: pd.DataFrame,
     cohort: Cohort,
@@ -60,8 +48,10 @@ def views(
     images: Mapping[str, Path],
     reading: Reading,
     failure_dice: float,
-) -> Pictures:
-    """Return the best, median and worst case of each level of each attribute; this decodes their masks again.
+) -> tuple[list[CaseView], dict[str, FilmHeader]]:
+    """Return the best, median and worst case of each level of each attribute, and headers of their radiographs by case.
+
+    This decodes their masks again.
 
     Args:
         table: the long per-case table of one model.
@@ -84,16 +74,11 @@ def views(
         image = np.full(masks.true.shape, _GRAY, np.uint8)
         if case in images:
             film = readers.read_radiograph(images[case])
-            image = _image(film, masks.true.shape)
+            pixels = readers.to_uint8(film.pixels, valid=film.valid)
+            image = readers.resize_image(pixels, masks.true.shape).mean(-1).astype(np.uint8)
             headers[case] = FilmHeader(film.notes, film.orientation, true.mask.orientation)
         layers[case] = image, masks.true, masks.predicted
-    return Pictures([CaseView(*choice, *layers[choice.case_id]) for choice in choices], headers)
-
-
-def _image(film: readers.Radiograph, size: tuple[int, ...]) -> np.ndarray:
-    """Return u8[H, W], the radiograph at the size of the masks."""
-    resized = readers.resize_image(readers.to_uint8(film.pixels, valid=film.valid), (size[0], size[1]))
-    return resized.mean(-1).astype(np.uint8)
+    return [CaseView(*choice, *layers[choice.case_id]) for choice in choices], headers
 
 
 def header_notes_of_films(headers: Mapping[str, FilmHeader]) -> list[str]:
@@ -105,7 +90,9 @@ def header_notes_of_films(headers: Mapping[str, FilmHeader]) -> list[str]:
     texts = inspection.aggregate_notes(list(headers), [header.notes for header in headers.values()])
     lines = [f"film, of those that were read: {text}" for text in texts]
     open_films = [
-        case for case, header in headers.items() if layouts.relation(header.film, header.mask) == layouts.OPEN
+        case
+        for case, header in headers.items()
+        if orientation.relation(header.film, header.mask) == orientation.OPEN
     ]
     if open_films:
         lines.append(

@@ -287,7 +287,11 @@ def _affordable(settings: Settings, cohort: Cohort, models: int) -> tuple[Settin
     resamples = bootstrap.affordable_draws(requested, patients, bootstrap.FEWEST_RESAMPLES)
     if draws < requested:
         of_models = f" (and {resamples:,} resamples and swaps to compare models)" if models > 1 else ""
-        cohort.notes.append(_fewer_draws(draws, of_models, requested, patients))
+        cohort.notes.append(
+            f"{draws:,} permutations{of_models} were used of the {requested:,} requested, since the audit has "
+            f"{patients:,} patients: the Monte Carlo error of an end of a 95 % interval, before a correction, is below "
+            f"1 % of its width, and the smallest possible p is {1 / (1 + draws):.2g}"
+        )
     return settings._replace(draws=draws), resamples
 
 
@@ -311,15 +315,6 @@ def _add_readers_and_size(
             settings.intersections,
             settings.endpoints.failure_dice,
         )
-
-
-def _fewer_draws(used: int, of_models: str, requested: int, patients: int) -> str:
-    """Return a note on the number of permutations, and their precision."""
-    return (
-        f"{used:,} permutations{of_models} were used of the {requested:,} requested, since the audit has {patients:,} "
-        "patients: the Monte Carlo error of an end of a 95 % interval, before a correction, is below 1 % of its width, "
-        f"and the smallest possible p is {1 / (1 + used):.2g}"
-    )
 
 
 def _run_fields(settings: Settings) -> dict[str, Any]:

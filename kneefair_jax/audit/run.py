@@ -21,7 +21,7 @@ from kneefair_jax.audit import (
     scoring,
 )
 from kneefair_jax.audit.cases import Cohort
-from kneefair_jax.audit.files import Arrays
+from kneefair_jax.audit.files import Arrays, MatchedFiles
 from kneefair_jax.audit.mask_faults import FaultyMask
 from kneefair_jax.audit.mask_pair import Reading
 from kneefair_jax.audit.options import CaseOptions, MaskOptions, Settings
@@ -41,24 +41,6 @@ from kneefair_jax.runtime.progress import Progress
 
 type PathLike = str | Path
 type Masks = PathLike | Arrays
-
-
-class _Masks(NamedTuple):
-    """Masks that passed the checks.
-
-    Attributes:
-        cohort: the cases to score.
-        truth: case id -> reference mask.
-        predictions: model -> case id -> prediction.
-        films: case id -> radiograph.
-        reading: how to read the masks.
-    """
-
-    cohort: Cohort
-    truth: dict[str, MaskSource]
-    predictions: dict[str, dict[str, MaskSource]]
-    films: dict[str, Path]
-    reading: Reading
 
 
 def masks(
@@ -88,28 +70,30 @@ def masks(
     settings.check(attributes)
     by_model = _by_model(pred)
     settings = settings.with_folders(truth, *by_model.values(), metadata, options.images, options.readers)
-    audited = _read_masks(truth, by_model, metadata, attributes, options)
-    cohort, reading = audited.cohort, audited.reading
-    settings = _with_readers(settings, options, cohort, audited.truth, reading)
+    matched, reading = _match_files(truth, by_model, metadata, attributes, options)
+    cohort = matched.cohort
+    settings = _with_readers(settings, options, cohort, matched.truth, reading)
     errors = None
     headers: dict[str, FilmHeader] = {}
     if options.label_error_checkpoint:
         errors, headers = radiographs.label_error_table(
-            cohort, audited.truth, audited.films, reading, options.label_error_checkpoint
+            cohort, matched.truth, matched.films, reading, options.label_error_checkpoint
         )
         cohort.notes.append(radiographs.label_error_note(errors))
-    results = scoring.score_cases(cohort, audited.truth, audited.predictions, reading)
+    results = scoring.score_cases(cohort, matched.truth, matched.predictions, reading)
     of_references = observations.of_references(cohort, results)
     cohort.notes.extend(of_references.notes)
     faults = of_references.faults
     models = {}
-    for model in audited.predictions:
-        models[model] = _model_result(audited, results, model, of_references.faults, options, settings)
+    for model in matched.predictions:
+        models[model] = _model_result(
+            matched, reading.of_model(model), results, model, of_references.faults, options, settings
+        )
         faults = faults + models[model].faults
         headers |= models[model].headers
     faults = observations.combine(faults)
     offsets = {model: one.boundary_offset_mm for model, one in models.items()}
-    by_size = scoring.size_errors(cohort, audited.truth, results, reading, offsets)
+    by_size = scoring.size_errors(matched.truth, results, reading, offsets)
     cohort.notes.extend(
         [*radiographs.header_notes_of_films(headers), *mask_faults.notes(faults, len(results))]
     )
@@ -176,22 +160,21 @@ def _by_model(pred: Masks | Mapping[str, Masks]) -> dict[str, Path | Arrays]:
     }
 
 
-def _read_masks(
+def _match_files(
     truth: Masks,
     by_model: Mapping[str, Path | Arrays],
     metadata: PathLike | pd.DataFrame,
     attributes: Sequence[str],
     options: MaskOptions,
-) -> _Masks:
+) -> tuple[MatchedFiles, Reading]:
     """Read the table of cases, match masks and radiographs to them, and settle the label maps."""
     table = metadata if isinstance(metadata, pd.DataFrame) else Path(metadata)
     cohort = cases.read(table, attributes, options)
     names = label_map.structure_names(label_map.check(options.labels, "--labels")) if options.labels else ()
     source = Path(truth) if isinstance(truth, str | Path) else truth
-    matched = files.match_masks(cohort, source, by_model, options.on_missing, names)
-    cohort = matched.cohort
-    films = {} if options.images is None else files.match_images(cohort, Path(options.images))
-    values = options.labels or mask_pair.discover_labels(cohort.frame, cohort.path, matched.truth)
+    images = None if options.images is None else Path(options.images)
+    matched = files.match(cohort, source, by_model, images, options.on_missing, names)
+    values = options.labels or mask_pair.discover_labels(matched.cohort.frame, cohort.path, matched.truth)
     if unknown := sorted(set(options.model_labels) - set(by_model)):
         raise InputError(
             f"--pred-labels {unknown[0]}: no model has this name; the models are {', '.join(by_model)}"
@@ -202,7 +185,7 @@ def _read_masks(
             model: _reading(values, labels).prediction for model, labels in options.model_labels.items()
         },
     )
-    return _Masks(cohort, matched.truth, matched.predictions, films, reading)
+    return matched, reading
 
 
 def _reading(labels: Labels, pred_labels: Labels | None) -> Reading:
@@ -247,28 +230,28 @@ class _ModelResult(NamedTuple):
 
 
 def _model_result(
-    audited: _Masks,
-    results: Sequence[Case],
+    matched: MatchedFiles,
+    reading: Reading,
+    results: Mapping[str, Case],
     model: str,
     reference_faults: Sequence[FaultyMask],
     options: MaskOptions,
     settings: Settings,
 ) -> _ModelResult:
     """Tabulate the scores of one model, and add notes on its masks to the cohort."""
-    cohort, reading = audited.cohort, audited.reading.of_model(model)
-    scored = [case.by_model[model] for case in results]
-    table = scoring.table(cohort, scored, reading.scored, model, options.split or "all")
+    cohort = matched.cohort
+    table = scoring.table(cohort, results, reading.scored, model, options.split or "all")
     if table["dice"].isna().all():
         raise InputError(f"--truth: no mask holds any of {', '.join(reading.structures)}; correct --labels")
     observed = observations.of_model(cohort, results, model, table, reading, reference_faults)
     cohort.notes.extend(observed.notes)
-    spacing = np.stack([case.spacing for case in results])
+    spacing = np.stack([case.spacing for case in results.values()])
     spacing_kinds = Counter(
         "table" if np.isfinite(stated).all() else case.truth.spacing_kind
-        for stated, case in zip(cohort.spacing, results, strict=True)
+        for stated, case in zip(cohort.spacing, results.values(), strict=True)
     )
     run_fields = {
-        "fingerprint": scoring.fingerprint(cohort, scored),
+        "fingerprint": scoring.fingerprint(results, model),
         "spacing": one_spacing(spacing),
         "spacing_kinds": dict(spacing_kinds),
         "labels": label_map.describe(reading.truth),
@@ -276,26 +259,24 @@ def _model_result(
     }
     if label_map.IGNORE in reading.truth:
         ignored = scoring.ignored_pixels(
-            cohort.frame["case_id"].tolist(),
-            [case.ignored for case in results],
-            np.stack([case.ignored for case in scored]),
+            list(results),
+            [case.ignored for case in results.values()],
+            np.stack([case.by_model[model].ignored for case in results.values()]),
             reading.structures,
         )
-        run_fields["ignored"] = ignored.as_dict()
+        run_fields["ignored"] = ignored._asdict()
         cohort.notes.append(ignored.note(len(results), f" by {model}" if model else ""))
-    drawings = radiographs.views(
+    examples, headers = radiographs.views(
         table,
         cohort,
-        audited.truth,
-        audited.predictions[model],
-        audited.films,
+        matched.truth,
+        matched.predictions[model],
+        matched.films,
         reading,
         settings.endpoints.failure_dice,
     )
     offset = reference_ser.boundary_offset_mm(table, spacing)
-    return _ModelResult(
-        table, run_fields, drawings.views, drawings.headers, observed.faults, offset, observed.warnings
-    )
+    return _ModelResult(table, run_fields, examples, headers, observed.faults, offset, observed.warnings)
 
 
 def _with_readers(

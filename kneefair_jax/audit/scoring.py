@@ -2,10 +2,10 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,10 @@ from kneefair_jax.audit import mask_alignment, mask_pair
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.mask_alignment import Fit
 from kneefair_jax.audit.mask_pair import Reading, Reference, Summary
-from kneefair_jax.data import layouts, mask_files, metadata
-from kneefair_jax.data.label_map import LabelMap
+from kneefair_jax.data import label_map, mask_files, metadata
+from kneefair_jax.data.label_map import LabelMap, UnknownValuesError
 from kneefair_jax.data.mask_files import MaskSource
+from kneefair_jax.data.readers import orientation
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
 from kneefair_jax.report.text import formatting
@@ -35,7 +36,7 @@ class Scored(NamedTuple):
         mask: summary of the prediction; None if there is none.
         is_copy: whether prediction and truth are equal and not empty, and no pixel is ignored.
         digest: of both label maps without ignored pixels.
-        relation: `layouts.relation` of both files.
+        relation: `orientation.relation` of both files.
         fit: `mask_alignment.fit` of a case that scores poorly; else None.
         confusion: i64[S + 1, S + 1], of labels, of the first cases (`mask_alignment.CASES`); else None.
         ignored: f64[S], the ignored share of each predicted label; NaN if the prediction lacks it.
@@ -68,9 +69,14 @@ class Case(NamedTuple):
 
 
 def score_cases(
-    cohort: Cohort, truth: Masks, predictions: Mapping[str, Masks], reading: Reading
-) -> list[Case]:
-    """Score every case of a cohort, in its order, by every model; a missing prediction counts as an empty mask.
+    cohort: Cohort,
+    truth: Masks,
+    predictions: Mapping[str, Masks],
+    reading: Reading,
+    *,
+    are_readers: bool = False,
+) -> dict[str, Case]:
+    """Score every case of a cohort by every model; a missing prediction counts as an empty mask.
 
     The memory of a result does not depend on the size of the masks.
 
@@ -79,6 +85,10 @@ def score_cases(
         truth: the reference masks.
         predictions: model -> predicted masks.
         reading: of the masks.
+        are_readers: whether the predictions are those of readers, for which no label map can be stated.
+
+    Returns:
+        Case id -> its results, in the cohort's order.
 
     Raises:
         InputError: files cannot be used (by row of the table), or the palettes of a folder differ.
@@ -89,22 +99,22 @@ def score_cases(
         for model, masks in predictions.items()
     }
 
-    def score(item: tuple[str, np.ndarray]) -> Case | list[InputError]:
+    def score(item: tuple[str, np.ndarray]) -> Case | list[_Failure]:
         case, spacing = item
         try:
             true = mask_pair.reference(truth[case], reading)
         except InputError as error:
-            return [error]
+            return [_Failure(None, error)]
         spacing = np.where(np.isnan(spacing), true.mask.spacing, spacing)
-        by_model, errors = {}, []
+        by_model, failures = {}, []
         for model, masks in predictions.items():
             try:
                 values = reading.of_model(model)
                 by_model[model] = _score(true, masks.get(case), spacing, values, case in first[model])
             except InputError as error:
-                errors.append(error)
-        if errors:
-            return errors
+                failures.append(_Failure(model, error))
+        if failures:
+            return failures
         summary = mask_pair.summarize(true.mask, true.label, true.ignored, reading.truth)
         return Case(summary, spacing, int(np.count_nonzero(true.ignored)), by_model)
 
@@ -112,10 +122,10 @@ def score_cases(
         scored = pool.map(score, zip(ids, cohort.spacing, strict=True))
         results = list(progress.track(scored, len(ids), "scoring masks"))
     problems = [
-        (row, str(error))
+        (row, failure)
         for row, result in zip(cohort.frame.index, results, strict=True)
         if isinstance(result, list)
-        for error in result
+        for failure in result
     ]
     if problems:
         # Unknown values may be those of a re-sorted palette, for which this message is better.
@@ -123,10 +133,37 @@ def score_cases(
         folders += [(masks, reading.of_model(model).prediction) for model, masks in predictions.items()]
         for masks, values in folders:
             mask_files.check_palettes([masks[case] for case in ids if case in masks], values)
-    metadata.refuse(cohort.path, problems)
-    cases = [result for result in results if isinstance(result, Case)]
-    _check_palettes(cases, predictions, reading)
+        for model, masks in () if are_readers else predictions.items():
+            _require_label_map(model, len(masks.keys() & set(ids)), [one for _, one in problems], reading)
+    metadata.refuse(cohort.path, [(row, str(failure.error)) for row, failure in problems])
+    cases = {case_id: case for case_id, case in zip(ids, results, strict=True) if isinstance(case, Case)}
+    _check_palettes(cases.values(), predictions, reading)
     return cases
+
+
+class _Failure(NamedTuple):
+    """Why the prediction of a case by a model cannot be used; the model is None for the reference mask."""
+
+    model: str | None
+    error: InputError
+
+
+def _require_label_map(model: str, masks: int, failures: Sequence[_Failure], reading: Reading) -> None:
+    """Refuse a model if its label map does not name the values of most of its masks: one line, not one per file."""
+    unknown = [
+        failure.error.values
+        for failure in failures
+        if failure.model == model and isinstance(failure.error, UnknownValuesError)
+    ]
+    if len(unknown) > masks / 2 and len(unknown) > 1:
+        labels = reading.of_model(model).prediction
+        name = f"{model}: " if model else ""
+        values = " ".join(f"{structure}=VALUE" for structure in reading.structures)
+        raise InputError(
+            f"--pred {model or 'masks'}: {len(unknown)} of {masks} hold values that name no structure: "
+            f"{label_map.first_values(sorted(set().union(*unknown)))} ({label_map.describe(labels)}); state the values "
+            f"of this model with --pred-labels {name}{values}, and other values as {label_map.BACKGROUND}=VALUE"
+        )
 
 
 def _score(
@@ -150,7 +187,7 @@ def _score(
         bool(masks.true.any()) and np.array_equal(masks.true, masks.predicted) and not masks.ignored.any(),
         mask_pair.digest(masks.true, masks.predicted),
         masks.relation,
-        mask_alignment.fit(masks.true, masks.label, masks.ignored, masks.relation == layouts.STATED)
+        mask_alignment.fit(masks.true, masks.label, masks.ignored, masks.relation == orientation.STATED)
         if is_poor
         else None,
         metrics.confusion_matrix(masks.true, masks.predicted, structures) if in_first else None,
@@ -158,7 +195,7 @@ def _score(
     )
 
 
-def _check_palettes(cases: Sequence[Case], models: Iterable[str], reading: Reading) -> None:
+def _check_palettes(cases: Collection[Case], models: Iterable[str], reading: Reading) -> None:
     """Require that an index has one meaning in all palette images of a folder."""
     folders: list[tuple[list[Summary | None], LabelMap]] = [([case.truth for case in cases], reading.truth)]
     folders += [
@@ -171,16 +208,15 @@ def _check_palettes(cases: Sequence[Case], models: Iterable[str], reading: Readi
 
 
 def size_errors(
-    cohort: Cohort, truth: Masks, cases: Sequence[Case], reading: Reading, offsets_mm: Mapping[str, float]
+    truth: Masks, cases: Mapping[str, Case], reading: Reading, offsets_mm: Mapping[str, float]
 ) -> dict[str, dict[str, np.ndarray]]:
     """Return model -> `metrics.boundary_errors` of every case's reference mask, f64[N, S] by score.
 
     The offset follows from the scores of all cases, so this decodes each reference mask a second time.
 
     Args:
-        cohort: the cases.
         truth: the reference masks.
-        cases: their results.
+        cases: of `score_cases`.
         reading: of the masks.
         offsets_mm: model -> mean distance of its contours from the reference's.
     """
@@ -198,7 +234,7 @@ def size_errors(
         return {model: score(offset) for model, offset in offsets_mm.items()}
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        measured = pool.map(measure, zip(cohort.frame["case_id"], cases, strict=True))
+        measured = pool.map(measure, cases.items())
         errors = list(progress.track(measured, len(cases), "measuring sizes"))
     return {
         model: {name: np.stack([error[model][name] for error in errors]) for name in errors[0][model]}
@@ -207,9 +243,10 @@ def size_errors(
 
 
 def table(
-    cohort: Cohort, scored: Sequence[Scored], structures: Sequence[str], model: str, split: str
+    cohort: Cohort, cases: Mapping[str, Case], structures: Sequence[str], model: str, split: str
 ) -> pd.DataFrame:
     """Return the long per-case table of one model: N x S rows, one structure after another."""
+    scored = [case.by_model[model] for case in cases.values()]
     about = cohort.frame.reset_index(drop=True).assign(model=model, split=split, ece=np.nan)
     stacked = {name: np.stack([case.scores[name] for case in scored]) for name in scored[0].scores}
     frames = [
@@ -221,11 +258,11 @@ def table(
     return pd.concat(frames, ignore_index=True)[patient_table.column_order(cohort.attributes)]
 
 
-def fingerprint(cohort: Cohort, scored: Sequence[Scored]) -> str:
+def fingerprint(cases: Mapping[str, Case], model: str) -> str:
     """Return the SHA-256 of the case ids and of both label maps of each case."""
     digest = hashlib.sha256()
-    for case_id, case in zip(cohort.frame["case_id"], scored, strict=True):
-        digest.update(case_id.encode() + case.digest)
+    for case_id, case in cases.items():
+        digest.update(case_id.encode() + case.by_model[model].digest)
     return digest.hexdigest()
 
 
@@ -245,10 +282,6 @@ class IgnoredPixels(NamedTuple):
     largest_share: float | None = None
     structure: str | None = None
     case_id: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the entry of `report.json`."""
-        return self._asdict()
 
     def note(self, cases: int, of: str) -> str:
         """Return a note on these pixels.

@@ -3,8 +3,8 @@
 import argparse
 from collections.abc import Sequence
 
-from kneefair_jax.cli import field_help
 from kneefair_jax.cli import main as command_main
+from kneefair_jax.cli import run_help
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import command
 
@@ -28,7 +28,6 @@ def parser() -> argparse.ArgumentParser:
         prog="kneefair completion",
         description="Print a script that completes tasks, flags and fields of configs.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command_parser.add_argument("shell", choices=SHELLS)
     return command_parser
@@ -55,13 +54,13 @@ def all_tasks() -> argparse.ArgumentParser:
     """Return one parser with a sub-command for each task, for the completion alone."""
     from kneefair_jax.audit import cli as audit_cli
     from kneefair_jax.cli import demo
-    from kneefair_jax.export import cli as export_cli
+    from kneefair_jax.export import __main__ as export
     from kneefair_jax.predict import cli as predict_cli
 
     tasks = {
         "predict": predict_cli.parser,
         "audit": audit_cli.parser,
-        "export": export_cli.parser,
+        "export": export.parser,
         "demo": demo.parser,
         "completion": parser,
     }
@@ -81,6 +80,6 @@ def _add_run_flags(task: argparse.ArgumentParser) -> None:
         task.add_argument(flag)
     for flag in _RUN_SWITCHES:
         task.add_argument(flag, action="store_true")
-    fields = {field.name: field for group in field_help.groups() for field in group.fields}
+    fields = {field.name: field for group in run_help.groups() for field in group.fields}
     for name, field in fields.items():
         task.add_argument(f"--config.{name}", help=field.comment.replace("%", "%%") or None)

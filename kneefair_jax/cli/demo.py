@@ -33,8 +33,6 @@ def parser() -> argparse.ArgumentParser:
         prog="kneefair demo",
         description="Train and evaluate on phantoms of knees, and segment one phantom; no data are needed.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     command_parser.add_argument(
         "directory",

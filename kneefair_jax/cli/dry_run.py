@@ -24,7 +24,7 @@ _ROUNDS = 5  # timed batches, after the compilation
 
 
 class BlankCases:
-    """Black images without structures, in place of cases that nobody has read yet (`data.case_arrays.Arrays`)."""
+    """Black images without structures, in place of cases that nobody has read yet (`data.pipeline.Arrays`)."""
 
     def __init__(self, cohort: Cohort):
         height, width, channels = cohort.grid

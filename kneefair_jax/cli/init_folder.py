@@ -49,8 +49,6 @@ def parser() -> argparse.ArgumentParser:
         description="Draft metadata.csv, the table of cases, from a folder of radiographs and masks (DICOM, NIfTI, "
         "PNG, TIFF, NPY). Names, dates and IDs that the DICOM headers and the clinical table state are not written.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     result.add_argument("folder", type=Path, metavar="DIR", help="folder of the films and masks")
     result.add_argument("--out", type=Path, metavar="FILE", help="the table; by default DIR/metadata.csv")
@@ -59,46 +57,34 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--table", type=Path, metavar="FILE", help="clinical table: .xlsx, or text with , ; tab or |"
     )
+    lists = {
+        "--columns": (
+            "NAME=HEADER",
+            "columns of --table; usual headers (Gender, Geschlecht, sexe) are found",
+        ),
+        "--values": (
+            "NAME:CELL=LEVEL,...",
+            "meaning of codes in --table: sex:1=male,2=female; numbers are never guessed",
+        ),
+        "--confirm-columns": (
+            "NAME",
+            "write a column of texts in which nearly every patient has one of their own; read its cells first",
+        ),
+        "--labels": (
+            "NAME[=VALUE]",
+            "structures of the masks: femur=1 tibia=2; needed if each structure has a file (CASE_femur.png)",
+        ),
+    }
+    for flag, (metavar, meaning) in lists.items():
+        result.add_argument(flag, nargs="+", action="extend", default=[], metavar=metavar, help=meaning)
     result.add_argument(
-        *("--columns",),
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME=HEADER",
-        help="columns of --table; usual headers (Gender, Geschlecht, sexe) are found",
-    )
-    result.add_argument(
-        *("--values",),
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME:CELL=LEVEL,...",
-        help="meaning of codes in --table: sex:1=male,2=female; numbers are never guessed",
-    )
-    result.add_argument(
-        *("--confirm-columns",),
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME",
-        help="write a column of texts in which nearly every patient has one of their own; read its cells first",
-    )
-    result.add_argument(
-        *("--labels",),
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME[=VALUE]",
-        help="structures of the masks: femur=1 tibia=2; needed if each structure has a file (CASE_femur.png)",
-    )
-    result.add_argument(
-        *("--patient-pattern",),
+        "--patient-pattern",
         default="",
         metavar="REGEX",
         help="for films without DICOM header: a group that is the patient's ID in the path, such as '(P[0-9]+)_'",
     )
     result.add_argument(
-        *("--link-dir",),
+        "--link-dir",
         type=Path,
         metavar="DIR2",
         help="folder of hard links (or copies) of the files under pseudonyms, where paths identify patients",

@@ -3,9 +3,10 @@
 `kneefair --help` and `kneefair --version` import neither JAX nor pandas.
 """
 
-import importlib
+import pkgutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import kneefair_jax
@@ -18,11 +19,11 @@ class Task(NamedTuple):
     """A sub-command.
 
     Attributes:
-        module: its module, with a function `main(argv) -> int`.
+        function: where to import it, `module:name`; it takes the arguments and returns the exit status.
         summary: a line for the help.
     """
 
-    module: str
+    function: str
     summary: str
 
 
@@ -33,12 +34,14 @@ RUN_MODES = {
     "study": "compare mitigations over several seeds",
 }
 TASKS = {
-    "predict": Task("kneefair_jax.cli.predict", "segment radiographs"),
-    "audit": Task("kneefair_jax.audit.__main__", "audit masks or scores of any tool for gaps between groups"),
-    "export": Task("kneefair_jax.export.__main__", "export a run's network with its model card"),
-    "demo": Task("kneefair_jax.cli.demo", "train, evaluate and segment on phantoms, in minutes"),
-    "init": Task("kneefair_jax.cli.init_folder", "draft metadata.csv for a folder of radiographs"),
-    "completion": Task("kneefair_jax.cli.completion", "print a completion script for bash, zsh or fish"),
+    "predict": Task("kneefair_jax.cli.main:predict", "segment radiographs"),
+    "audit": Task(
+        "kneefair_jax.audit.__main__:main", "audit masks or scores of any tool for gaps between groups"
+    ),
+    "export": Task("kneefair_jax.export.__main__:main", "export a run's network with its model card"),
+    "demo": Task("kneefair_jax.cli.demo:main", "train, evaluate and segment on phantoms, in minutes"),
+    "init": Task("kneefair_jax.cli.init_folder:main", "draft metadata.csv for a folder of radiographs"),
+    "completion": Task("kneefair_jax.cli.completion:main", "print a completion script for bash, zsh or fish"),
 }
 SUMMARIES = RUN_MODES | {name: task.summary for name, task in TASKS.items()}
 
@@ -90,8 +93,35 @@ def run(argv: Sequence[str]) -> NoReturn:
         from kneefair_jax.cli import launch
 
         launch.start([f"{PROGRAM} {name}", *arguments], name)
-    task = importlib.import_module(TASKS[name].module)
-    command.exit_process(task.main(arguments))
+    command.exit_process(pkgutil.resolve_name(TASKS[name].function)(arguments))
+
+
+def predict(argv: Sequence[str]) -> int:
+    """Segment radiographs, after the export of the runs that the command names and that have no weights yet."""
+    from kneefair_jax.predict.__main__ import REMEDIES
+
+    return command.run(lambda: _predict(argv), REMEDIES)
+
+
+def _predict(argv: Sequence[str]) -> int:
+    # Imported late, so that a signal during the seconds that the imports take ends in one line.
+    from kneefair_jax.predict import cli
+
+    for name in cli.networks(cli.parser().parse_args(argv)):
+        if (Path(name) / "config.json").is_file():
+            _export_once(Path(name))
+    return cli.main(argv)
+
+
+def _export_once(run: Path) -> None:
+    """Export a run into its own folder, unless it has weights."""
+    from kneefair_jax import weights
+    from kneefair_jax.export import network_files
+
+    folder = run / network_files.FOLDER
+    if not any(folder.glob(f"*{weights.SUFFIX}")):
+        paths = network_files.export(run, folder)
+        print(f"exported: {paths[0].parent}", flush=True)
 
 
 def _unknown(name: str) -> str:

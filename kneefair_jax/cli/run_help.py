@@ -1,6 +1,19 @@
-"""The help of `kneefair train`, `evaluate`, `check` and `study`, and of `launch.py`."""
+"""The help of `kneefair train`, `evaluate`, `check` and `study`, and of `launch.py`, with all fields of a config.
 
-from kneefair_jax.cli import field_help
+The fields are the assignments and comments of `configs/default.py`. The file is parsed and not executed, so that the
+help needs no import of JAX or ml_collections.
+"""
+
+import ast
+import io
+import re
+import textwrap
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import kneefair_jax
 
 _ABOUT = {
     "train": "Train a network on a cohort and evaluate it; the same command resumes an interrupted run.",
@@ -40,6 +53,23 @@ _FLAGS = {
     "--process=K": "with --coordinator: the number of this process, from 0",
     "--helpfull": "all flags, with those of the libraries",
 }
+DEFAULTS = Path(kneefair_jax.__file__).parent / "configs" / "default.py"
+# The section of the config that each function returns.
+_SECTIONS = {
+    "get_config": "",
+    "_data": "data",
+    "_mitigation": "mitigation",
+    "_augment": "augment",
+    "_report": "report",
+    "folder": "data",
+    "external": "data",
+    "oai": "data",
+    "siddiqui": "data",
+    "phantom": "data",
+    "study": "study",
+}
+_WIDTH = 110
+_INDENT = 36
 
 
 def text(program: str, mode: str) -> str:
@@ -66,7 +96,125 @@ def text(program: str, mode: str) -> str:
             "",
             "fields of the config, each as --config.FIELD=VALUE:",
             "",
-            field_help.text(),
+            fields_text(),
             "",
         ]
     )
+
+
+class Field(NamedTuple):
+    """A field of a config.
+
+    Attributes:
+        name: with its sections, such as `train.steps`.
+        default: as Python text.
+        comment: meaning, unit and range; "" if there is none.
+    """
+
+    name: str
+    default: str
+    comment: str
+
+
+class Group(NamedTuple):
+    """The fields that one function of `configs/default.py` sets.
+
+    Attributes:
+        title: what the fields are for.
+        fields: in the order of the file.
+    """
+
+    title: str
+    fields: list[Field]
+
+
+def groups(path: Path = DEFAULTS) -> list[Group]:
+    """Return the fields of a file such as `configs/default.py`, by function."""
+    source = path.read_text(encoding="utf-8")
+    comments = {
+        token.start[0]: token.string.lstrip("# ").strip()
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    lines = source.splitlines()
+    functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    return [
+        Group(_title(function), list(_fields(function, comments, lines)))
+        for function in functions
+        if function.name in _SECTIONS
+    ]
+
+
+def fields_text(path: Path = DEFAULTS) -> str:
+    """Return the fields with defaults and comments, grouped, for a terminal."""
+    return "\n\n".join(
+        "\n".join([group.title + ":", *map(_line, group.fields)]) for group in groups(path) if group.fields
+    )
+
+
+def _line(field: Field) -> str:
+    head = f"  {field.name}={field.default}"
+    if not field.comment:
+        return head
+    comment = textwrap.wrap(field.comment, _WIDTH - _INDENT)
+    first = f"{head:<{_INDENT}}{comment.pop(0)}" if len(head) < _INDENT else head
+    return "\n".join([first, *(" " * _INDENT + line for line in comment)])
+
+
+def _title(function: ast.FunctionDef) -> str:
+    first = (ast.get_docstring(function) or function.name).splitlines()[0]
+    title = first.removeprefix("Return the ").partition(": sampler x")[0].rstrip(".")
+    return title[0].upper() + title[1:]
+
+
+def _fields(function: ast.FunctionDef, comments: dict[int, str], lines: list[str]) -> Iterator[Field]:
+    """Yield the fields that a function assigns, such as `train.steps = 1000`, where `train` is a section."""
+    section = _SECTIONS[function.name]
+    sections: dict[str, str] = {}  # variable -> its section, with a dot at the end
+    for node in function.body:
+        if not isinstance(node, ast.Assign):
+            continue
+        *attributes, last = node.targets
+        if isinstance(last, ast.Name):  # `config.train = train = ConfigDict()`, or the section itself
+            place = _name(attributes[0], sections) if attributes else section
+            sections[last.id] = f"{place}." if place else ""
+            if attributes and not _is_section(last, function):  # its fields are set in a loop
+                yield Field(place, "{}", _comment(node, comments, lines))
+        elif isinstance(last, ast.Attribute):
+            value = ast.unparse(node.value)
+            is_section = value.startswith("_") or (value == "ConfigDict()" and _is_section(last, function))
+            if not is_section:
+                default = re.sub(r"ConfigDict\((.*)\)", lambda match: match[1] or "{}", value)
+                yield Field(_name(last, sections), default, _comment(node, comments, lines))
+
+
+def _is_section(target: ast.expr, function: ast.FunctionDef) -> bool:
+    """Return whether the function assigns fields of this attribute, as in `config.check.against = ...`."""
+    prefix = ast.unparse(target) + "."
+    return any(
+        ast.unparse(node.targets[-1]).startswith(prefix)
+        for node in function.body
+        if isinstance(node, ast.Assign)
+    )
+
+
+def _name(target: ast.expr, sections: dict[str, str]) -> str:
+    variable, _, rest = ast.unparse(target).partition(".")
+    return sections.get(variable, f"{variable}.") + rest
+
+
+def _comment(node: ast.Assign, comments: dict[int, str], lines: list[str]) -> str:
+    """Return the comment within an assignment, or else that of the lines above it."""
+    within = [
+        comments[line]
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        if line in comments
+    ]
+    if within:
+        return " ".join(within)
+    above: list[str] = []
+    line = node.lineno - 1
+    while line in comments and lines[line - 1].lstrip().startswith("#"):
+        above.insert(0, comments[line])
+        line -= 1
+    return " ".join(above)

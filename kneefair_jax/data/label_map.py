@@ -170,8 +170,7 @@ def to_labels(mask: np.ndarray, labels: LabelMap, path: MaskSource, option: str 
     number = dict.fromkeys((*labels[BACKGROUND], *labels.get(IGNORE, ())), 0)
     number |= {value: s for s, name in enumerate(structure_names(labels), start=1) for value in labels[name]}
 
-    def fault(present: list[int], unknown: list[int]) -> str:
-        del present
+    def fault(_: list[int], unknown: list[int]) -> str:
         if len(unknown) > _MAX_OMITTED:
             return (
                 f"holds {len(unknown)} values that name no structure ({first_values(unknown)}; {describe(labels)}), as "
@@ -184,6 +183,14 @@ def to_labels(mask: np.ndarray, labels: LabelMap, path: MaskSource, option: str 
         )
 
     return _map_values(mask, number, path, fault)
+
+
+class UnknownValuesError(InputError):
+    """A mask holds `values` that its label map does not name."""
+
+    def __init__(self, message: str, values: Sequence[int]):
+        super().__init__(message)
+        self.values = tuple(values)
 
 
 def _map_values(
@@ -201,13 +208,13 @@ def _map_values(
         fault: returns the message on unknown values, given all values of the mask and the unknown ones.
 
     Raises:
-        InputError: `number` lacks a value of the mask.
+        UnknownValuesError: `number` lacks a value of the mask.
     """
     low, high = int(mask.min()), int(mask.max())
     is_small = 0 <= low <= high <= _LARGEST and np.can_cast(mask.dtype, np.intp)
     present = (np.flatnonzero(np.bincount(mask.ravel())) if is_small else np.unique(mask)).tolist()
     if unknown := [value for value in present if value not in number]:
-        raise InputError(f"{path}: {fault(present, unknown)}")
+        raise UnknownValuesError(f"{path}: {fault(present, unknown)}", unknown)
     labels = np.array([number[value] for value in present], np.uint8)
     if not is_small:
         return labels[np.searchsorted(present, mask)]

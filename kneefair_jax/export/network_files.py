@@ -10,7 +10,7 @@ from flax import traverse_util
 from kneefair_jax import models, weights
 from kneefair_jax.errors import InputError
 from kneefair_jax.export import model_card
-from kneefair_jax.export.suppression import EXTERNAL, TEST, Suppression, suppression
+from kneefair_jax.export.model_card import EXTERNAL, TEST, Suppression, suppression
 from kneefair_jax.runtime import atomic, checked_files, output_folder, run_directory, run_files, written_files
 from kneefair_jax.runtime.schema import Anything, Omittable, Table, Text, find_fault
 from kneefair_jax.training.checkpoint import Checkpoints

@@ -9,7 +9,7 @@ from kneefair_jax import anatomy, predict
 from kneefair_jax.data.cohort_loader import Prepared
 from kneefair_jax.errors import InputError
 from kneefair_jax.label_errors.ranking import Pair, PairReader
-from kneefair_jax.predict import bilateral, plausibility
+from kneefair_jax.predict.prediction import halves_of, has_sides, join_halves, structures_of_both_knees
 
 AUTO = "auto"
 _SHIPPED = "phantom"
@@ -35,10 +35,10 @@ def comparison(structures: tuple[str, ...], against: str) -> Compare:
     split, prediction_table, label_table = _translation(predictor.structures, structures)
 
     def compare(films: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> Iterator[Pair]:
-        images = [half for film in films for half in bilateral.halves(film)] if split else films
+        images = [half for film in films for half in halves_of(film)] if split else films
         predictions = predictor.segment(images)  # includes blank films, whose masks are wrong, too
         if split:
-            predictions = [bilateral.join_halves(*halves) for halves in batched(predictions, 2)]
+            predictions = [join_halves(*halves) for halves in batched(predictions, 2)]
         for label, prediction in zip(labels, predictions, strict=True):
             yield Pair(
                 label_table[anatomy.clear_void(label)],
@@ -89,9 +89,8 @@ def _translation(
 
     A prediction shows the bone in front where two overlap, so the masks' overlap classes count as this bone too.
     """
-    sides = any(name.split()[0] in plausibility.SIDES for name in structures)
-    split = sides and not any(name.split()[0] in plausibility.SIDES for name in predicted)
-    names = bilateral.structures_of_both_knees(predicted) if split else predicted
+    split = has_sides(structures) and not has_sides(predicted)
+    names = structures_of_both_knees(predicted) if split else predicted
     compared = tuple(name for name in structures if name not in anatomy.OVERLAPS)
     labels = np.array([0, *(1 + structures.index(name) for name in compared)], np.uint8)
     return (

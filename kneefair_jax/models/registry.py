@@ -31,7 +31,7 @@ def create(
 ) -> nn.Module:
     """Build the network that `config` describes: `name`, a key of `MODELS`, and any of `FIELDS`.
 
-    Of `weights`, a file, this function only checks that the network takes one; `weights.imagenet.load` reads it.
+    Of `weights`, a file, this function only checks that the network takes one; `weights.warm_start` reads it.
 
     Args:
         config: for example `{"name": "unet", "widths": (16, 32, 64)}`.

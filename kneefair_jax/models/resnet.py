@@ -79,11 +79,11 @@ class ResNetUNet(nn.Module):
 
     Example::
 
-        from kneefair_jax.weights import imagenet
+        from kneefair_jax.weights import warm_start
 
         model = ResNetUNet(classes=9)
         variables = model.init(jax.random.key(0), image)            # image f32[B, H, W, 1]
-        variables = imagenet.load("resnet18.safetensors", variables)
+        variables = warm_start.load_imagenet("resnet18.safetensors", variables)
         logits = model.apply(variables, image)                      # f32[B, H, W, 9]
 
     Attributes:

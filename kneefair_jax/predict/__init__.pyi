@@ -1,3 +1,4 @@
-from .predictor import Prediction, Predictor, load
+from .prediction import Prediction
+from .predictor import Predictor, load
 
 __all__ = ["Prediction", "Predictor", "load"]

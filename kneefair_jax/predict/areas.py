@@ -12,9 +12,8 @@ import numpy as np
 
 from kneefair_jax.data.readers import suffix_of
 from kneefair_jax.errors import InputError
-from kneefair_jax.predict.films import Film
-from kneefair_jax.predict.inputs import Input
-from kneefair_jax.predict.predictor import Prediction
+from kneefair_jax.predict.films import Film, Input
+from kneefair_jax.predict.prediction import Prediction
 from kneefair_jax.runtime import atomic
 from kneefair_jax.safe_text import is_formula, printable, spreadsheet_cell, strip_paths
 

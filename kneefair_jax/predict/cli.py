@@ -7,8 +7,9 @@ from pathlib import Path
 
 from kneefair_jax import weights
 from kneefair_jax.errors import InputError
-from kneefair_jax.predict import films, inputs, predictor, run, session, writers
+from kneefair_jax.predict import films, predictor, run, session, writers
 from kneefair_jax.predict.areas import AREAS
+from kneefair_jax.predict.prediction import MIN_CONFIDENCE
 from kneefair_jax.runtime import command, output_folder
 from kneefair_jax.weights.network import FITS
 
@@ -32,7 +33,7 @@ of the path): a file of another folder whose mask would have the same name is re
 OUT gets masks/ (0 is background, 1, 2, ... the structures, at the file's own size), overlays/ (to look at), outlines/
 (with --outlines: the whole bones, 1 in a file of each; areas.csv has rows of them, too) and areas.csv: a row per file
 and structure, with mm2 if the file states its spacing, and the network's mean confidence. The row has a warning if the
-mean confidence over all structures is below {predictor.MIN_CONFIDENCE} (the image is unlike the training images), or if
+mean confidence over all structures is below {MIN_CONFIDENCE} (the image is unlike the training images), or if
 the mask is implausible: a structure is absent, too small or in several pieces, or the tibia is not below the femur.
 The first row of a file has its warning, and the others refer to it (see femur).
 Areas are by the spacing as stated; spacing_kind says which: detector (ImagerPixelSpacing, most DICOM files: a bone that
@@ -41,6 +42,7 @@ lies before the detector appears larger there, and nothing is corrected for that
 more than a factor of 1.5. Masks as PNG lie as the film is displayed (its header followed); as nifti and dicomseg on its
 stored pixels.
 
+Masks in a folder (DICOM-SEG, or at most {films.MOST_LABELS} gray values) are left out, with one line for all.
 Files that cannot be segmented are reported on stderr, one line each, and skipped; the rest are processed. The exit
 status is 0 if every file was segmented, {SOME_FAILED} if some failed, and {ALL_FAILED} if nothing was
 segmented.
@@ -56,8 +58,6 @@ def parser() -> argparse.ArgumentParser:
         prog="kneefair predict",
         description="Segments radiographs: PNG, JPEG, TIFF, DICOM, NIfTI, NPY.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     command_parser.add_argument(
         "run", nargs="?", default="", metavar="RUN", help="folder of a finished run, whose network segments"
@@ -191,7 +191,7 @@ def main(argv: Sequence[str]) -> int:
         fit=options.fit,
         batch_size=options.batch_size,
     )
-    groups = options.metadata and inputs.groups_of_cases(
+    groups = options.metadata and films.groups_of_cases(
         options.metadata, network.groups, allow_similar=options.allow_similar_ids
     )
     settings = session.Settings(

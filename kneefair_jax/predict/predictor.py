@@ -3,11 +3,10 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -19,58 +18,13 @@ from kneefair_jax import anatomy, models, weights
 from kneefair_jax.data import readers
 from kneefair_jax.errors import InputError
 from kneefair_jax.models.registry import inference_bytes
-from kneefair_jax.predict import films, plausibility
+from kneefair_jax.predict import films
+from kneefair_jax.predict.prediction import Outline, Prediction, quality_warnings
 from kneefair_jax.runtime import memory
 from kneefair_jax.weights import FITS
 
-# Mean confidences of the shipped weights: 32 clinical phantoms have 0.987 or more, and 95 % of 32 phantoms as varied as
-# in training 0.945 or more; 48 chest films (JSRT) and 32 images of noise, white and smooth, have at most 0.935. For
-# other weights the limit is a guess.
-MIN_CONFIDENCE = 0.94
 # A smaller batch is padded to this size, except a single image.
 _MIN_BATCH = 8
-
-
-class Outline(NamedTuple):
-    """The mask of a whole bone, parts behind other bones included.
-
-    Attributes:
-        mask: bool[H, W], where the bone's probability, the sum over its classes, is above 0.5.
-        confidence: the mean of that probability over these pixels of the working grid; NaN where there are none.
-    """
-
-    mask: np.ndarray
-    confidence: float
-
-
-class Prediction(NamedTuple):
-    """The segmentation of one image.
-
-    Attributes:
-        mask: u8[H, W], of the image's size.
-        confidence: by structure, the mean probability of the predicted class over its pixels of the working grid; NaN
-            if the structure is absent.
-        mean_confidence: the same over all structures; NaN if all are absent.
-        quality_warnings: why the mask is implausible, of `plausibility.quality_warnings`.
-        outlines: the whole bones, which overlap, by name; empty unless `load(outlines=True)`.
-    """
-
-    mask: np.ndarray
-    confidence: dict[str, float]
-    mean_confidence: float
-    quality_warnings: tuple[str, ...] = ()
-    outlines: Mapping[str, Outline] = MappingProxyType({})
-
-    @property
-    def warning(self) -> str:
-        """The reasons to doubt a mask: nothing found, mean confidence below 0.94, implausible anatomy; or ""."""
-        warnings = list(self.quality_warnings)
-        if np.isnan(self.mean_confidence):
-            warnings.insert(0, "nothing found")
-        elif self.mean_confidence < MIN_CONFIDENCE:
-            confidence = f"confidence {self.mean_confidence:.3f} is below {MIN_CONFIDENCE}"
-            warnings.insert(0, f"unlike the training images: {confidence}")
-        return "; ".join(warnings)
 
 
 class Predictor:
@@ -223,7 +177,7 @@ class Predictor:
             readers.labels_at(probabilities, size),
             confidence,
             _mean(highest[label > 0]),
-            plausibility.quality_warnings(label, self.structures),
+            quality_warnings(label, self.structures),
             {name: _outline(classes[..., members].sum(-1), size) for name, members in self._bones.items()},
         )
 

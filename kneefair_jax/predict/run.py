@@ -14,18 +14,24 @@ from typing import NamedTuple
 import numpy as np
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.predict import areas, bilateral, films, inputs, resume, writers
+from kneefair_jax.predict import areas, films, writers
 from kneefair_jax.predict.areas import AREAS, Areas, file_id
-from kneefair_jax.predict.films import Film
-from kneefair_jax.predict.inputs import Input
-from kneefair_jax.predict.plausibility import SIDES
-from kneefair_jax.predict.predictor import Prediction, Predictor
-from kneefair_jax.predict.session import Session, Settings, require_same_sources
+from kneefair_jax.predict.films import Film, Input
+from kneefair_jax.predict.prediction import (
+    SIDES,
+    Prediction,
+    halves_of,
+    has_sides,
+    join_halves,
+    with_side_notes,
+)
+from kneefair_jax.predict.predictor import Predictor
+from kneefair_jax.predict.session import RECORD, Record, Session, Settings, require_same_sources
 from kneefair_jax.runtime import output_folder, preemption, progress
 
 logger = logging.getLogger(__name__)
 _FOLDERS = ("masks", "outlines", "overlays")
-WRITTEN = (".lock", resume.RECORD, AREAS, *_FOLDERS)
+WRITTEN = (".lock", RECORD, AREAS, *_FOLDERS)
 # Films in memory at a time: 32 of the largest allowed, of a byte a pixel, take 1.6 GB.
 MOST_READ = 32
 
@@ -39,6 +45,7 @@ class Tally(NamedTuple):
         failures: files that were not segmented.
         unknown_spacings: segmentations with areas in pixels only.
         earlier_segmentations: segmentations of an earlier run, whose results are kept.
+        label_images: masks in a folder, which were left out.
     """
 
     segmentations: int = 0
@@ -46,6 +53,7 @@ class Tally(NamedTuple):
     failures: int = 0
     unknown_spacings: int = 0
     earlier_segmentations: int = 0
+    label_images: int = 0
 
 
 class _Outcome(NamedTuple):
@@ -57,6 +65,7 @@ class _Outcome(NamedTuple):
         has_area: whether its areas are in mm2.
         is_kept: whether an earlier run segmented the file.
         error: why the file could not be segmented; "" if it was.
+        is_label_image: whether it was left out as a mask, which is no failure.
     """
 
     view: Path = Path()
@@ -64,6 +73,7 @@ class _Outcome(NamedTuple):
     has_area: bool = False
     is_kept: bool = False
     error: str = ""
+    is_label_image: bool = False
 
 
 def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Settings) -> Tally:
@@ -71,7 +81,7 @@ def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Set
 
     The results of files that an earlier run finished are kept. The results that an earlier run with other options wrote
     of a file are deleted once its new results are written, or once it fails. The log gets a line for each segmented
-    file (INFO) and for each file that fails (ERROR).
+    file (INFO) and for each file that fails (ERROR). Masks in a folder are left out, with one line for all.
 
     Args:
         predictor: segments.
@@ -86,9 +96,9 @@ def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Set
     """
     if settings.groups is None:
         predictor.require_group(settings.group)
-    if settings.knees == "both" and _segments_both_knees(predictor):
+    if settings.knees == "both" and has_sides(predictor.structures):
         raise InputError("--knees both: this network segments both knees; omit --knees")
-    items = list(inputs.find(arguments, out))
+    items = list(films.find(arguments, out))
     film_paths = frozenset(os.path.realpath(item.path) for item in items if isinstance(item, Input))
     network = predictor.digest()
     tally = Tally()
@@ -96,17 +106,19 @@ def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Set
         output_folder.require_regular_files(out, WRITTEN)
         stack.enter_context(output_folder.exclusive_lock(out, "--out", _FOLDERS))
         table = stack.enter_context(Areas(out))
-        record = stack.enter_context(resume.Record(out))
+        record = stack.enter_context(Record(out))
         session = Session(predictor, settings, out, table, record, network, film_paths)
         if not settings.overwrite:
             require_same_sources(session, items)
-        start = time.monotonic()
+        start, first = time.monotonic(), ""
         for outcome in _process(session, items):
             tally = _count(tally, outcome)
-            if outcome.error:
+            if outcome.is_label_image:
+                first = first or outcome.error
+            elif outcome.error:
                 logger.error("failed: %s", outcome.error)
             elif not outcome.is_kept:
-                count, total = tally.segmentations + tally.failures, len(items)
+                count, total = tally.segmentations + tally.failures + tally.label_images, len(items)
                 left = progress.time_left(
                     count - tally.earlier_segmentations,
                     total - tally.earlier_segmentations,
@@ -114,10 +126,17 @@ def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Set
                 )
                 warning = f"  warning: {outcome.warning}" if outcome.warning else ""
                 logger.info("%d/%d%s  %s%s", count, total, left, outcome.view, warning)
+        if first:
+            noun = "file" if tally.label_images == 1 else "files"
+            logger.info(
+                "left out: %d %s (%s); name a file itself to segment it", tally.label_images, noun, first
+            )
     return tally
 
 
 def _count(tally: Tally, outcome: _Outcome) -> Tally:
+    if outcome.is_label_image:
+        return tally._replace(label_images=tally.label_images + 1)
     if outcome.error:
         return tally._replace(failures=tally.failures + 1)
     return tally._replace(
@@ -144,8 +163,9 @@ def _process(session: Session, items: Sequence[Input | InputError]) -> Iterator[
                 # A file that cannot be read, as on an unmounted drive, keeps its results.
                 is_readable = source is not None
                 if isinstance(item, Input) and is_readable and not session.is_finished(item, source):
-                    writers.discard(session.out, item, session.table, session.record, films=session.films)
-                yield _Outcome(error=" ".join(str(error).split()))
+                    session.discard(item)
+                is_label_image = isinstance(error, films.LabelImageError)
+                yield _Outcome(error=" ".join(str(error).split()), is_label_image=is_label_image)
 
 
 class _Segmented(NamedTuple):
@@ -173,7 +193,7 @@ def _finish(
         bones = _write(out, item, result, settings)
         table.add(list(areas.rows_of(item, mask, result.film, result.prediction, out, bones)))
         current = (out / mask, view, *(file for _, file in bones.values()))
-        writers.delete(out, item, table, films=session.films, current=current)
+        session.delete_outdated(item, current)
         session.record.add(file_id(item.path), source, session.result_digest(item))
     first = table.rows(item.path)[0]
     return _Outcome(view, first[areas.WARNING], bool(first[areas.AREA]), is_kept=result is None)
@@ -219,8 +239,8 @@ def _segment(
             yield reading
             continue
         halves = [next(predictions) for _ in reading.images]
-        prediction = bilateral.join_halves(*halves) if len(halves) == 2 else halves[0]
-        film = bilateral.with_side_notes(reading.film, tuple(prediction.confidence), reading.group)
+        prediction = join_halves(*halves) if len(halves) == 2 else halves[0]
+        film = with_side_notes(reading.film, tuple(prediction.confidence), reading.group)
         yield _Segmented(film, prediction)
 
 
@@ -241,16 +261,16 @@ def _read(item: Input | InputError, predictor: Predictor, settings: Settings) ->
     if isinstance(item, InputError):
         return item
     try:
+        film = films.read(item.path, item.name if item.is_from_folder else None)
         group = settings.group_of(item)
-        film = films.read(item.path)
         if settings.spacing is not None:
             film = films.with_stated_spacing(film, settings.spacing)
         is_cut = settings.knees == "both"
         if settings.knees == "auto":
-            is_cut = film.is_bilateral and not _segments_both_knees(predictor)
+            is_cut = film.is_bilateral and not has_sides(predictor.structures)
         if not is_cut:
             return _Reading(film, [film.image], group)
-        halves = bilateral.halves(film.image)
+        halves = halves_of(film.image)
         for side, half in zip(SIDES, halves, strict=True):
             try:
                 films.require_picture(half)
@@ -261,10 +281,6 @@ def _read(item: Input | InputError, predictor: Predictor, settings: Settings) ->
         return error
     except MemoryError:
         return InputError(f"{item.path}: too large for this machine's memory; make it smaller")
-
-
-def _segments_both_knees(predictor: Predictor) -> bool:
-    return any(name.split()[0] in SIDES for name in predictor.structures)
 
 
 def _write(out: Path, item: Input, result: _Segmented, settings: Settings) -> writers.BoneFiles:

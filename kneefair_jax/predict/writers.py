@@ -1,4 +1,4 @@
-"""Write masks, whole bones and overlays of a film as files, and delete its outdated files.
+"""Write masks, whole bones and overlays of a film as files.
 
 Each file appears complete or not at all. A NIfTI mask lies on its film in nibabel, ITK, ITK-SNAP and 3D Slicer. Its
 header is new: only the geometry and the unit of a NIfTI film are copied, since free text (`descrip`, `db_name`,
@@ -6,9 +6,8 @@ header is new: only the geometry and the unit of a NIfTI film are copied, since 
 """
 
 import errno
-import os
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -23,11 +22,8 @@ from kneefair_jax.data.readers import NONE, dicom, dicom_header, orientation
 from kneefair_jax.data.readers import nifti as nifti_reader
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import films
-from kneefair_jax.predict.areas import Areas, file_id
 from kneefair_jax.predict.films import STATED, Film
-from kneefair_jax.predict.inputs import Input
-from kneefair_jax.predict.plausibility import SIDES
-from kneefair_jax.predict.resume import Record
+from kneefair_jax.predict.prediction import SIDES
 from kneefair_jax.report import overlays
 from kneefair_jax.runtime import atomic
 
@@ -204,52 +200,6 @@ def result_paths(name: str) -> Iterator[Path]:
             yield outlines
         else:
             yield from (bone_path(outlines, bone) for bone in _BONES)
-
-
-def delete(
-    out: Path, item: Input, table: Areas, *, films: Collection[str], current: Collection[Path] = ()
-) -> None:
-    """Delete the files of a film in the output folder, but the current ones and those that belong to another film.
-
-    Args:
-        out: the output folder, whose lock is held.
-        item: the film.
-        table: says which film a file belongs to.
-        films: the paths of all films, without symbolic links: someone may segment a file of the output folder.
-        current: paths below `out` that are kept.
-
-    Raises:
-        OSError: a file cannot be deleted.
-    """
-    if not table.may_write(item.path, f"masks/{item.name}.png"):
-        return
-    for path in result_paths(item.name):
-        file = out / path
-        is_outdated = os.path.isfile(file) and file not in current and os.path.realpath(file) not in films
-        if is_outdated and table.may_write(item.path, path.as_posix()):
-            with atomic.add_path(file):
-                file.unlink(missing_ok=True)
-
-
-def discard(out: Path, item: Input, table: Areas, record: Record, *, films: Collection[str]) -> None:
-    """Delete all results of a film that cannot be segmented now: they are of another network or of earlier bytes.
-
-    Files that no row names are left alone.
-
-    Args:
-        out: the output folder, whose lock is held.
-        item: the film.
-        table: loses the film's rows.
-        record: loses the film.
-        films: as for `delete`.
-
-    Raises:
-        OSError: a file cannot be deleted.
-    """
-    if table.rows(item.path):
-        delete(out, item, table, films=films)
-        table.discard(item.path)
-    record.discard(file_id(item.path))
 
 
 def mask_image(mask: np.ndarray, film: Film) -> Any:

@@ -79,14 +79,18 @@ def run(
     }
     readings = {name: _read(prepared) for name, prepared in by_name.items()}
     counts = cohorts.table(main.cohort.cases, main.cohort.attributes)
+    cases, read = _all_cases(by_name), readings.values()
+    digests = [digest for reading in read for digest in reading.digests]
+    masks = [record.mask_sha256 for reading in read for record in reading.inspections]
     result: dict[str, Any] = {
         "schema": 1,
         "groups": counts.reset_index().to_dict("records"),
         "notes": main.cohort.notes(),
         "small_groups": [asdict(group) for group in small],
-        "identical_films": _identical_films(by_name, readings),
-        **_near_duplicates(by_name, readings),
-        "identical_masks": _identical_masks(by_name, readings),
+        # A patient may have several cases of one radiograph, such as its two knees.
+        "identical_films": [films for films in _identical(cases, digests, _GROUP) if films["patients"] > 1],
+        **_near_duplicates(cases, digests, np.concatenate([reading.thumbnails for reading in read])),
+        "identical_masks": _identical(cases, masks, {"cases": "case_id", "cohorts": "cohort"}),
         **{name: _summary(prepared, readings[name]) for name, prepared in by_name.items()},
     }
     directory.mkdir(parents=True, exist_ok=True)
@@ -104,8 +108,7 @@ def run(
     for line in (*group_sizes.lines(small), *faults.lines(result, settings)):
         logger.info("%s", line)
     logger.info("contact sheet: contact_sheet.png; all of this: check.json")
-    cases = table["case_id"].nunique()
-    logger.info("by case: %d faults of %d cases in %s", len(table), cases, faults.TABLE)
+    logger.info("by case: %d faults of %d cases in %s", len(table), table["case_id"].nunique(), faults.TABLE)
 
 
 def _write(
@@ -217,42 +220,19 @@ def _all_cases(by_name: Mapping[str, Prepared]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _identical_films(
-    by_name: Mapping[str, Prepared], readings: Mapping[str, Reading]
+def _identical(
+    cases: pd.DataFrame, digests: Sequence[str], columns: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """Return the groups of cases of several patients that share one radiograph."""
-    cases = _all_cases(by_name)
-    patients = cases["patient_id"].tolist()
-    digests = [digest for reading in readings.values() for digest in reading.digests]
+    """Return the groups of cases that share a radiograph or a mask, with their number of patients."""
     return [
-        {key: cases[column].iloc[rows].tolist() for key, column in _GROUP.items()}
-        | {"patients": len({patients[row] for row in rows})}
-        for rows in duplicates.identical(digests)
-        if len({patients[row] for row in rows}) > 1
-    ]
-
-
-def _identical_masks(
-    by_name: Mapping[str, Prepared], readings: Mapping[str, Reading]
-) -> list[dict[str, Any]]:
-    """Return the groups of cases that share one mask."""
-    cases = _all_cases(by_name)
-    digests = [record.mask_sha256 for reading in readings.values() for record in reading.inspections]
-    return [
-        {
-            "cases": cases["case_id"].iloc[rows].tolist(),
-            "cohorts": cases["cohort"].iloc[rows].tolist(),
-            "patients": int(cases["patient_id"].iloc[rows].nunique()),
-        }
+        {key: cases[column].iloc[rows].tolist() for key, column in columns.items()}
+        | {"patients": int(cases["patient_id"].iloc[rows].nunique())}
         for rows in duplicates.identical(digests)
     ]
 
 
-def _near_duplicates(by_name: Mapping[str, Prepared], readings: Mapping[str, Reading]) -> dict[str, Any]:
+def _near_duplicates(cases: pd.DataFrame, digests: Sequence[str], thumbnails: np.ndarray) -> dict[str, Any]:
     """Return the pairs of distinct radiographs that are near-duplicates, and how many are not listed."""
-    cases = _all_cases(by_name)
-    thumbnails = np.concatenate([reading.thumbnails for reading in readings.values()])
-    digests = [digest for reading in readings.values() for digest in reading.digests]
     rows, owners = duplicates.distinct(digests, cases["patient_id"].tolist())
     with Progress("comparing films", duplicates.comparisons(len(rows)), "blocks") as blocks:
         near = duplicates.pairs(thumbnails[rows], owners, advance=blocks.advance)
@@ -271,17 +251,12 @@ def _summary(prepared: Prepared, reading: Reading) -> dict[str, Any]:
     """Return the entry of a cohort in `check.json`."""
     cases = prepared.cohort.cases
     ids, inspections = cases["case_id"].tolist(), reading.inspections
+    by_case = dict(zip(ids, inspections, strict=True))
     return {
         "headers": inspection.aggregate_notes(ids, [record.notes for record in inspections]),
-        "header_notes": {
-            case_id: list(record.notes)
-            for case_id, record in zip(ids, inspections, strict=True)
-            if record.notes
-        },
+        "header_notes": {case_id: list(one.notes) for case_id, one in by_case.items() if one.notes},
         "spacing_kinds": inspection.spacing_kinds(inspections),
-        "interpolated": [
-            case_id for case_id, record in zip(ids, inspections, strict=True) if record.interpolated
-        ],
+        "interpolated": [case_id for case_id, one in by_case.items() if one.interpolated],
         "unreadable": [
             list(error) for error in (*prepared.cases.excluded, *cohort_loader.changed_files(prepared))
         ],

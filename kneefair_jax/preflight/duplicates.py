@@ -7,13 +7,14 @@ or more, after noise, other brightness or gamma, or a shift by a pixel.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-THRESHOLD = 0.9
+THRESHOLD = 0.9  # least correlation of near-duplicates
 # The most pairs that are listed; all are counted.
 MOST_PAIRS = 1000
 _SIDE = 16
@@ -59,7 +60,6 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
 def pairs(
     thumbnails: np.ndarray,
     owners: Sequence[str],
-    threshold: float = THRESHOLD,
     advance: Callable[[], None] = lambda: None,
 ) -> NearDuplicates:
     """Return the pairs of near-duplicate films of different owners.
@@ -70,7 +70,6 @@ def pairs(
     Args:
         thumbnails: f32[N, 256], a row per film.
         owners: the patient of each film; films of one patient are not compared.
-        threshold: least correlation.
         advance: called after each of `comparisons(N)` comparisons.
     """
     centered = thumbnails - thumbnails.mean(axis=0)
@@ -88,7 +87,7 @@ def pairs(
         likeness = films[rows] @ films[columns].T
         # With very few films, the components may cancel two equal ones.
         likeness[thumbnails[rows] @ thumbnails[columns].T > 1 - 1e-5] = 1.0
-        near = (likeness >= threshold) & (owner[rows, None] != owner[columns])
+        near = (likeness >= THRESHOLD) & (owner[rows, None] != owner[columns])
         if rows == columns:
             near = np.triu(near, 1)
         count += int(np.count_nonzero(near))
@@ -98,7 +97,9 @@ def pairs(
         more = np.empty(len(first), _PAIR)
         more["likeness"] = likeness[first, second].astype(float).round(3)
         more["first"], more["second"] = first + rows.start, second + columns.start
-        best = _most_similar(np.concatenate([best, more]))
+        best = np.concatenate([best, more])
+        order = np.lexsort((best["second"], best["first"], -best["likeness"]))  # ties by their rows
+        best = best[order[:MOST_PAIRS]]
         advance()
     most_similar = [Pair(int(pair["first"]), int(pair["second"]), float(pair["likeness"])) for pair in best]
     return NearDuplicates(most_similar, count)
@@ -106,28 +107,16 @@ def pairs(
 
 def comparisons(films: int) -> int:
     """Return the number of blocks of films that `pairs` compares."""
-    return len(list(_blocks(films)))
+    return len(_blocks(films))
 
 
 _PAIR = np.dtype([("likeness", "f8"), ("first", "i4"), ("second", "i4")])
 
 
-def _most_similar(candidates: np.ndarray) -> np.ndarray:
-    """Return the `MOST_PAIRS` most similar of `_PAIR`s; ties are ordered by their rows."""
-    order = np.lexsort((candidates["second"], candidates["first"], -candidates["likeness"]))
-    return candidates[order[:MOST_PAIRS]]
-
-
-def _blocks(films: int) -> Iterator[tuple[slice, slice]]:
-    """Yield the rows and columns of the blocks on and above the diagonal."""
-    starts = range(0, films, _BLOCK)
-    for row in starts:
-        for column in starts:
-            if row <= column:
-                yield (
-                    slice(row, min(row + _BLOCK, films)),
-                    slice(column, min(column + _BLOCK, films)),
-                )
+def _blocks(films: int) -> list[tuple[slice, slice]]:
+    """Return the rows and columns of the blocks on and above the diagonal."""
+    slices = [slice(start, min(start + _BLOCK, films)) for start in range(0, films, _BLOCK)]
+    return list(itertools.combinations_with_replacement(slices, 2))
 
 
 def identical(digests: Sequence[str]) -> list[list[int]]:

@@ -23,7 +23,7 @@ import resource
 import select
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import NamedTuple, NoReturn, TextIO
 
@@ -106,6 +106,14 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
         _report(ending.line)
         _memory_exhausted.append(ending.is_memory)
         return ending.status
+
+
+def entry(module: str, remedies: Remedies) -> Callable[[Sequence[str]], int]:
+    """Return a command that runs the function `main` of a module, and returns its status or that of `run`.
+
+    The module is imported late, so that a signal during the seconds that its imports take ends in one line.
+    """
+    return lambda argv: run(lambda: int(importlib.import_module(module).main(argv)), remedies)
 
 
 def _load_extensions() -> None:
@@ -207,7 +215,16 @@ def _open_standard_streams() -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """The standard parser, with one-line errors without the usage text, like the commands' other errors."""
+    """The standard parser with complete flags, an epilog as written, and one-line errors without the usage text."""
+
+    def __init__(self, prog: str, description: str = "", epilog: str = ""):
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
 
     def error(self, message: str) -> NoReturn:
         """Print the error and exit with status 2."""

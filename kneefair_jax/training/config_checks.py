@@ -32,7 +32,7 @@ from kneefair_jax.training import (
     state,
 )
 from kneefair_jax.training.config_fields import CONFIG, SETTINGS
-from kneefair_jax.weights import imagenet, warm_start
+from kneefair_jax.weights import warm_start
 
 FIXED_CASES = ("jtt", "last_layer")  # schedules that choose among the training cases
 STARTS = ("scratch", "pooled")
@@ -343,7 +343,7 @@ def validate_network(config: ConfigDict, cohort: Cohort, *, initial_weights: boo
     if initial_weights and config.init_from:
         warm_start.find(config.init_from, config.model, cohort.grid[2])
     elif initial_weights and config.model.weights:
-        imagenet.load(config.model.weights, variables)
+        warm_start.load_imagenet(config.model.weights, variables)
 
 
 def _method_by_group(config: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from kneefair_jax.data.augment import Augmentation
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.errors import InputError
 from kneefair_jax.training import sharding, state, steps
-from kneefair_jax.weights import imagenet, warm_start
+from kneefair_jax.weights import warm_start
 
 logger = logging.getLogger(__name__)
 
@@ -215,7 +215,7 @@ def with_initial_weights(config: ConfigDict, cohort: Cohort, experiment: Experim
         logger.info("%s", warm_start.describe(config.init_from, network, cohort.structures))
         initial = warm_start.init_from_pretrained(network, cohort.structures, variables)
     elif config.model.weights:
-        initial = imagenet.load(Path(config.model.weights), variables)
+        initial = warm_start.load_imagenet(Path(config.model.weights), variables)
     else:
         return experiment
     return experiment._replace(state=experiment.state.with_variables(initial))

@@ -48,6 +48,17 @@ def test_a_label_map_of_an_unknown_model_is_refused(masks, table):
         audit.masks(truth, predictions, table, ["sex"], options, SETTINGS)
 
 
+def test_a_model_without_the_label_map_that_it_needs_is_one_line(masks, table):
+    truth, predictions = masks
+    with pytest.raises(InputError, match=r"^--pred b: 12 of 12 .*10, 20.*--pred-labels b: femur=") as error:
+        audit.masks(truth, predictions, table, ["sex"], audit.MaskOptions(labels=LABELS), SETTINGS)
+    assert "\n" not in str(error.value)
+    # A single mask with another value is named with its row.
+    predictions["b"] = predictions["a"] | {"c3": predictions["b"]["c3"]}
+    with pytest.raises(InputError, match=r"row 3.*c3.*10, 20"):
+        audit.masks(truth, predictions, table, ["sex"], audit.MaskOptions(labels=LABELS), SETTINGS)
+
+
 def test_label_maps_after_the_name_of_a_model():
     shared, by_model = audit_options.parse_pred_labels(
         ["femur=1", "tibia=2", "b:", "femur=10", "tibia=20,21"]

@@ -81,8 +81,8 @@ def test_results_are_those_of_the_metrics(tmp_path):
     }
     del paths["pred"]["c3"]
     cases = scoring.score_cases(cohort, paths["truth"], {"": paths["pred"]}, READING)
-    sizes = scoring.size_errors(cohort, paths["truth"], cases, READING, {"": 0.7})[""]
-    for i, case in enumerate(cases):
+    sizes = scoring.size_errors(paths["truth"], cases, READING, {"": 0.7})[""]
+    for i, case in enumerate(cases.values()):
         true = folder.truth_of(i)
         predicted = folder.prediction_of(i) if i != 3 else np.zeros_like(true)
         expected = mask_scores(predicted, true, 2, (0.5, 0.5))
@@ -90,4 +90,4 @@ def test_results_are_those_of_the_metrics(tmp_path):
             np.testing.assert_array_equal(values, expected[name])
         np.testing.assert_array_equal(sizes["dice"][i], boundary_errors(true, 2, (0.5, 0.5), 0.7)["dice"])
         assert case.truth.pixels == np.count_nonzero(true)
-    assert cases[3].by_model[""].mask is None and cases[3].by_model[""].fit is None
+    assert cases["c3"].by_model[""].mask is None and cases["c3"].by_model[""].fit is None

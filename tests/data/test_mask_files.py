@@ -10,7 +10,7 @@ from kneefair_jax.audit import files
 from kneefair_jax.data import dicom_seg, mask_files, readers
 from kneefair_jax.data.mask_files import StructureFiles
 from kneefair_jax.errors import InputError
-from kneefair_jax.predict import dicomseg, inputs
+from kneefair_jax.predict import dicomseg, films
 from tests.hostile import masks
 
 VALUES = {"femur": (1,), "tibia": (2,), "fibula": (3,), "patella": (4,)}
@@ -218,16 +218,16 @@ def test_every_path_once_and_an_error_for_a_folder_that_is_shut(folder):
 
 
 def test_predict_names_what_it_cannot_read(folder, tmp_path):
-    items = list(inputs.find([str(folder)], tmp_path / "out"))
+    items = list(films.find([str(folder)], tmp_path / "out"))
     (error,) = [item for item in items if isinstance(item, InputError)]
     assert "shut" in str(error)
     # Links and pipes that are named as films are left to the reader, which refuses them.
-    assert [item.name for item in items if isinstance(item, inputs.Input)] == ["a", "d", "e", "f", "sub/b"]
+    assert [item.name for item in items if isinstance(item, films.Input)] == ["a", "d", "e", "f", "sub/b"]
 
 
 def test_names_that_no_file_can_have_are_left_to_the_reader(tmp_path):
     given = [str(tmp_path / ("a" * 300 + ".png")), "a/" * 3000, "a\0.png"]
-    assert [str(item.path) for item in inputs.find(given, tmp_path / "out")] == [
+    assert [str(item.path) for item in films.find(given, tmp_path / "out")] == [
         text.rstrip("/") for text in given
     ]
 

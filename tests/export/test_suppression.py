@@ -2,7 +2,7 @@
 
 import re
 
-from kneefair_jax.export import model_card, network_files, suppression
+from kneefair_jax.export import model_card, network_files
 from tests.export.test_model_card import CONFIG, ENVIRONMENT
 
 SPLITS = ("train", "validation", "test", "all")
@@ -36,7 +36,7 @@ def report():
 
 
 def test_no_sum_has_a_single_hidden_count():
-    result = suppression.suppress(CELLS, 10)
+    result = model_card.suppress(CELLS, 10)
     assert result.small == {cell for cell, count in CELLS.items() if count < 10}
     for group in COUNTS:
         assert sum((group, split) in result.hidden for split in SPLITS) != 1
@@ -52,13 +52,13 @@ def test_no_sum_has_a_single_hidden_count():
 
 def test_a_single_group_has_its_smallest_split_hidden_too():
     row = {("race=B", split): n for split, n in zip(SPLITS, COUNTS["race=B"], strict=True)}
-    result = suppression.suppress(row, 10)
+    result = model_card.suppress(row, 10)
     assert result.small == {("race=B", "validation")}
     assert result.complementary == {("race=B", "test")}
 
 
 def test_large_groups_are_all_shown():
-    assert not suppression.suppress(CELLS, 3).hidden
+    assert not model_card.suppress(CELLS, 3).hidden
 
 
 def test_card_and_description_hide_the_same_counts():

@@ -6,7 +6,7 @@ from kneefair_jax import predict
 from kneefair_jax.data import readers
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import __main__ as cli
-from kneefair_jax.predict import inputs
+from kneefair_jax.predict import films
 from tests.predict.networks import write
 
 NAMES = ("sex=f,race=A", "sex=m,race=A")
@@ -28,14 +28,14 @@ NAMES = ("sex=f,race=A", "sex=m,race=A")
 def test_a_table_without_the_groups_is_refused(tmp_path, text, message):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(InputError, match=message):
-        inputs.groups_of_cases(tmp_path / "t.csv", NAMES)
+        films.groups_of_cases(tmp_path / "t.csv", NAMES)
 
 
 def test_the_columns_are_named_by_the_groups(tmp_path):
     (tmp_path / "t.csv").write_text("race,age,case_id,sex\nA,61,x/1,m\nA,62,2,f\n")
-    assert inputs.groups_of_cases(tmp_path / "t.csv", NAMES) == {"x/1": NAMES[1], "2": NAMES[0]}
+    assert films.groups_of_cases(tmp_path / "t.csv", NAMES) == {"x/1": NAMES[1], "2": NAMES[0]}
     with pytest.raises(InputError, match="--metadata .*leave it out"):
-        inputs.groups_of_cases(tmp_path / "t.csv", ())
+        films.groups_of_cases(tmp_path / "t.csv", ())
 
 
 def test_each_file_goes_to_the_network_of_its_group(tmp_path, capsys):

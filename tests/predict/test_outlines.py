@@ -10,8 +10,7 @@ from kneefair_jax import anatomy, predict
 from kneefair_jax.data import mask_files, readers
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import __main__ as command
-from kneefair_jax.predict import bilateral
-from kneefair_jax.predict.predictor import Outline, Prediction
+from kneefair_jax.predict.prediction import Outline, Prediction, join_halves
 from tests.predict.networks import write
 
 RNG = np.random.default_rng(0)
@@ -86,7 +85,7 @@ def test_both_knees_have_outlines_of_their_own():
         label = np.full((2, 3), 1, np.uint8)
         return Prediction(label, {"femur": 0.9}, 0.9, (), {"whole femur": Outline(mask, value)})
 
-    film = bilateral.join_halves(half(0.75), half(0.5))
+    film = join_halves(half(0.75), half(0.5))
     assert [*film.outlines] == ["right whole femur", "left whole femur"]
     right, left = film.outlines.values()
     assert right.mask.tolist() == [[True] * 3 + [False] * 3] * 2 and right.confidence == 0.75

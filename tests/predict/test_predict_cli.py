@@ -14,7 +14,7 @@ from kneefair_jax import anatomy
 from kneefair_jax.data import readers
 from kneefair_jax.data.readers import limits
 from kneefair_jax.predict import __main__ as cli
-from kneefair_jax.predict import films, inputs, writers
+from kneefair_jax.predict import films, writers
 from tests.data.test_readers import write_dicom, write_nifti
 from tests.predict.networks import write
 
@@ -63,7 +63,26 @@ def test_every_kind_of_image_gets_a_mask_of_its_size(tmp_path, weights, capsys):
         expected = "" if known is None else f"{known * int(row['area_pixels']):.2f}"
         assert row["area_mm2"] == expected
     # Read again, its results are not images.
-    assert sum(1 for _ in inputs.find([str(tmp_path)], tmp_path / "out")) == 7
+    assert sum(1 for _ in films.find([str(tmp_path)], tmp_path / "out")) == 7
+
+
+def test_masks_in_a_folder_of_films_are_left_out_with_one_line(tmp_path, weights, capsys):
+    folder = tmp_path / "films"
+    label = np.arange(PICTURE.size, dtype=np.uint8).reshape(PICTURE.shape) % 5
+    (folder / "masks").mkdir(parents=True)
+    Image.fromarray(PICTURE).save(folder / "1.png")
+    Image.fromarray(label).save(folder / "masks/1.png")
+    Image.fromarray(np.repeat(label[..., None] * 50, 3, 2)).save(folder / "colored.png")
+    Image.fromarray(np.zeros_like(label)).save(folder / "1_mask.png")
+    write_nifti(folder / "1.nii.gz", label.T)  # with the name of its film
+    Image.fromarray(np.zeros_like(label)).save(folder / "blank.png")
+    assert run(weights, tmp_path / "out", "--images", folder) == 1
+    out, err = capsys.readouterr()
+    assert "1 segmented" in out and "1 failed" in out and "blank.png" in err
+    assert "left out: 4 files" in out and out.count("label image") == 1
+    assert [path.name for path in (tmp_path / "out/masks").rglob("*.*")] == ["1.png"]
+    # A file that is named is a film, whatever its values.
+    assert run(weights, tmp_path / "named", "--images", folder / "masks/1.png") == 0
 
 
 def test_nifti_masks_lie_where_their_films_do(tmp_path, weights):

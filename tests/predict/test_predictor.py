@@ -6,8 +6,7 @@ from PIL import Image
 from kneefair_jax import predict
 from kneefair_jax.data import readers
 from kneefair_jax.errors import InputError
-from kneefair_jax.predict import bilateral, predictor
-from kneefair_jax.predict.predictor import Prediction
+from kneefair_jax.predict import predictor
 from tests.predict.networks import write
 
 RNG = np.random.default_rng(0)
@@ -113,31 +112,6 @@ def test_labels_are_those_of_the_interpolated_probabilities():
     p = np.zeros((4, 4, 2), np.float32)
     p[:, :2, 0] = p[:, 2:, 1] = 1
     assert (readers.labels_at(p, (40, 40)) == np.repeat([0, 1], 20)).all()
-
-
-def test_the_halves_of_a_film_are_named_by_side():
-    image = np.full((4, 11, 1), 90, np.uint8)
-    image[:, 5] = 0
-    right, left = bilateral.halves(image)
-    assert right.shape == (4, 5, 1) and left.shape == (4, 6, 1)
-    halves = [
-        Prediction(np.full((4, w), 2, np.uint8), {"femur": v, "tibia": v}, v) for w, v in ((5, 0.9), (6, 0.8))
-    ]
-    both = bilateral.join_halves(*halves)
-    assert tuple(both.confidence) == ("right femur", "left femur", "right tibia", "left tibia")
-    assert (both.mask == np.repeat([3, 4], [5, 6])).all() and both.mean_confidence == 0.8
-    assert both.confidence["right tibia"] == 0.9
-    assert bilateral.structures_of_both_knees(("femur", "tibia", "fibula", "patella"))[:2] == (
-        "right patella",
-        "left patella",
-    )
-
-
-@pytest.mark.parametrize(
-    ("confidence", "warning"), [(0.99, ""), (0.93, "unlike the training"), (float("nan"), "nothing found")]
-)
-def test_warnings(confidence, warning):
-    assert Prediction(np.zeros((1, 1), np.uint8), {}, confidence).warning.startswith(warning)
 
 
 def test_a_batch_is_no_larger_than_the_images(tmp_path, monkeypatch):

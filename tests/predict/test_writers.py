@@ -8,9 +8,9 @@ from PIL import Image
 
 from kneefair_jax import anatomy
 from kneefair_jax.predict import __main__ as command
-from kneefair_jax.predict import writers
 from kneefair_jax.predict.areas import Areas, file_id
-from kneefair_jax.predict.inputs import Input
+from kneefair_jax.predict.films import Input
+from kneefair_jax.predict.session import Session, Settings
 from tests.predict.networks import write
 
 
@@ -63,6 +63,10 @@ def add(table, path, *results):
     table.add([[str(path), file_id(path), "femur", "1", "", "", "", "", "", result] for result in results])
 
 
+def session(out, table, films=()):
+    return Session(None, Settings(), out, table, None, "", frozenset(films))
+
+
 def test_files_of_other_films_stay(out, item):
     foreign = {"masks/a_b.png", "masks/a.png.bak", "masks/a.tif", "outlines/a.png", "overlays/a.jpg", "a.png"}
     owned = {"masks/a_right.png", "outlines/a_right_whole_femur.png", "masks/b/a.dcm"}
@@ -78,7 +82,7 @@ def test_files_of_other_films_stay(out, item):
     with Areas(out) as table:
         add(table, item.path, "masks/a.png")
         add(table, Path("a_right.png"), "masks/a_right.png", "outlines/a_right_whole_femur.png")
-        writers.delete(out, item, table, films=(), current=(out / "masks/a.png",))
+        session(out, table).delete_outdated(item, (out / "masks/a.png",))
         assert files(out) == {"areas.csv", "masks/a.png"} | foreign | owned
 
 
@@ -87,10 +91,10 @@ def test_films_and_masks_that_belong_to_another_film_stay(out, item):
     before = files(out)
     with Areas(out) as table:
         films = {str((out / name).resolve()) for name in before}
-        writers.delete(out, item, table, films=films)
+        session(out, table, films).delete_outdated(item)
         assert files(out) == before | {"areas.csv"}
         add(table, Path("others/a.png"), "masks/a.png")
-        writers.delete(out, item, table, films=())
+        session(out, table).delete_outdated(item)
         assert files(out) == before | {"areas.csv"}
 
 
@@ -98,5 +102,5 @@ def test_a_name_that_is_too_long_with_a_bone_has_no_file(out, item):
     name = "a" * 245
     touch(out, f"masks/{name}.png", f"masks/{name}.dcm")
     with Areas(out) as table:
-        writers.delete(out, item._replace(name=name), table, films=(), current=(out / f"masks/{name}.png",))
+        session(out, table).delete_outdated(item._replace(name=name), (out / f"masks/{name}.png",))
         assert files(out) == {"areas.csv", f"masks/{name}.png"}

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from kneefair_jax import models
 from kneefair_jax.errors import InputError
-from kneefair_jax.weights import imagenet
+from kneefair_jax.weights import warm_start
 
 BLOCKS = (1, 1, 1, 1)
 MODEL = models.ResNetUNet(classes=2, blocks=BLOCKS, widths=(2, 2, 2, 2, 2), convolutions=1)
@@ -107,7 +107,7 @@ def encoder(variables):
 def test_features_equal_numpy_s(tmp_path, channels):
     image = np.random.default_rng(1).normal(size=(2, channels, 33, 64)).astype(np.float32)
     expected = reference(TENSORS, np.broadcast_to(image, (2, 3, 33, 64)).astype(np.float64))
-    variables = imagenet.load(save(tmp_path / "weights.safetensors", TENSORS), shapes(channels))
+    variables = warm_start.load_imagenet(save(tmp_path / "weights.safetensors", TENSORS), shapes(channels))
     features = jax.jit(models.ResNetEncoder(BLOCKS).apply)(encoder(variables), image.transpose(0, 2, 3, 1))
     for array, reference_array in zip(features, expected, strict=True):
         np.testing.assert_allclose(
@@ -120,7 +120,7 @@ def test_features_equal_numpy_s(tmp_path, channels):
 
 def test_every_array_of_the_encoder_is_replaced_and_the_decoder_stays(tmp_path):
     before = jax.tree.map(lambda leaf: jax.device_put(np.full(leaf.shape, 9, np.float32)), shapes())
-    variables = imagenet.load(save(tmp_path / "weights.safetensors", TENSORS), before)
+    variables = warm_start.load_imagenet(save(tmp_path / "weights.safetensors", TENSORS), before)
     assert jax.tree.structure(variables) == jax.tree.structure(before)
     for kind, tree in variables.items():
         assert not any(9 in np.asarray(leaf) for leaf in jax.tree.leaves(tree["encoder"]))
@@ -139,7 +139,7 @@ def test_arrays_keep_their_sharding(tmp_path):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     before = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, device=replicated), shapes())
-    after = imagenet.load(save(tmp_path / "weights.safetensors", TENSORS), before)
+    after = warm_start.load_imagenet(save(tmp_path / "weights.safetensors", TENSORS), before)
     assert all(leaf.sharding == replicated for leaf in jax.tree.leaves(after))
 
 
@@ -154,8 +154,8 @@ def test_other_formats_of_the_same_weights(tmp_path, form):
     if form == "smp":
         tensors = {f"encoder.{name}": value for name, value in tensors.items()}
         tensors["decoder.blocks.0.conv1.0.weight"] = np.zeros((2, 2, 3, 3), np.float32)
-    expected = imagenet.load(save(tmp_path / "weights.safetensors", TENSORS), shapes())
-    result = imagenet.load(save(tmp_path / "other.safetensors", tensors), shapes())
+    expected = warm_start.load_imagenet(save(tmp_path / "weights.safetensors", TENSORS), shapes())
+    result = warm_start.load_imagenet(save(tmp_path / "other.safetensors", tensors), shapes())
     for kind in expected:
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-2),
@@ -166,7 +166,7 @@ def test_other_formats_of_the_same_weights(tmp_path, form):
 
 def assert_refused(path, message):
     with pytest.raises(InputError, match=re.escape(str(path)) + message):
-        imagenet.load(path, shapes())
+        warm_start.load_imagenet(path, shapes())
 
 
 def test_files_that_do_not_fit_are_refused(tmp_path):

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from kneefair_jax.predict import bilateral, plausibility
-from kneefair_jax.predict.predictor import Prediction
+from kneefair_jax.predict import prediction
+from kneefair_jax.predict.prediction import Prediction
 
 KNEE = ("femur", "tibia", "fibula", "patella")
 
@@ -17,7 +17,7 @@ def knee():
 
 
 def warnings_of(label, structures=KNEE):
-    return plausibility.quality_warnings(label, structures)
+    return prediction.quality_warnings(label, structures)
 
 
 def test_a_knee_is_one_though_the_patella_cuts_its_femur():
@@ -47,7 +47,7 @@ def test_what_is_absent_or_too_little():
 def test_two_knees_are_several_pieces():
     two = np.hstack([knee(), np.zeros((40, 2), np.uint8), knee()])
     assert warnings_of(two) == ("femur, tibia, fibula, patella in several pieces: two knees? see --knees",)
-    names = tuple(f"{side} {name}" for name in KNEE for side in plausibility.SIDES)
+    names = tuple(f"{side} {name}" for name in KNEE for side in prediction.SIDES)
     sided = np.zeros_like(two)
     for value in range(1, 5):
         sided[:, :42][two[:, :42] == value] = 2 * value - 1
@@ -85,6 +85,31 @@ def test_the_halves_say_which_knee_is_meant():
         Prediction(np.zeros((4, 5), np.uint8), {"tibia": 0.99}, 0.99, warnings)
         for warnings in ((), ("no tibia found",))
     )
-    both = bilateral.join_halves(*halves)
+    both = prediction.join_halves(*halves)
     assert both.warning == "left knee: no tibia found"
     assert both._replace(mean_confidence=0.5).warning.endswith("is below 0.94; left knee: no tibia found")
+
+
+def test_the_halves_of_a_film_are_named_by_side():
+    image = np.full((4, 11, 1), 90, np.uint8)
+    image[:, 5] = 0
+    right, left = prediction.halves_of(image)
+    assert right.shape == (4, 5, 1) and left.shape == (4, 6, 1)
+    halves = [
+        Prediction(np.full((4, w), 2, np.uint8), {"femur": v, "tibia": v}, v) for w, v in ((5, 0.9), (6, 0.8))
+    ]
+    both = prediction.join_halves(*halves)
+    assert tuple(both.confidence) == ("right femur", "left femur", "right tibia", "left tibia")
+    assert (both.mask == np.repeat([3, 4], [5, 6])).all() and both.mean_confidence == 0.8
+    assert both.confidence["right tibia"] == 0.9
+    assert prediction.structures_of_both_knees(("femur", "tibia", "fibula", "patella"))[:2] == (
+        "right patella",
+        "left patella",
+    )
+
+
+@pytest.mark.parametrize(
+    ("confidence", "warning"), [(0.99, ""), (0.93, "unlike the training"), (float("nan"), "nothing found")]
+)
+def test_warnings(confidence, warning):
+    assert Prediction(np.zeros((1, 1), np.uint8), {}, confidence).warning.startswith(warning)

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.predict import predictor, resume, run, session
-from kneefair_jax.predict.resume import RECORD
+from kneefair_jax.predict import predictor, run, session
+from kneefair_jax.predict.session import RECORD
 from tests.predict.networks import write
 
 FILMS = 5
@@ -132,7 +132,7 @@ def test_another_network_or_option_segments_all_files_again(networks, films, out
 
 
 def test_other_code_segments_all_files_again(network, films, out, monkeypatch):
-    monkeypatch.setattr(resume, "code_digest", lambda: "other")
+    monkeypatch.setattr(session, "code_digest", lambda: "other")
     assert segment(network, films, out)[1] == []
 
 
@@ -144,14 +144,14 @@ def test_the_code_is_its_sources_and_the_versions_of_libraries(tmp_path, monkeyp
             path.write_text(text)
         return tmp_path / name
 
-    first = resume.code_digest(package("first", a="x = 1", b=""))
-    assert resume.code_digest(package("same", a="x = 1", b="")) == first
-    assert resume.code_digest(package("edited", a="x = 2", b="")) != first
-    assert resume.code_digest(package("renamed", a="x = 1", c="")) != first
+    first = session.code_digest(package("first", a="x = 1", b=""))
+    assert session.code_digest(package("same", a="x = 1", b="")) == first
+    assert session.code_digest(package("edited", a="x = 2", b="")) != first
+    assert session.code_digest(package("renamed", a="x = 1", c="")) != first
     versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy", "pillow")}
     for name in versions:
         monkeypatch.setattr(importlib.metadata, "version", (versions | {name: "0"}).__getitem__)
-        assert resume.code_digest(package(name, a="x = 1", b="")) != first
+        assert session.code_digest(package(name, a="x = 1", b="")) != first
 
 
 def edit_row(out):

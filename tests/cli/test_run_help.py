@@ -1,12 +1,12 @@
 """The help of the config's fields: every field of `configs/default.py`, with its default and its comment."""
 
-from kneefair_jax.cli import field_help
+from kneefair_jax.cli import run_help
 from kneefair_jax.configs import default
 from kneefair_jax.runtime import run_directory
 
 
 def fields():
-    return {field.name: field for group in field_help.groups() for field in group.fields}
+    return {field.name: field for group in run_help.groups() for field in group.fields}
 
 
 def test_every_field_of_every_section_is_listed():

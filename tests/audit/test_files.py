@@ -1,0 +1,60 @@
+"""Masks are matched to cases by case id or, where `kneefair predict` named them, by the names of the films."""
+
+import numpy as np
+import pytest
+
+from kneefair_jax.audit import cases, files
+from kneefair_jax.audit.options import CaseOptions
+from kneefair_jax.errors import InputError
+from tests.audit import folder
+
+MASK = np.eye(4, dtype=np.uint8)
+
+
+def matched(root, images, predictions, on_missing="stop"):
+    """Match predictions to the cases of a table that `kneefair init` could have drafted."""
+    rows = [
+        {"case_id": f"q{i}", "sex": "fm"[i % 2], "image": image, "mask": f"masks/{i}.png"}
+        for i, image in enumerate(images)
+    ]
+    folder.write_table(root / "metadata.csv", rows)
+    for i in range(len(images)):
+        folder.save(MASK, root / "masks" / f"{i}.png")
+    for name in predictions:
+        folder.save(MASK, root / "pred" / name)
+    cohort = cases.read(root / "metadata.csv", ["sex"], CaseOptions())
+    result = files.match(cohort, root, {"": root / "pred"}, None, on_missing, ())
+    return {
+        case: path.relative_to(root / "pred").as_posix() for case, path in result.predictions[""].items()
+    }, cohort.notes
+
+
+@pytest.mark.parametrize("folder_of_masks", ["", "films/"])
+def test_predictions_have_the_names_of_their_films(tmp_path, folder_of_masks):
+    names = [f"{folder_of_masks}{name}.png" for name in ("a", "b")]
+    by_case, notes = matched(tmp_path, ["films/a.dcm", "films/b.nii.gz"], names)
+    assert by_case == {"q0": names[0], "q1": names[1]}
+    assert any("column image" in note for note in notes)
+
+
+def test_films_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    names = ["x/a.png", "y/a.png"]
+    assert matched(tmp_path, ["x/a.dcm", "y/a.dcm"], names)[0] == {"q0": names[0], "q1": names[1]}
+
+
+@pytest.mark.parametrize(
+    ("images", "names"),
+    [
+        (["x/a.dcm", "y/a.dcm"], ["a.png"]),  # which of the films?
+        (["a.dcm", "b.dcm"], ["x/a.png", "y/a.png", "x/b.png"]),  # which of the masks?
+        (["", "b.dcm"], ["a.png", "b.png"]),
+    ],
+)
+def test_ambiguous_names_are_refused(tmp_path, images, names):
+    with pytest.raises(InputError, match=r"--pred .*no prediction for 2 of 2 cases"):
+        matched(tmp_path, images, names)
+
+
+def test_a_case_id_precedes_the_name_of_a_film(tmp_path):
+    by_case, notes = matched(tmp_path, ["a.dcm", "b.dcm"], ["q0.png", "a.png", "b.png"], "zero")
+    assert by_case == {"q0": "q0.png"} and not any("column image" in note for note in notes)
