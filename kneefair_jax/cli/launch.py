@@ -61,6 +61,9 @@ def start(argv: Sequence[str], mode: str = "train") -> NoReturn:
     if {"--help", "-help", "-h"} & set(argv[1:]):
         sys.stdout.write(run_help.text(Path(argv[0]).name, mode))
         sys.exit(0)
+    # Before the seconds in which JAX is loaded; a near name is what a user needs.
+    if message := _unusable_field(argv) or run_help.misspelled_field(_config_fields(argv)):
+        raise _refusal(message)
     command.exit_process(command.run(lambda: _start(argv, mode), REMEDIES))
 
 
@@ -174,8 +177,13 @@ def parse_flags(argv: list[str]) -> list[str]:
             return list(flags.FLAGS(argv))
         except (AttributeError, KeyError, flags.Error, TypeError, ValueError) as error:
             message = parser.describe_error(error, _config_fields(argv))
+    raise _refusal(message)
+
+
+def _refusal(message: str) -> SystemExit:
+    """Print an error in one line, and return the exit with its status."""
     print(f"error: {safe_text.printable(' '.join(message.split()))}", file=sys.stderr)
-    sys.exit(2)
+    return SystemExit(2)
 
 
 def _unusable_field(argv: Sequence[str]) -> str:

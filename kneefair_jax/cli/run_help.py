@@ -5,11 +5,12 @@ help needs no import of JAX or ml_collections.
 """
 
 import ast
+import difflib
 import io
 import re
 import textwrap
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -142,6 +143,22 @@ def groups(path: Path = DEFAULTS) -> list[Group]:
         for function in functions
         if function.name in _SECTIONS
     ]
+
+
+def misspelled_field(fields: Sequence[str], path: Path = DEFAULTS) -> str:
+    """Return the error of the first field that is none, if the name of a field is like it; "" otherwise.
+
+    Args:
+        fields: with `config.`, such as `config.train.stepz`.
+        path: a file such as `configs/default.py`.
+    """
+    names = [field.name for group in groups(path) for field in group.fields]
+    for name in (field.removeprefix("config.") for field in fields):
+        # Some fields are tables, such as `data.bins`, and some names are sections.
+        is_known = any(f"{name}.".startswith(f"{known}.") or known.startswith(f"{name}.") for known in names)
+        if not is_known and (near := difflib.get_close_matches(name, names, 1, cutoff=0.8)):
+            return f"the config has no field {name}; did you mean {near[0]}?"
+    return ""
 
 
 def fields_text(path: Path = DEFAULTS) -> str:
