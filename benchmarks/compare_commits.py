@@ -45,10 +45,11 @@ VOLATILE_CELLS = re.compile(
 )
 # Keys of a config that may be those of an earlier layout, at the end of a leaf's path.
 MOVED_PATH = re.compile(r"(\['mitigation'\]|\['study'\]\['settings'\]\['\w+'\])\['\w+'\]$")
-# Fields that every config of its source has since `configs/default.py` lists all fields, with the defaults as before;
-# and the hashes of the input files.
+# Later commits alone write these: config fields, with the defaults as before; hashes of input files; the models of
+# an audit side by side.
 ADDED_PATH = re.compile(
     r"\['data'\](\['phantom'\]\['(films|structures)'\]|\['external_orientation'\])$|\['run'\]\['inputs'\]"
+    r"|\['models'\]\['summaries'\]|/models\.csv\[|\['cohort'\]\['warnings'\]$"
 )
 # Largest difference of two numbers that counts as rounding, relative or absolute.
 TOLERANCE = {"rel_tol": 1e-9, "abs_tol": 1e-12}
@@ -271,7 +272,7 @@ def contents(out: Path) -> Iterator[tuple[str, Any]]:
             continue
         elif path.suffix == ".json" and path.name not in ("config.json", "finished.json", "machine.json"):
             values = leaves(json.loads(path.read_text()), name)
-            yield from ((in_new_names(leaf), value) for leaf, value in values if not ADDED_PATH.search(leaf))
+            yield from ((in_new_names(leaf), value) for leaf, value in values)
         elif path.suffix == ".jsonl":
             yield from leaves([json.loads(line) for line in path.read_text().splitlines()], name)
         elif path.suffix == ".csv":
@@ -331,11 +332,14 @@ def kind(a: Any, b: Any) -> str:
 def differences(before: Path, after: Path) -> tuple[int, dict[str, list[str]]]:
     """Return how many values two result folders share, and the names of those that differ, by kind.
 
-    A value that only one folder has is one of `values`.
+    A value that only one folder has is one of `values`, unless it is null, which a report may omit, or of `ADDED_PATH`.
     """
     values_before, values_after = dict(contents(before)), dict(contents(after))
     names = values_before.keys() & values_after.keys()
-    different: dict[str, list[str]] = {"values": sorted(values_before.keys() ^ values_after.keys())}
+    single = values_before.keys() ^ values_after.keys()
+    both = values_before | values_after
+    missing = [name for name in single if both[name] is not None and not ADDED_PATH.search(name)]
+    different: dict[str, list[str]] = {"values": sorted(missing)}
     for name in sorted(names):
         a, b = values_before[name], values_after[name]
         if not equal(a, b):

@@ -365,9 +365,9 @@ FAULTS: dict[str, Callable[[Place, int], Iterator[Row]]] = {
 
 
 def table(rows: list[Row]) -> str:
-    """Markdown."""
+    """Return the rows as a Markdown table."""
     lines = [
-        "| fault | what happened | steps made again | as the straight run, bit for bit |",
+        "| fault | event | repeated steps | equal to an uninterrupted run, bit for bit |",
         "|---|---|---|---|",
     ]
     for r in rows:
@@ -383,7 +383,7 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    """Writes the file and prints the table."""
+    """Write the file and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--only", nargs="*", default=list(FAULTS), choices=list(FAULTS))
@@ -408,7 +408,7 @@ def main() -> None:
         for row in rows:
             row["happened"] = row["happened"].replace(str(root), "runs")
             row |= conditions
-    # Rows that were not made again stay, with their own conditions.
+    # Rows of other faults stay, with their own conditions.
     earlier_rows: list[Row] = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
     names = {row["fault"] for row in rows}
     rows = [row for row in earlier_rows if row["fault"] not in names] + rows

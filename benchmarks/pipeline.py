@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.machine import hardware
 from configs import quickstart
 from kneefair_jax import groups
-from kneefair_jax.data import case_arrays, cohort_loader, pipeline, sampling, store
+from kneefair_jax.data import cohort_loader, pipeline, sampling, store
 from kneefair_jax.runtime import atomic, run_directory
 from kneefair_jax.training import setup
 
@@ -79,7 +79,7 @@ def throughput(
     cases: store.Cases, folder: Path, batch_size: int, rounds: int, epochs: int, torch_python: str | None
 ) -> dict[str, Any]:
     """Cases a second of each loader."""
-    mapped, cached = Mapped(folder), case_arrays.CachedCases(cases)
+    mapped, cached = Mapped(folder), pipeline.CachedCases(cases)
     steps = epochs * (len(mapped) // batch_size)
     group = np.zeros(len(mapped), np.int32)
 
@@ -163,7 +163,7 @@ def waiting(
     state = experiment.state
     shares: list[float] = []
     milliseconds: list[float] = []
-    arrays = case_arrays.CachedCases(cases)
+    arrays = pipeline.CachedCases(cases)
     batches = pipeline.training_batches(
         arrays, experiment.order, experiment.partition.index, batch_size=batch_size
     )

@@ -60,7 +60,7 @@ def pytest_collection_modifyitems(items):
     if sys.platform != "linux":
         for item in items:
             if item.get_closest_marker("linux"):
-                item.add_marker(pytest.mark.skip(reason="uses /proc or /dev/full"))
+                item.add_marker(pytest.mark.skip(reason="uses /proc, /dev/full or prlimit"))
 
 
 @pytest.fixture(scope="module")

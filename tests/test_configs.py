@@ -91,6 +91,7 @@ SLOW = {
     "phantom_weights",
     "quickstart",
     "siddiqui",
+    "smoke",
     "study",
     "study_folder",
 }

@@ -7,7 +7,8 @@ from typing import Any
 
 from kneefair_jax import safe_text
 from kneefair_jax.audit import equivalence_margin, mask_faults, options, result, run
-from kneefair_jax.data import cell_text, label_map, layouts
+from kneefair_jax.data import cell_text, label_map
+from kneefair_jax.data.readers import orientation
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, family
 from kneefair_jax.report import pdf
@@ -76,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
     )
     inputs.add_argument(
         "--orientation",
-        choices=layouts.FLAGS,
+        choices=orientation.FLAGS,
         default="none",
         help="transform each predicted mask if its header, or its reference mask's, states no orientation (stored: "
         "compare stored pixels); if both headers state one, they decide; the notes suggest an orientation that fits",

@@ -16,10 +16,10 @@ import pandas as pd
 from kneefair_jax import anatomy
 from kneefair_jax.audit import mask_faults
 from kneefair_jax.audit.mask_faults import Fault
-from kneefair_jax.data import label_map, layouts, mask_files, metadata
+from kneefair_jax.data import label_map, mask_files, metadata
 from kneefair_jax.data.label_map import LabelMap
 from kneefair_jax.data.mask_files import MaskSource
-from kneefair_jax.data.readers import Mask
+from kneefair_jax.data.readers import Mask, orientation
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import progress
 
@@ -32,7 +32,7 @@ class Reading(NamedTuple):
     Attributes:
         truth: structure -> values of the reference masks, `label_map.check`.
         prediction: the same of the predicted masks.
-        orientation: of `layouts.FLAGS`, for predicted masks whose relation to the truth the headers leave open.
+        orientation: of `orientation.FLAGS`, for predicted masks whose relation to the truth the headers leave open.
         by_model: model -> values of its masks, for models whose values differ from `prediction`.
     """
 
@@ -139,7 +139,7 @@ class MaskPair(NamedTuple):
         label: the prediction, with structures in ignored pixels.
         ignored: bool[H, W].
         prediction: as read, on the grid of the reference mask; None if there is none.
-        relation: `layouts.relation` of both files.
+        relation: `orientation.relation` of both files.
     """
 
     true: np.ndarray
@@ -174,17 +174,17 @@ def pair(true: Reference, path: MaskSource | None, reading: Reading) -> MaskPair
     """
     if path is None:
         empty = np.zeros_like(true.label)
-        return MaskPair(true.label, empty, empty, true.ignored, None, layouts.STATED)
+        return MaskPair(true.label, empty, empty, true.ignored, None, orientation.STATED)
     mask = mask_files.read(path, reading.prediction)
-    relation = layouts.relation(true.mask.orientation, mask.orientation)
-    correction = layouts.correction(true.mask.orientation, mask.orientation, reading.orientation)
+    relation = orientation.relation(true.mask.orientation, mask.orientation)
+    correction = orientation.correction(true.mask.orientation, mask.orientation, reading.orientation)
     mask = mask._replace(values=correction.apply(mask.values), spacing=correction.of_pair(mask.spacing))
     label = label_map.to_labels(mask.values, reading.prediction, path, "--pred-labels")
     if label.shape != true.label.shape:
         hint, remedy = "", "export the predictions at the size of the truth, labels by nearest neighbor"
         if label.shape == true.label.shape[::-1]:
             hint = " (they are transposed)"
-            if relation != layouts.STATED:
+            if relation != orientation.STATED:
                 remedy += ", or lay them out with --orientation transpose, rotate-90 or rotate-270"
         raise InputError(
             f"{path}: has {label.shape[0]} x {label.shape[1]} pixels and its truth {true.path} has "

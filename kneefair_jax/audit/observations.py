@@ -26,8 +26,8 @@ from kneefair_jax.audit.mask_faults import (
 )
 from kneefair_jax.audit.mask_pair import Reading, Summary
 from kneefair_jax.audit.scoring import Case, Scored
-from kneefair_jax.data import inspection, layouts
-from kneefair_jax.data.readers import ORIENTATIONS, name_of
+from kneefair_jax.data import inspection
+from kneefair_jax.data.readers import ORIENTATIONS, name_of, orientation
 from kneefair_jax.report import build
 
 # Faults that explain why a prediction overlaps its reference mask less than others do.
@@ -221,7 +221,7 @@ def _pair_notes(
         warning = "WARNING: "
         question = "a model that is audited against its own masks is equally good for all groups"
     is_open = [
-        case.relation == layouts.OPEN and reading.orientation == mask_alignment.NONE
+        case.relation == orientation.OPEN and reading.orientation == mask_alignment.NONE
         for case in scored.values()
     ]
     cases_of = {

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from kneefair_jax.data import label_map, layouts
+from kneefair_jax.data import label_map
 from kneefair_jax.data.label_map import Labels
+from kneefair_jax.data.readers import orientation
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, family
 from kneefair_jax.fairness.endpoints import EndpointSettings
@@ -55,8 +56,8 @@ class MaskOptions(CaseOptions):
         labels: structure -> its values in the masks; None takes the values in the files.
         pred_labels: the same for the predictions; None if they have the values of the reference masks.
         model_labels: model -> the same for its predictions, for models whose values differ.
-        orientation: of `data.layouts.FLAGS`, for the predictions whose relation to the reference mask the headers leave
-            open; if both headers state an orientation, the headers decide.
+        orientation: of `data.readers.orientation.FLAGS`, for the predictions whose relation to the reference mask the
+            headers leave open; if both headers state an orientation, the headers decide.
         images: folder of the radiographs to draw on, by case id or by the column `image`.
         label_error_checkpoint: the checkpoint whose predictions for `images` the reference masks are compared with, to
             find label errors (`radiographs.label_error_table`); `auto` is the shipped network, "" compares nothing.
@@ -76,8 +77,10 @@ class MaskOptions(CaseOptions):
             InputError: the message names the option and its values.
         """
         super().check()
-        if self.orientation not in layouts.FLAGS:
-            raise InputError(f"--orientation {self.orientation!r}: give one of {', '.join(layouts.FLAGS)}")
+        if self.orientation not in orientation.FLAGS:
+            raise InputError(
+                f"--orientation {self.orientation!r}: give one of {', '.join(orientation.FLAGS)}"
+            )
 
 
 class Settings(NamedTuple):

@@ -15,9 +15,9 @@ import pandas as pd
 from kneefair_jax.audit import mask_pair
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.mask_pair import Reading
-from kneefair_jax.data import inspection, layouts, readers
+from kneefair_jax.data import inspection, readers
 from kneefair_jax.data.mask_files import MaskSource
-from kneefair_jax.data.readers import Orientation
+from kneefair_jax.data.readers import Orientation, orientation
 from kneefair_jax.errors import InputError
 from kneefair_jax.report import overlays
 from kneefair_jax.report.overlays import CaseView
@@ -90,7 +90,9 @@ def header_notes_of_films(headers: Mapping[str, FilmHeader]) -> list[str]:
     texts = inspection.aggregate_notes(list(headers), [header.notes for header in headers.values()])
     lines = [f"film, of those that were read: {text}" for text in texts]
     open_films = [
-        case for case, header in headers.items() if layouts.relation(header.film, header.mask) == layouts.OPEN
+        case
+        for case, header in headers.items()
+        if orientation.relation(header.film, header.mask) == orientation.OPEN
     ]
     if open_films:
         lines.append(

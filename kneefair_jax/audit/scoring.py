@@ -15,9 +15,10 @@ from kneefair_jax.audit import mask_alignment, mask_pair
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.mask_alignment import Fit
 from kneefair_jax.audit.mask_pair import Reading, Reference, Summary
-from kneefair_jax.data import label_map, layouts, mask_files, metadata
+from kneefair_jax.data import label_map, mask_files, metadata
 from kneefair_jax.data.label_map import LabelMap, UnknownValuesError
 from kneefair_jax.data.mask_files import MaskSource
+from kneefair_jax.data.readers import orientation
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
 from kneefair_jax.report.text import formatting
@@ -35,7 +36,7 @@ class Scored(NamedTuple):
         mask: summary of the prediction; None if there is none.
         is_copy: whether prediction and truth are equal and not empty, and no pixel is ignored.
         digest: of both label maps without ignored pixels.
-        relation: `layouts.relation` of both files.
+        relation: `orientation.relation` of both files.
         fit: `mask_alignment.fit` of a case that scores poorly; else None.
         confusion: i64[S + 1, S + 1], of labels, of the first cases (`mask_alignment.CASES`); else None.
         ignored: f64[S], the ignored share of each predicted label; NaN if the prediction lacks it.
@@ -186,7 +187,7 @@ def _score(
         bool(masks.true.any()) and np.array_equal(masks.true, masks.predicted) and not masks.ignored.any(),
         mask_pair.digest(masks.true, masks.predicted),
         masks.relation,
-        mask_alignment.fit(masks.true, masks.label, masks.ignored, masks.relation == layouts.STATED)
+        mask_alignment.fit(masks.true, masks.label, masks.ignored, masks.relation == orientation.STATED)
         if is_poor
         else None,
         metrics.confusion_matrix(masks.true, masks.predicted, structures) if in_first else None,

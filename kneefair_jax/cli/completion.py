@@ -19,7 +19,7 @@ examples:
   kneefair completion fish > ~/.config/fish/completions/kneefair.fish
 """
 _RUN_FLAGS = ("--config", "--workdir", "--shard", "--coordinator", "--processes", "--process")
-_RUN_SWITCHES = ("--dry-run", "--overwrite", "--distributed")
+_RUN_SWITCHES = ("--dry-run", "--time", "--overwrite", "--distributed")
 
 
 def parser() -> argparse.ArgumentParser:

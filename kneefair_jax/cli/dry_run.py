@@ -1,7 +1,8 @@
-"""`--dry-run`: log cohort, splits, groups, steps and an estimate of the time, and write nothing."""
+"""`--dry-run`: log cohort, splits, groups and steps, and write nothing; with `--time`, an estimate of the time too."""
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -23,7 +24,7 @@ _ROUNDS = 5  # timed batches, after the compilation
 
 
 class BlankCases:
-    """Black images without structures, in place of cases that nobody has read yet (`data.case_arrays.Arrays`)."""
+    """Black images without structures, in place of cases that nobody has read yet (`data.pipeline.Arrays`)."""
 
     def __init__(self, cohort: Cohort):
         height, width, channels = cohort.grid
@@ -41,7 +42,7 @@ class BlankCases:
         return self._case
 
 
-def show(mode: str, config: ConfigDict, workdir: Path, shard: str = "0/1") -> None:
+def show(mode: str, config: ConfigDict, workdir: Path, shard: str = "0/1", *, timed: bool = False) -> None:
     """Log what a mode would do, after the checks that it would begin with.
 
     Args:
@@ -49,6 +50,7 @@ def show(mode: str, config: ConfigDict, workdir: Path, shard: str = "0/1") -> No
         config: of the run.
         workdir: its folder; it need not exist.
         shard: of a study.
+        timed: whether to compile the network and to time it, which takes longer than all the rest.
 
     Raises:
         InputError: the mode would refuse the config or a table, or has no dry run.
@@ -62,9 +64,9 @@ def show(mode: str, config: ConfigDict, workdir: Path, shard: str = "0/1") -> No
             run_config, workdir / next(iter(configs)).directory, training=True
         )
         _log_cohort(run_config, cohort)
-        seconds = _training_seconds(run_config, cohort)
         logger.info("%d steps a run, %d runs to train", run_config.train.steps, len(remaining))
-        _log_time(seconds, len(remaining), f"{len(remaining)} runs like the first one")
+        work = f"{len(remaining)} runs like the first one"
+        _log_time(lambda: _training_seconds(run_config, cohort), len(remaining), work, timed)
         return
     run_config = config
     if config.data.folds:
@@ -80,11 +82,11 @@ def show(mode: str, config: ConfigDict, workdir: Path, shard: str = "0/1") -> No
         schedule = config.mitigation.schedule.name
         stages = "" if schedule == "single" else f" in the last stage of the schedule {schedule!r}"
         logger.info("%d steps of %d cases%s", config.train.steps, config.train.batch_size, stages)
-        _log_time(_training_seconds(run_config, cohort), folds, "these steps")
+        _log_time(lambda: _training_seconds(run_config, cohort), folds, "these steps", timed)
     else:
         cases = sum(len(cohort.rows(split)) for split in ("validation", "test"))
         cases += 0 if external is None else len(external.cases)
-        _log_time(_scoring_seconds(run_config, cohort, workdir, cases), folds, "prediction")
+        _log_time(lambda: _scoring_seconds(run_config, cohort, workdir, cases), folds, "prediction", timed)
 
 
 def _log_cohort(config: ConfigDict, cohort: Cohort) -> None:
@@ -100,8 +102,10 @@ def _log_cohort(config: ConfigDict, cohort: Cohort) -> None:
         logger.warning("%s", line)
 
 
-def _log_time(seconds: float | None, runs: int, work: str) -> None:
-    if seconds is None:
+def _log_time(measure: Callable[[], float | None], runs: int, work: str, timed: bool) -> None:
+    if not timed:
+        logger.info("time: not estimated; --time compiles the network and times a few steps")
+    elif (seconds := measure()) is None:
         logger.info("time: not estimated, since the training step draws the phantoms")
     else:
         logger.info(

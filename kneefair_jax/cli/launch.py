@@ -45,8 +45,9 @@ def define_flags(argv: Sequence[str], mode: str = "train") -> None:
     flags.DEFINE_integer("processes", 0, "With --coordinator: the number of processes.")
     flags.DEFINE_integer("process", -1, "With --coordinator: the number of this process, from 0.")
     flags.DEFINE_bool(
-        "dry-run", False, "Show cohort, splits, groups, steps and an estimate of the time; write nothing."
+        "dry-run", False, "Show cohort, splits, groups and steps; train nothing, and write nothing."
     )
+    flags.DEFINE_bool("time", False, "With --dry-run: also compile and time a few steps, for an estimate.")
     flags.DEFINE_bool("overwrite", False, "With --mode=check: replace the result of an earlier check.")
     flags.mark_flag_as_required("config")
 
@@ -120,8 +121,11 @@ def _run(workdir: Path) -> int:
         if flags.FLAGS["dry-run"].value:
             from kneefair_jax.cli import dry_run
 
-            dry_run.show(flags.FLAGS.mode, flags.FLAGS.config, workdir, flags.FLAGS.shard)
+            timed = bool(flags.FLAGS["time"].value)
+            dry_run.show(flags.FLAGS.mode, flags.FLAGS.config, workdir, flags.FLAGS.shard, timed=timed)
             return 0
+        if flags.FLAGS["time"].value:
+            raise InputError("--time estimates the time of a --dry-run; add --dry-run, or drop --time")
         # Before the seconds in which tables are read and networks built.
         path = config_flags.get_config_filename(flags.FLAGS["config"])
         print(f"--mode={flags.FLAGS.mode}: {path} in {workdir}", flush=True)

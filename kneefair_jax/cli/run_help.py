@@ -40,11 +40,12 @@ _EXAMPLES = {
     ),
 }
 _FLAGS = {
-    "--config=CONFIG": "a config file, the name of a shipped one (quickstart, folder, study), or a run's config.json",
+    "--config=CONFIG": "a config file, a shipped one (quickstart, smoke, folder, study), or a run's config.json",
     "--workdir=DIR": "the run's folder: checkpoints, tables, report",
     "--config.FIELD=VALUE": "a field of the config, listed below; tuples in quotes: \"('sex','age')\"",
     "--mode=MODE": "of launch.py: train (default), evaluate, check or study",
-    "--dry-run": "show cohort, splits, groups, steps and an estimate of the time; write nothing",
+    "--dry-run": "show cohort, splits, groups and steps; train nothing, and write nothing",
+    "--time": "with --dry-run: also compile and time a few steps, for an estimate of the time",
     "--overwrite": "check: replace the result of an earlier check",
     "--shard=I/N": "study: train every N-th run from the I-th on, I = 0, ..., N - 1",
     "--distributed": "one of several processes of a run; SLURM, MPI, Kubernetes and Cloud TPUs are detected",

@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 from kneefair_jax import anatomy, groups
 from kneefair_jax import cohort as cohorts
 from kneefair_jax.data import folder, identifiers, inspection, metadata, oai, phantom, store
-from kneefair_jax.data.case_arrays import index_by_table_row, stored_source
 from kneefair_jax.data.oai import siddiqui
+from kneefair_jax.data.pipeline import index_by_table_row, stored_source
 from kneefair_jax.data.source import (
     Example,
     Exclusion,

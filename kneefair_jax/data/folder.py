@@ -17,7 +17,6 @@ from kneefair_jax.data import (
     column_names,
     inspection,
     label_map,
-    layouts,
     mask_files,
     metadata,
     readers,
@@ -25,7 +24,7 @@ from kneefair_jax.data import (
 from kneefair_jax.data.inspection import Inspection
 from kneefair_jax.data.label_map import CohortLabels
 from kneefair_jax.data.mask_files import MaskPath
-from kneefair_jax.data.readers import dicom_header, limits
+from kneefair_jax.data.readers import dicom_header, limits, orientation
 from kneefair_jax.data.source import Example, Source
 from kneefair_jax.errors import InputError
 from kneefair_jax.safe_text import strip_paths
@@ -70,7 +69,7 @@ class _Files(NamedTuple):
     cases: tuple[Case, ...]
     channels: int
     labels: CohortLabels
-    orientation: layouts.Flag
+    orientation: orientation.Flag
 
 
 def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -> Source:
@@ -84,9 +83,9 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
             "auto" for those in the masks; `ignore_label`, the value of void pixels, or -1 for none; `prefix` of
             these settings in messages, "data." by default; `attributes`, the columns that define groups; `bins`,
             attribute -> ascending edges, for numbers; `split_column`, or "" for none; `on_read_error`, "stop", or
-            "skip" to leave a missing file to `Source.read`; `orientation`, a name of `layouts.FLAGS` for masks whose
-            headers, or those of their films, do not settle it, or "" to follow the headers and refuse ambiguous pairs;
-            `allow_similar_ids`, whether identifiers and levels may look alike.
+            "skip" to leave a missing file to `Source.read`; `orientation`, of `readers.orientation.FLAGS`, for masks
+            whose headers, or those of their films, do not settle it, or "" to follow the headers and refuse ambiguous
+            pairs; `allow_similar_ids`, whether identifiers and levels may look alike.
         size: rows and columns at working resolution.
         channels: 1 (color becomes gray) or 3.
 
@@ -96,13 +95,13 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     if not config["root"]:
         raise InputError("config.data.root is empty: give the folder with --config.data.root=DIR")
     prefix = config.get("prefix", "data.")
-    orientation = layouts.checked(layouts.Flag(config.get("orientation", ""), f"{prefix}orientation"))
+    flag = orientation.checked_flag(orientation.Flag(config.get("orientation", ""), f"{prefix}orientation"))
     table, cases, fingerprints, labels = _checked_files(config, prefix)
-    files = _Files(Path(config["root"]), table.path, cases, channels, labels, orientation)
+    files = _Files(Path(config["root"]), table.path, cases, channels, labels, flag)
     settings = {
         "kind": "folder",
         "reader": _READER_VERSION,
-        "orientation": orientation.value,
+        "orientation": flag.value,
         "files": fingerprints,
         "grid": [*size, channels],
         "structures": list(labels.structures),
@@ -328,9 +327,9 @@ def _read_case(case: Case, files: _Files) -> Example:
     if isinstance(case.mask, Path):
         mask_files.find_mask(case.mask, labels.structures)  # reports a structure without a file
     film, mask = readers.read_radiograph(case.image), mask_files.read(case.mask, labels.mask_values)
-    mask_file = layouts.File(mask_files.mask_paths(case.mask)[0], mask.orientation)
-    correction = layouts.mask_to_film(
-        mask_file, layouts.File(case.image, film.orientation), files.orientation
+    mask_file = orientation.File(mask_files.mask_paths(case.mask)[0], mask.orientation)
+    correction = orientation.mask_to_film(
+        mask_file, orientation.File(case.image, film.orientation), files.orientation
     )
     mask = mask._replace(values=correction.apply(mask.values), spacing=correction.of_pair(mask.spacing))
     if film.pixels.shape[:2] != mask.values.shape:

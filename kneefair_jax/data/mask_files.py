@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from kneefair_jax import anatomy
-from kneefair_jax.data import dicom_seg, layouts, palettes, readers
-from kneefair_jax.data.readers import Mask, limits
+from kneefair_jax.data import dicom_seg, palettes, readers
+from kneefair_jax.data.readers import Mask, limits, orientation
 from kneefair_jax.errors import InputError
 
 # Structure, background or void -> its values in the files.
@@ -225,7 +225,7 @@ def _read_structure_files(case: StructureFiles, values: Values) -> Mask:
 def _require_one_layout(masks: Mapping[Path, Mask]) -> None:
     """Require that the headers of a case's files agree in orientation and spacing."""
     for (path, mask), (other_path, other) in combinations(masks.items(), 2):
-        if layouts.relation(mask.orientation, other.orientation) == layouts.OPEN:
+        if orientation.relation(mask.orientation, other.orientation) == orientation.OPEN:
             raise InputError(
                 f"{other_path}: only one of the headers of this file and {path} states an orientation; export all "
                 "structures of a case in one format, with one header"

@@ -18,8 +18,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from kneefair_jax import anatomy, groups, metrics
-from kneefair_jax.data.case_arrays import Arrays
 from kneefair_jax.data.cohort_loader import Cohort
+from kneefair_jax.data.pipeline import Arrays
 from kneefair_jax.data.store import Cases
 from kneefair_jax.fairness import reference_ser
 from kneefair_jax.fairness.attribute_auc import attribute_auc, components

@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from kneefair_jax.data import pipeline
-from kneefair_jax.data.case_arrays import Arrays
+from kneefair_jax.data.pipeline import Arrays
 from kneefair_jax.runtime import memory, run_directory
 from kneefair_jax.runtime.progress import duration
 from kneefair_jax.training.setup import Experiment

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from kneefair_jax import cohort as cohorts
 from kneefair_jax import groups, models
-from kneefair_jax.data import case_arrays, cohort_loader, source, store
+from kneefair_jax.data import cohort_loader, pipeline, source, store
 from kneefair_jax.data.cohort_loader import Cohort, Prepared
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import evaluate
@@ -66,7 +66,7 @@ def run_experiment(config: ConfigDict, workdir: Path, directory: Path, training:
         if distributed.is_primary():
             report_excluded(workdir, main, external, private_folders(config, workdir))
         if training:
-            stages.train(config, main.cohort, case_arrays.CachedCases(main.cases), workdir, experiment)
+            stages.train(config, main.cohort, pipeline.CachedCases(main.cases), workdir, experiment)
         external_cohort = (external.cohort, external.cases) if external else None
         page = evaluate.evaluate(config, experiment, main.cohort, main.cases, workdir, external_cohort)
         distributed.barrier("the report is written")
@@ -102,7 +102,7 @@ def prepare_run(
     """
     cohort, external = validate_run(config, workdir, training=training)
     # Before hours of reading, where the reading cannot change the table.
-    stored = case_arrays.stored_source(cohort.source, cohort.cases)
+    stored = pipeline.stored_source(cohort.source, cohort.cases)
     if on_read_error == "stop" and not store.is_prepared(stored, cohort.grid, directory):
         run_directory.check_data(workdir, table=_fingerprint(config, cohort))
     options = store_options(config)._replace(on_read_error=on_read_error)

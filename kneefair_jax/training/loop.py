@@ -15,9 +15,9 @@ import optax
 from ml_collections import ConfigDict
 
 from kneefair_jax import anatomy
-from kneefair_jax.data import case_arrays, pipeline
-from kneefair_jax.data.case_arrays import Arrays
+from kneefair_jax.data import pipeline
 from kneefair_jax.data.cohort_loader import Cohort
+from kneefair_jax.data.pipeline import Arrays
 from kneefair_jax.groups import Partition
 from kneefair_jax.runtime import distributed, preemption
 from kneefair_jax.training import checkpoint, scoring
@@ -57,7 +57,7 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
         trace = stack.enter_context(contextlib.closing(Trace(workdir / "profile", config.train.profile)))
         compilations = stack.enter_context(contextlib.closing(Compilations()))
         batches = pipeline.training_batches(
-            case_arrays.training_inputs(cases, cohort.source, cohort.cases),
+            pipeline.training_inputs(cases, cohort.source, cohort.cases),
             experiment.order,
             experiment.partition.index,
             weight=experiment.weight,

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from kneefair_jax import anatomy, groups, metrics
 from kneefair_jax.data import pipeline
-from kneefair_jax.data.case_arrays import Arrays
+from kneefair_jax.data.pipeline import Arrays
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table, summaries
 from kneefair_jax.fairness.patient_table import standardized_means

@@ -19,8 +19,8 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from kneefair_jax.data import typed_tables
-from kneefair_jax.data.case_arrays import Arrays
 from kneefair_jax.data.cohort_loader import Cohort
+from kneefair_jax.data.pipeline import Arrays
 from kneefair_jax.groups import Partition
 from kneefair_jax.runtime import atomic, distributed
 from kneefair_jax.safe_text import spreadsheet_cell

@@ -35,7 +35,7 @@ def test_every_kind_of_difference_is_named(results):
     pd.DataFrame({"case_id": ["a", "b"], "dice": [0.5, 0.0]}).to_parquet(run / "cases.parquet")
     np.savez(run / "predictions.npz", a=np.arange(4, dtype=np.uint8), b=np.zeros(1))
     (run / "report" / "report.json").write_text(
-        json.dumps({"scores": {"dice": [0.25, None]}, "run": {"commit": ""}})
+        json.dumps({"scores": {"dice": [0.25, None], "iou": None}, "run": {"commit": ""}})
     )
     with ocp.PyTreeCheckpointer() as checkpointer:
         one_bit = np.nextafter(np.ones(3, np.float32), 2, dtype=np.float32)

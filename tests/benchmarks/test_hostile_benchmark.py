@@ -8,6 +8,7 @@ def code(text, outcome="refused", mention=""):
     return Kind("kind", lambda folder: ["-c", text], outcome, mention)
 
 
+@pytest.mark.linux
 def test_one_line_and_the_right_status_pass():
     row = hostile.run(
         code("import sys; print('error: a.png', file=sys.stderr); sys.exit(2)", mention="a.png")
@@ -15,6 +16,7 @@ def test_one_line_and_the_right_status_pass():
     assert row["faults"] == [] and row["line"] == "error: a.png" and row["status"] == 2
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize(
     ("text", "outcome", "fault"),
     [

@@ -36,6 +36,8 @@ def test_a_dry_run_shows_cohort_steps_and_time_and_writes_nothing(is_timed, tmp_
         monkeypatch.setattr(dry_run, "_training_seconds", lambda config, cohort: 65.0)
     with caplog.at_level("INFO", "kneefair_jax"):
         dry_run.show("train", config, tmp_path / "empty" / "run")
+        assert "time: not estimated; --time" in caplog.text
+        dry_run.show("train", config, tmp_path / "empty" / "run", timed=True)
     text = caplog.text
     assert "train: " in text and f"{config.train.steps} steps of {config.train.batch_size} cases" in text
     assert "time on this machine: about" in text and (is_timed or "about 1m05s for" in text)

@@ -64,6 +64,8 @@ def test_a_run_is_exported_as_weights(tmp_path, capsys):
     jax.tree.map(np.testing.assert_array_equal, network.variables["params"], dict(params))
     assert network.about["step"] == 7 and network.about["dice"]["a"]["all"]["mean"] == 0.9
     assert network.about["fit"] == "stretch" and network.about["input"]["epsilon"] == 1e-3
+    for name in weights.NAMES:
+        assert weights.load(name).about["input"] == network.about["input"]
 
 
 def test_classes_may_differ_from_the_scored_structures(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from configs import quickstart
-from kneefair_jax.data import case_arrays, cohort_loader, pipeline, store
+from kneefair_jax.data import cohort_loader, pipeline, store
 from kneefair_jax.errors import InputError
 from kneefair_jax.training import config_checks, loop, setup, sharding, stages
 from tests.training.test_loop import cut
@@ -60,7 +60,7 @@ def same_everywhere(prepared, steps, folder, monkeypatch):
     monkeypatch.setattr(setup.sharding, "data_mesh", lambda: mesh)
     experiment = setup.build(run, cohort)
     state = experiment.state
-    inputs = case_arrays.training_inputs(prepared.cases, cohort.source, cohort.cases)
+    inputs = pipeline.training_inputs(prepared.cases, cohort.source, cohort.cases)
     batches = pipeline.training_batches(inputs, experiment.order, experiment.partition.index, batch_size=8)
     for _, batch in zip(range(steps), batches, strict=False):
         state, _ = experiment.train_step(state, experiment.place(batch))
@@ -194,7 +194,7 @@ def test_a_batch_is_drawn_whole_before_it_is_cut(monkeypatch):
     for parts in (1, 4):
         run.train.accumulation = parts
         experiment = setup.build(run, cohort)
-        inputs = case_arrays.training_inputs([], cohort.source, cohort.cases)
+        inputs = pipeline.training_inputs([], cohort.source, cohort.cases)
         batches = pipeline.training_batches(
             inputs, experiment.order, experiment.partition.index, batch_size=8
         )

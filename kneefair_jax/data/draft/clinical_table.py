@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from kneefair_jax.data import ages, cell_text, column_names, identifiers, metadata, workbook
-from kneefair_jax.data.draft import table_privacy
+from kneefair_jax.data.draft import identity
 from kneefair_jax.data.draft.identity import Identifiers
 from kneefair_jax.data.draft.scan import age_in_years
 from kneefair_jax.errors import InputError
@@ -65,7 +65,7 @@ def read(
         path: the file.
         columns: column of `metadata.csv` -> header, as the user states it.
         values: column -> cell -> level, as the user states it; numbers have no other meaning.
-        identifiers_found: receives the identifiers of the table (`table_privacy.collect`).
+        identifiers_found: receives the identifiers of the table (`identity.collect`).
         confirmed: columns that the user has read, in which nearly every patient may have a text of their own.
 
     Raises:
@@ -86,7 +86,7 @@ def read(
             f"{path} row 1: no column states the patient's ID or the file; write the columns' names in row 1, and name "
             "one with --columns patient_id=HEADER or image=HEADER"
         )
-    table_privacy.collect(table.raw, mapping, identifiers_found)
+    identity.collect(table.raw, mapping, identifiers_found)
     notes = list(table.notes)
     if read_as := [f"{target} from {name!r}" for target, name in mapping.items() if target != name]:
         notes.append(f"{path.name}: {', '.join(read_as)}")
@@ -99,15 +99,15 @@ def read(
     if "age" not in written and (cells["birth"] != "").any():
         written.append("age")
     for cell in cells["birth"].unique():
-        identifiers_found.add_date(table_privacy.year_first(cell))
+        identifiers_found.add_date(identity.year_first(cell))
     problems: list[metadata.Problem] = []
     for name in written:
         cells[name], column_notes = _normalize(cells, name, values.get(name, {}), problems, identifiers_found)
         notes += [f"{path.name}: {note}" for note in column_notes]
         if name not in ("age", "site", *_WORDS):  # sites are numbered
-            table_privacy.check_values(cells[name], problems)
+            identity.check_values(cells[name], problems)
             if name not in confirmed:
-                table_privacy.check_unique(cells[name], table.raw, mapping, problems)
+                identity.check_unique(cells[name], table.raw, mapping, problems)
     for unused in set(values) - set(written):
         raise InputError(f"--values {unused}:...: {path} has no column {unused}; state it with --columns")
     for unused in set(confirmed) - set(written):
@@ -116,7 +116,7 @@ def read(
         )
     metadata.refuse(path, problems)
     cells = cells.assign(
-        birth=cells["birth"].map(table_privacy.year_first), study=cells["study"].map(table_privacy.year_first)
+        birth=cells["birth"].map(identity.year_first), study=cells["study"].map(identity.year_first)
     )
     return ClinicalTable(path, cells, tuple(written), notes)
 
@@ -173,9 +173,7 @@ def _normalize(
     if name in _WORDS:
         return _levels(column, problems)
     safe_cells = column.map(
-        lambda cell: (
-            "" if table_privacy.identifies(cell, name, identifiers_found) else identifiers.visible(cell)
-        )
+        lambda cell: "" if identity.identifies(cell, name, identifiers_found) else identifiers.visible(cell)
     )
     removed = int((safe_cells != column.map(identifiers.visible)).sum())
     return safe_cells, [
@@ -223,9 +221,7 @@ def _years(cells: pd.DataFrame, problems: list[metadata.Problem]) -> tuple[pd.Se
             years[row] = age if cell_text.is_number(age) else age_in_years(age, "", "")
         else:
             years[row] = (
-                age_in_years("", table_privacy.year_first(birth), table_privacy.year_first(exam))
-                if birth
-                else ""
+                age_in_years("", identity.year_first(birth), identity.year_first(exam)) if birth else ""
             )
     result: pd.Series = pd.Series(years, dtype=object, name="age").reindex(cells.index)
     from_dates = int(((cells["age"] == "") & (result != "")).sum())

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import anatomy
-from kneefair_jax.data import inspection, layouts, mask_files, metadata, readers
+from kneefair_jax.data import inspection, mask_files, metadata, readers
 from kneefair_jax.data.oai import attributes, films, selection, tables
 from kneefair_jax.data.oai.films import Film
+from kneefair_jax.data.readers import orientation
 from kneefair_jax.data.source import Example, Exclusion, Source
 from kneefair_jax.errors import InputError
 
@@ -67,9 +68,9 @@ def build(
         excluded: all other films.
         oai_tables: by lower-case stem.
         config: `knees`, "film" for a case of eight structures (scheme `knees`) or "split" for two of four
-            (scheme `knee`); `orientation`, that of masks on their films where the headers do not settle it (`layouts`);
-            `mirror`, whether split left knees are mirrored; `attributes`; `bins`, attribute ->
-            ascending edges.
+            (scheme `knee`); `orientation`, of `readers.orientation.FLAGS`, that of masks on their films where the
+            headers do not settle it; `mirror`, whether split left knees are mirrored; `attributes`; `bins`, attribute
+            -> ascending edges.
         size: rows and columns of the working grid.
         unused: files that are no films.
 
@@ -77,7 +78,7 @@ def build(
         InputError: a setting is unknown, or an attribute is unavailable.
     """
     split, mirror = _split_and_mirror(config)
-    flag = layouts.checked(layouts.Flag(config.get("orientation", "")))
+    flag = orientation.checked_flag(orientation.Flag(config.get("orientation", "")))
     sides = films.SIDES if split else ("",)
     options = metadata.Options(allow_similar=config.get("allow_similar_ids", False))
     cases, notes = attributes.add(
@@ -185,7 +186,7 @@ def _read(
     sides: Sequence[str],
     size: tuple[int, int] | None,
     mirror: bool,
-    flag: layouts.Flag,
+    flag: orientation.Flag,
     rows: Sequence[int],
 ) -> Iterator[Example | InputError]:
     # The knees of a film are consecutive rows, so it is read once for both.

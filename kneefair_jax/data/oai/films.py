@@ -10,9 +10,9 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 
 from kneefair_jax import anatomy
-from kneefair_jax.data import inspection, layouts, mask_files, readers
+from kneefair_jax.data import inspection, mask_files, readers
 from kneefair_jax.data.oai import tables
-from kneefair_jax.data.readers import dicom, dicom_header
+from kneefair_jax.data.readers import dicom, dicom_header, orientation
 from kneefair_jax.errors import InputError
 
 SERIES = "Bilateral PA Fixed Flexion Knee"
@@ -119,7 +119,7 @@ class Arrays(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def read(film: Film, flag: layouts.Flag) -> Arrays:
+def read(film: Film, flag: orientation.Flag) -> Arrays:
     """Read a film and its mask.
 
     Args:
@@ -132,8 +132,8 @@ def read(film: Film, flag: layouts.Flag) -> Arrays:
     if film.mask is None:
         raise ValueError("a film without a mask is not a case")
     radiograph, mask = readers.read_radiograph(film.path), mask_files.read(film.mask, VALUES)
-    files = layouts.File(film.mask, mask.orientation), layouts.File(film.path, radiograph.orientation)
-    correction = layouts.mask_to_film(*files, flag)
+    files = orientation.File(film.mask, mask.orientation), orientation.File(film.path, radiograph.orientation)
+    correction = orientation.mask_to_film(*files, flag)
     label = correction.apply(mask.values)
     image = to_displayed(radiograph, film.path)
     spacing = (radiograph.orientation or readers.NONE).of_pair(np.array(film.spacing, np.float32))

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 
-from kneefair_jax.data import layouts, readers
+from kneefair_jax.data import readers
 from kneefair_jax.data.oai import films
+from kneefair_jax.data.readers import orientation
 from kneefair_jax.errors import InputError
 from tests import oai_tree
 
@@ -210,10 +211,10 @@ def is_aligned(arrays):
 def test_a_mask_whose_header_turns_it_needs_a_word(tmp_path):
     found, label = pair(tmp_path, "rotate-180")
     with pytest.raises(InputError) as error:
-        films.read(found, layouts.Flag())
+        films.read(found, orientation.Flag())
     for word in ("a.nii.gz", "001", "--config.data.orientation=none", "--config.data.orientation=stored"):
         assert word in str(error.value)
-    arrays = films.read(found, layouts.Flag("none"))
+    arrays = films.read(found, orientation.Flag("none"))
     np.testing.assert_array_equal(arrays.label, label)
     assert is_aligned(arrays)
     np.testing.assert_allclose(arrays.spacing, [0.3, 0.2])
@@ -224,7 +225,7 @@ def test_headers_of_film_and_mask_are_followed_alike(tmp_path, turn):
     """The film's columns run to the left, its rows to the back: it is displayed as it is stored."""
     tags = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "ImagePositionPatient": [0, 0, 0]}
     found, label = pair(tmp_path, turn, **tags)
-    arrays = films.read(found, layouts.Flag())
+    arrays = films.read(found, orientation.Flag())
     np.testing.assert_array_equal(arrays.label, label)
     assert is_aligned(arrays)
 
@@ -232,7 +233,7 @@ def test_headers_of_film_and_mask_are_followed_alike(tmp_path, turn):
 def test_a_transposed_film_keeps_its_spacing_by_axis(tmp_path):
     tags = {"ImageOrientationPatient": [0, 1, 0, 1, 0, 0], "ImagePositionPatient": [0, 0, 0]}
     found, label = pair(tmp_path, **tags)
-    arrays = films.read(found, layouts.Flag("stored"))
+    arrays = films.read(found, orientation.Flag("stored"))
     np.testing.assert_array_equal(arrays.label, label.T)
     assert is_aligned(arrays)
     np.testing.assert_allclose(arrays.spacing, [0.2, 0.3])

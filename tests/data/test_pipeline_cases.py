@@ -3,8 +3,8 @@ import threading
 import numpy as np
 import pytest
 
-from kneefair_jax.data import case_arrays, cohort_loader, store
-from kneefair_jax.data.case_arrays import CachedCases
+from kneefair_jax.data import cohort_loader, pipeline, store
+from kneefair_jax.data.pipeline import CachedCases
 from kneefair_jax.data.source import Online
 from tests.training import study
 
@@ -88,8 +88,8 @@ def test_stored_cases_are_those_of_the_stored_cohort(tmp_path):
 
 def test_a_batch_holds_inputs_in_place_of_training_cases():
     online_cohort, plain = cohort(True), cohort(False)
-    inputs = case_arrays.training_inputs([], online_cohort.source, online_cohort.cases)
+    inputs = pipeline.training_inputs([], online_cohort.source, online_cohort.cases)
     assert len(inputs) == 40 and inputs[3] == {"row": 3}
     stored = []
-    assert case_arrays.training_inputs(stored, plain.source, plain.cases) is stored
-    assert case_arrays.stored_source(plain.source, plain.cases) is plain.source
+    assert pipeline.training_inputs(stored, plain.source, plain.cases) is stored
+    assert pipeline.stored_source(plain.source, plain.cases) is plain.source
