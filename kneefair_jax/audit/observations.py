@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kneefair_jax.audit import case_mismatch, mask_alignment
+from kneefair_jax.audit import mismatch
 from kneefair_jax.audit.cases import Cohort
-from kneefair_jax.audit.mask_alignment import Fit
 from kneefair_jax.audit.mask_faults import (
     BAND,
     HEADER,
@@ -25,6 +24,7 @@ from kneefair_jax.audit.mask_faults import (
     FaultyMask,
 )
 from kneefair_jax.audit.mask_pair import Reading, Summary
+from kneefair_jax.audit.mismatch import Fit
 from kneefair_jax.audit.scoring import Case, Scored
 from kneefair_jax.data import inspection
 from kneefair_jax.data.readers import ORIENTATIONS, name_of, orientation
@@ -59,7 +59,7 @@ def of_references(cohort: Cohort, cases: Mapping[str, Case]) -> Observations:
     spacing = np.stack([case.spacing for case in cases.values()])
     faults = [
         *_single_faults(truth, REFERENCE),
-        *case_mismatch.copies(truth, REFERENCE),
+        *mismatch.copies(truth, REFERENCE),
         *_unit_faults(truth, spacing),
         *_table_spacing_faults(truth, cohort.spacing),
     ]
@@ -92,15 +92,13 @@ def of_model(
     present = {case_id: mask for case_id, mask in masks.items() if mask is not None}
     fits = {case_id: scored[case_id].fit for case_id in present}
     confusions = {case_id: case.confusion for case_id, case in scored.items() if case.confusion is not None}
-    label_note = mask_alignment.label_note(
-        fits, confusions, reading.structures, float(table["dice"].mean()), of
-    )
+    label_note = mismatch.label_note(fits, confusions, reading.structures, float(table["dice"].mean()), of)
     overlaps = _overlaps(truth, scored)
     spacing_faults = _pair_spacing_faults(truth, masks, model)
     other_case_faults = [
-        *case_mismatch.copies(present, model),
-        *case_mismatch.copies_of_references(truth, masks, model),
-        *case_mismatch.exchanged(truth, masks, fits, model),
+        *mismatch.copies(present, model),
+        *mismatch.copies_of_references(truth, masks, model),
+        *mismatch.exchanged(truth, masks, fits, model),
     ]
     misoriented = {} if label_note else _misoriented(fits, overlaps, [*reference_faults, *other_case_faults])
     orientation_faults = _orientation_faults(misoriented, fits, present, model)
@@ -108,10 +106,10 @@ def of_model(
     explained = {
         faulty.case_id for faulty in [*faults, *reference_faults] if faulty.fault.kind in _LOWER_OVERLAP
     }
-    faults += case_mismatch.outliers(overlaps, explained, model)
+    faults += mismatch.outliers(overlaps, explained, model)
     orientation_note = ""
     if not any(faulty.mask == REFERENCE for faulty in orientation_faults):
-        orientation_note = mask_alignment.orientation_note(misoriented, len(fits), of, reading.orientation)
+        orientation_note = mismatch.orientation_note(misoriented, len(fits), of, reading.orientation)
     notes = [
         *_header_notes(masks, f"prediction{of}"),
         *build.observations(
@@ -134,8 +132,8 @@ def of_model(
 def _misoriented(
     fits: Mapping[str, Fit | None], overlaps: Mapping[str, float], faults: Sequence[FaultyMask]
 ) -> dict[str, Fit]:
-    """Return `mask_alignment.misoriented` without the masks of another case, which may fit better after a turn."""
-    misoriented = mask_alignment.misoriented(fits, overlaps)
+    """Return `mismatch.misoriented` without the masks of another case, which may fit better after a turn."""
+    misoriented = mismatch.misoriented(fits, overlaps)
     if 2 * len(misoriented) > len(fits):  # most masks of a cohort are not those of another case
         return misoriented
     mismatched = {faulty.case_id for faulty in faults if faulty.fault.kind in (SAME_PIXELS, OTHER_CASE)}
@@ -175,12 +173,12 @@ def _orientation_faults(
     if not misoriented:
         return []
     good = [masks[case_id].thumbnail for case_id, fit in fits.items() if fit is None]
-    frequencies = mask_alignment.frequencies(good) if good else None
+    frequencies = mismatch.frequencies(good) if good else None
     faults = []
     for case_id, fit in misoriented.items():
         remedy, mask = ORIENTATIONS[fit.orientation], model
         predicted = masks[case_id].thumbnail
-        if frequencies is not None and mask_alignment.is_reference_misoriented(
+        if frequencies is not None and mismatch.is_reference_misoriented(
             predicted, remedy.apply(predicted), frequencies
         ):
             remedy, mask = remedy.inverse(), REFERENCE
@@ -221,8 +219,7 @@ def _pair_notes(
         warning = "WARNING: "
         question = "a model that is audited against its own masks is equally good for all groups"
     is_open = [
-        case.relation == orientation.OPEN and reading.orientation == mask_alignment.NONE
-        for case in scored.values()
+        case.relation == orientation.OPEN and reading.orientation == mismatch.NONE for case in scored.values()
     ]
     cases_of = {
         f"the headers of reference mask and prediction{of} state different spacings in {{}}; the audit uses the "

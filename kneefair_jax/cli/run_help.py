@@ -4,6 +4,7 @@ The fields are the assignments and comments of `configs/default.py`. The file is
 help needs no import of JAX or ml_collections.
 """
 
+import argparse
 import ast
 import difflib
 import io
@@ -144,6 +145,17 @@ def groups(path: Path = DEFAULTS) -> list[Group]:
         for function in functions
         if function.name in _SECTIONS
     ]
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of runs, and a flag for each field, to a parser for the completion."""
+    for flag, meaning in _FLAGS.items():
+        name, _, value = flag.partition("=")
+        if name not in ("--config.FIELD", "--mode", "--helpfull"):
+            parser.add_argument(name, action="store" if value else "store_true", help=meaning)
+    fields = {field.name: field for group in groups() for field in group.fields}
+    for name, field in fields.items():
+        parser.add_argument(f"--config.{name}", help=field.comment.replace("%", "%%") or None)
 
 
 def misspelled_field(fields: Sequence[str], path: Path = DEFAULTS) -> str:
