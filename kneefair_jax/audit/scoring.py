@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -157,10 +158,10 @@ def _require_label_map(model: str, masks: int, failures: Sequence[_Failure], rea
     ]
     if len(unknown) > masks / 2 and len(unknown) > 1:
         labels = reading.of_model(model).prediction
-        name = f"{model}: " if model else ""
-        values = " ".join(f"{structure}=VALUE" for structure in reading.structures)
+        option, name = (f"--pred {model}", f"{model}: ") if model else ("--pred", "")
+        values = shlex.join(f"{structure}=VALUE" for structure in reading.structures)
         raise InputError(
-            f"--pred {model or 'masks'}: {len(unknown)} of {masks} hold values that name no structure: "
+            f"{option}: {len(unknown)} of {masks} predictions hold values that name no structure: "
             f"{label_map.first_values(sorted(set().union(*unknown)))} ({label_map.describe(labels)}); state the values "
             f"of this model with --pred-labels {name}{values}, and other values as {label_map.BACKGROUND}=VALUE"
         )
