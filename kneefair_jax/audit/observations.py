@@ -1,6 +1,6 @@
 """Collect quality warnings about masks that can be scored: notes for the page, and faults of single masks."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -57,11 +57,15 @@ def of_references(cohort: Cohort, cases: Mapping[str, Case]) -> Observations:
     """Collect the warnings about the reference masks."""
     truth = {case_id: case.truth for case_id, case in cases.items()}
     spacing = np.stack([case.spacing for case in cases.values()])
+    header_and_table = (
+        (case_id, mask.spacing, stated)
+        for (case_id, mask), stated in zip(truth.items(), cohort.spacing, strict=True)
+    )
     faults = [
         *_single_faults(truth, REFERENCE),
         *mismatch.copies(truth, REFERENCE),
         *_unit_faults(truth, spacing),
-        *_table_spacing_faults(truth, cohort.spacing),
+        *_spacing_faults(header_and_table, REFERENCE, TABLE_SPACING),
     ]
     notes = [*_header_notes(truth, "reference mask"), *_spacing_kind_notes(truth, "reference masks")]
     return Observations(notes, faults)
@@ -94,7 +98,8 @@ def of_model(
     confusions = {case_id: case.confusion for case_id, case in scored.items() if case.confusion is not None}
     label_note = mismatch.label_note(fits, confusions, reading.structures, float(table["dice"].mean()), of)
     overlaps = _overlaps(truth, scored)
-    spacing_faults = _pair_spacing_faults(truth, masks, model)
+    headers = ((case_id, truth[case_id].spacing, mask.spacing) for case_id, mask in present.items())
+    spacing_faults = _spacing_faults(headers, model, PAIR_SPACING)
     other_case_faults = [
         *mismatch.copies(present, model),
         *mismatch.copies_of_references(truth, masks, model),
@@ -260,38 +265,15 @@ def _unit_faults(truth: Mapping[str, Summary], spacing: np.ndarray) -> list[Faul
     return faults
 
 
-def _table_spacing_faults(truth: Mapping[str, Summary], spacing: np.ndarray) -> list[FaultyMask]:
-    """Return the reference masks whose headers state another spacing than the table, f[N, 2]."""
-    return [
-        FaultyMask(
-            case,
-            REFERENCE,
-            Fault(TABLE_SPACING, f"{_spacing_text(mask.spacing)} and {_spacing_text(stated)}"),
-        )
-        for (case, mask), stated in zip(truth.items(), spacing, strict=True)
-        if _differ(mask.spacing, stated)
-    ]
-
-
-def _pair_spacing_faults(
-    truth: Mapping[str, Summary], predictions: Mapping[str, Summary | None], model: str
+def _spacing_faults(
+    spacings: Iterable[tuple[str, np.ndarray, np.ndarray]], mask: str, kind: str
 ) -> list[FaultyMask]:
-    """Return the predictions whose headers state another spacing than those of their reference masks."""
+    """Return the masks of cases with two spacings, f[2] each, that are known and differ."""
     return [
-        FaultyMask(
-            case,
-            model,
-            Fault(PAIR_SPACING, f"{_spacing_text(true.spacing)} and {_spacing_text(one.spacing)}"),
-        )
-        for (case, true), one in zip(truth.items(), predictions.values(), strict=True)
-        if one is not None and _differ(true.spacing, one.spacing)
+        FaultyMask(case, mask, Fault(kind, f"{_spacing_text(first)} and {_spacing_text(second)}"))
+        for case, first, second in spacings
+        if np.isfinite([first, second]).all() and not np.allclose(first, second, rtol=_SAME_SPACING)
     ]
-
-
-def _differ(first: np.ndarray, second: np.ndarray) -> bool:
-    """Return whether two spacings, f[2], are known and differ."""
-    is_known = bool(np.isfinite(np.stack([first, second])).all())
-    return is_known and not np.allclose(first, second, rtol=_SAME_SPACING)
 
 
 def _spacing_kind_notes(masks: Mapping[str, Summary], name: str) -> list[str]:
