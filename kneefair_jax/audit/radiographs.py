@@ -150,7 +150,7 @@ def label_error_table(
     ids = [case for case in cohort.frame["case_id"] if case in images]
     if len(ids) < label_errors.MIN_CASES:
         raise InputError(
-            f"--suspicious: {len(ids)} of {len(cohort.frame)} cases have a film; give {label_errors.MIN_CASES} or "
+            f"--label-errors: {len(ids)} of {len(cohort.frame)} cases have a film; give {label_errors.MIN_CASES} or "
             "more with --images"
         )
     compare = label_errors.comparison(reading.structures, against)
@@ -168,7 +168,7 @@ def label_error_table(
                 if picture.shape[:2] != mask.label.shape:
                     raise InputError(
                         f"{film.path}: {picture.shape[0]} x {picture.shape[1]} pixels, its mask {mask.path} "
-                        f"{mask.label.shape[0]} x {mask.label.shape[1]}; --suspicious compares them pixel by pixel: "
+                        f"{mask.label.shape[0]} x {mask.label.shape[1]}; --label-errors compares them pixel by pixel: "
                         "export both on one grid"
                     )
             for mask, pair in zip(masks, compare(pictures, [mask.label for mask in masks]), strict=True):
@@ -191,5 +191,5 @@ def label_error_note(errors: pd.DataFrame) -> str:
     more = ", ..." if len(errors) > _MAX_LISTED_ERRORS else ""
     return (
         f"check the reference masks that look wrong by a network's masks of the same films: {len(errors)} "
-        f"({first}{more}), all in suspicious.csv"
+        f"({first}{more}), all in label_errors.csv"
     )
