@@ -380,9 +380,9 @@ def _rejection(n: int, m: int, totals: np.ndarray, level: float) -> tuple[np.nda
     counts = np.round(share * n).astype(int)[:, None] + np.arange(-half_width, half_width + 1)
     valid_counts = np.clip(counts, np.maximum(totals - m, 0)[:, None], np.minimum(totals, n)[:, None])
     second_counts = totals[:, None] - valid_counts
+    log_factorial = special.gammaln(np.arange(max(n, m) + 1) + 1)
     logs = -sum(
-        special.gammaln(part + 1)
-        for part in (valid_counts, n - valid_counts, second_counts, m - second_counts)
+        log_factorial[part] for part in (valid_counts, n - valid_counts, second_counts, m - second_counts)
     )
     chances = np.where(valid_counts == counts, np.exp(logs - logs.max(1, keepdims=True)), 0)
     chances /= chances.sum(1, keepdims=True)
