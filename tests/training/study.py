@@ -43,7 +43,7 @@ def cohort(cases=40):
 def config(**train) -> ConfigDict:
     fields = default.get_config()
     fields.data.size = GRID[:2]
-    fields.model.widths = (4, 8)
+    fields.model.widths = (4,)
     fields.model.convolutions = 1
     # Random draws, but few kinds of them: each takes its time to compile.
     fields.augment = dict.fromkeys(fields.augment, 0.0) | {"flip": 0.5, "noise": 0.02}

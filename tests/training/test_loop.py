@@ -6,6 +6,7 @@ import socket
 import chex
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from kneefair_jax import groups
@@ -27,10 +28,11 @@ def prepared(tmp_path_factory):
 def run(config, prepared, workdir):
     cohort, cases = prepared
     experiment = setup.build(config, cohort)
+    like = jax.tree.map(ocp.utils.to_shape_dtype_struct, experiment.state)  # a step donates its state
     workdir.mkdir(exist_ok=True)
     loop.train(config, experiment, cohort, cases, workdir)
     checkpoints = Checkpoints(workdir / "checkpoints")
-    state, *_ = checkpoints.restore(config.train.steps, setup.build(config, cohort).state)
+    state, *_ = checkpoints.restore(config.train.steps, like)
     return state, checkpoints.records()
 
 
@@ -87,6 +89,7 @@ def test_a_finished_run_is_left_alone(prepared, tmp_path):
 
 def test_it_learns(prepared, tmp_path):
     config = study.config(steps=200, eval_every=200, log_every=20)
+    config.model.widths = (4, 8)
     config.optimizer.learning_rate = 1e-2
     config.augment = dict.fromkeys(config.augment, 0.0)
     _, records = run(config, prepared, tmp_path)

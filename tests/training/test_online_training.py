@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from configs import quickstart
@@ -37,11 +38,10 @@ def prepared(tmp_path_factory):
 def train(run, prepared, folder):
     folder.mkdir(exist_ok=True)
     experiment = setup.build(run, prepared.cohort)
+    like = jax.tree.map(ocp.utils.to_shape_dtype_struct, experiment.state)  # a step donates its state
     loop.train(run, experiment, prepared.cohort, prepared.cases, folder)
     with loop.Checkpoints(folder / "checkpoints") as checkpoints:
-        return jax.device_get(
-            checkpoints.restore(run.train.steps, setup.build(run, prepared.cohort).state)[0]
-        )
+        return jax.device_get(checkpoints.restore(run.train.steps, like)[0])
 
 
 def same_everywhere(prepared, steps, folder, monkeypatch):

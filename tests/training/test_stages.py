@@ -65,7 +65,7 @@ class Run(NamedTuple):
 
 def run(workdir, cohort=COHORT, **mitigation):
     config = study.config(steps=4, eval_every=2)
-    config.model.widths = (2, 4)
+    config.model.widths = (4,)
     config.augment = dict.fromkeys(config.augment, 0.0)
     config.optimizer.update({"name": "adamw", "weight_decay": 0.1, "learning_rate": 1e-2})
     config.mitigation.update(mitigation)
