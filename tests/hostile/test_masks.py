@@ -205,7 +205,9 @@ class TestVoid:
 
     def test_predictions_ignore_nothing(self, audit):
         status, _, _, error = audit("pred", "truth", labels=(*LABELS, "ignore=255"))
-        assert status == 2 and "--pred truth: 24 of 24" in error and "255" in error and "--pred-labels" in error
+        assert (
+            status == 2 and "--pred truth: 24 of 24" in error and "255" in error and "--pred-labels" in error
+        )
         status, _, _, error = audit("truth", "pred", "--pred-labels", "knee", "ignore=255")
         assert status == 2 and "--pred-labels" in error
 
