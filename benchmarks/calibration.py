@@ -29,7 +29,7 @@ from scipy import stats
 
 from benchmarks.machine import hardware
 from kneefair_jax.fairness import inference, rates, two_part
-from kneefair_jax.fairness.patient_table import Column
+from kneefair_jax.fairness.patient_table import Column, GroupedScores
 from kneefair_jax.fairness.two_part import Scores
 from kneefair_jax.runtime import atomic, run_directory
 
@@ -185,7 +185,7 @@ def cohort(condition: Condition, rng: np.random.Generator, permutations: int) ->
         scores = np.append(scores, rng.uniform(0.5, 1, OUTSIDE))
         failed, index = np.append(failed, np.zeros(OUTSIDE, bool)), np.append(index, [-1] * OUTSIDE)
     names = [str(g) for g in range(len(sizes))]
-    grouped = inference.GroupedScores(scores[:, None], failed[:, None], np.arange(len(scores)), index, names)
+    grouped = GroupedScores(scores[:, None], failed[:, None], np.arange(len(scores)), index, names)
     settings = inference.Settings(min(5, sizes.min()), permutations, {"dice": DELTA})
     (description,) = inference.describe(
         grouped, [Column("dice", "macro")], [int(rng.integers(2**31))], settings

@@ -44,12 +44,12 @@ VOLATILE_CELLS = re.compile(
     re.DOTALL,
 )
 # Keys of a config that may be those of an earlier layout, at the end of a leaf's path.
-MOVED_PATH = re.compile(r"(\['mitigation'\]|\['study'\]\['settings'\]\['\w+'\])\['\w+'\]$")
+MOVED_PATH = re.compile(r"(\['(mitigation|data|report)'\]|\['study'\]\['settings'\]\['\w+'\])\['\w+'\]$")
 # Later commits alone write these: config fields, with the defaults as before; hashes of input files; the models of
 # an audit side by side.
 ADDED_PATH = re.compile(
     r"\['data'\](\['phantom'\]\['(films|structures)'\]|\['external_orientation'\])$|\['run'\]\['inputs'\]"
-    r"|\['models'\]\['summaries'\]|/models\.csv\[|\['cohort'\]\['warnings'\]$"
+    r"|\['models'\]\['summaries'\]|/models\.csv\[|\['cohort'\]\['warnings'\]$|\['report'\]\['author'\]$"
 )
 # Largest difference of two numbers that counts as rounding, relative or absolute.
 TOLERANCE = {"rel_tol": 1e-9, "abs_tol": 1e-12}

@@ -24,7 +24,7 @@ from benchmarks.jax_step import AUGMENTATION, OPTIMIZER
 from kneefair_jax import losses, metrics, mitigation, models
 from kneefair_jax.data import phantom
 from kneefair_jax.data.augment import Augmentation, augment
-from kneefair_jax.training import optimizer, state, steps
+from kneefair_jax.training import state, steps
 
 CLASSES = 5
 
@@ -135,7 +135,7 @@ def _batch(sizes: Sizes) -> dict[str, np.ndarray]:
 def loss_curve(sizes: Sizes) -> list[Difference]:
     """Losses and gradient norms of training steps with group DRO and Adam on one batch, without augmentation."""
     model = models.create({"name": "unet", "widths": sizes.widths}, classes=CLASSES)
-    transform, objective = optimizer.create(OPTIMIZER, 100), mitigation.group_dro()
+    transform, objective = state.create_optimizer(OPTIMIZER, 100), mitigation.group_dro()
     definition = steps.StepDefinition(
         model,
         losses.dice_cross_entropy,

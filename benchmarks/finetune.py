@@ -24,7 +24,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.machine import hardware
-from kneefair_jax.fairness import bootstrap
+from kneefair_jax.fairness import patient_bootstrap
 from kneefair_jax.runtime import atomic, run_directory
 
 ROOT = Path(__file__).parents[1]
@@ -99,11 +99,14 @@ def compared(runs: dict[str, list[Path]]) -> dict[str, Any]:
     each = {arm: frame.mean(axis=1) for arm, frame in scores.items()}
     each["difference"] = each[tuned] - each[scratch]
     stacked = np.stack([series.to_numpy() for series in each.values()], axis=1)
-    intervals = bootstrap.mean_intervals(stacked, np.random.default_rng(0))
+    strata = patient_bootstrap.stratify(stacked.T[:, None], np.full(len(stacked), -1), 1)
+    by_arm = patient_bootstrap.intervals(strata, np.random.default_rng(0), 10_000)
+    assert by_arm is not None  # there are enough patients
+    intervals = [arm.mean for arm in by_arm.methods]
     seeds = {arm: frame.mean().tolist() for arm, frame in scores.items()}
     seeds["difference"] = [b - a for a, b in zip(seeds[scratch], seeds[tuned], strict=True)]
     return {
-        name: {"dice": float(series.mean()), "interval": interval.tolist(), "seeds": seeds[name]}
+        name: {"dice": float(series.mean()), "interval": interval, "seeds": seeds[name]}
         for (name, series), interval in zip(each.items(), intervals, strict=True)
     }
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from kneefair_jax import losses, mitigation, models
 from kneefair_jax.data.augment import Augmentation
-from kneefair_jax.training import optimizer, sharding, state, steps
+from kneefair_jax.training import sharding, state, steps
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "unet": {"name": "unet", "widths": (16, 32, 64, 128, 256)},
@@ -77,7 +77,7 @@ def batch_of(setting: Setting) -> dict[str, np.ndarray]:
 def first_state(setting: Setting, network: dict[str, Any]) -> state.TrainState:
     """The state before the first step, as NumPy arrays, drawn on the CPU: it depends on the network alone."""
     model = models.create(network | {"dtype": setting.dtype}, classes=CLASSES)
-    transform, objective = optimizer.create(OPTIMIZER, 1000), mitigation.erm()
+    transform, objective = state.create_optimizer(OPTIMIZER, 1000), mitigation.erm()
     # The seed is read on the CPU, so what draws the parameters is compiled there.
     seed = jax.device_put(jnp.uint32(0), jax.local_devices(backend="cpu")[0])
     counts = np.ones(2, np.int32)
@@ -94,7 +94,7 @@ def train_step(setting: Setting, network: dict[str, Any], augmentation: Augmenta
         models.create(network | {"dtype": setting.dtype}, classes=CLASSES),
         losses.dice_cross_entropy,
         mitigation.erm(),
-        optimizer.create(OPTIMIZER, 1000),
+        state.create_optimizer(OPTIMIZER, 1000),
         augmentation=augmentation,
         flip_table=jnp.arange(CLASSES),
         groups=2,

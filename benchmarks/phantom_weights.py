@@ -38,7 +38,7 @@ from kneefair_jax import anatomy, losses, mitigation, models, weights  # noqa: E
 from kneefair_jax.data import phantom  # noqa: E402
 from kneefair_jax.data.augment import Augmentation  # noqa: E402
 from kneefair_jax.runtime import atomic  # noqa: E402
-from kneefair_jax.training import optimizer, state, steps  # noqa: E402
+from kneefair_jax.training import state, steps  # noqa: E402
 from kneefair_jax.training.state import TrainState  # noqa: E402
 from kneefair_jax.weights import warm_start  # noqa: E402
 
@@ -83,7 +83,7 @@ def transform(config: ConfigDict, rate: jax.Array | float) -> optax.GradientTran
     fields = config.optimizer.to_dict() | {"learning_rate": 1.0, "schedule": "constant", "warmup_steps": 0}
     # An update is proportional to the learning rate.
     return optax.apply_if_finite(
-        optax.chain(optimizer.create(fields, 1), optax.scale(rate)), max_consecutive_errors=BAD_STEPS
+        optax.chain(state.create_optimizer(fields, 1), optax.scale(rate)), max_consecutive_errors=BAD_STEPS
     )
 
 

@@ -1,6 +1,7 @@
 """Eight virtual CPU devices for every test, so that code for a mesh is tested on a mesh."""
 
 import atexit
+import contextlib
 import os
 import shutil
 import signal
@@ -9,11 +10,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 
-# A busy machine fails no test.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
+with contextlib.suppress(ImportError):  # the environment of `make test-beam` lacks hypothesis
+    from hypothesis import HealthCheck, settings
+
+    # A busy machine fails no test.
+    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("untimed")
 
 # A shell that runs the tests in the background ignores SIGINT, and so do all processes that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

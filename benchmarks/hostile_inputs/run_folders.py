@@ -105,7 +105,7 @@ def _label_errors(text: str, folder: Path) -> list[str]:
     return [
         *("-m", "kneefair_jax.audit", "--truth", "truth", "--pred", "pred", "--metadata", "metadata.csv"),
         *("--images", "films", "--attributes", "sex", "--labels", "femur=1", "tibia=2", "--draws", "40"),
-        *("--suspicious", "w.safetensors", "--out", "out"),
+        *("--label-errors", "w.safetensors", "--out", "out"),
     ]
 
 

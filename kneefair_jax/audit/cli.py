@@ -17,7 +17,7 @@ from kneefair_jax.report.text import cards, failures, findings, formatting, mode
 from kneefair_jax.runtime import command, run_directory
 from kneefair_jax.runtime.progress import Progress
 
-_MASK_ARGUMENTS = ("truth", "pred", "labels", "pred_labels", "images", "suspicious")
+_MASK_ARGUMENTS = ("truth", "pred", "labels", "pred_labels", "images", "label_errors")
 _EPILOG = """\
 examples:
   kneefair audit --truth masks --pred predicted --metadata metadata.csv \\
@@ -110,7 +110,7 @@ def parser() -> argparse.ArgumentParser:
     )
     analysis.add_argument("--images", type=Path, metavar="DIR", help="radiographs to draw the examples on")
     analysis.add_argument(
-        "--suspicious",
+        "--label-errors",
         nargs="?",
         const="auto",
         default="",
@@ -258,7 +258,8 @@ def closing_lines(reports: Mapping[str, Report]) -> list[str]:
     first = next(iter(reports.values()))
     return [
         *(f"warning: {text}" for text in summary.data_warnings(first)),
-        *models.sentences(first),
+        *models.headline(first),
+        *filter(None, [models.significant_gaps(first)]),
         *(
             f"{f'{model}, ' if len(reports) > 1 else ''}{verdict.groups.title}: {_verdict(verdict)}"
             for model, report in reports.items()
@@ -331,7 +332,7 @@ def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
         model_labels=model_labels,
         orientation=arguments.orientation,
         images=arguments.images,
-        label_error_checkpoint=arguments.suspicious,
+        label_error_checkpoint=arguments.label_errors,
     )
     return run.masks(
         arguments.truth, models, arguments.metadata, arguments.attributes, mask_options, settings
@@ -341,7 +342,7 @@ def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
 def _command(arguments: argparse.Namespace, argv: Sequence[str]) -> str:
     """Return the command line, with only the last component of each absolute path."""
     models = [Path(path) for word in arguments.pred or () for path in (word, word.partition("=")[2]) if path]
-    options = ("truth", "scores", "metadata", "images", "readers", "out", "suspicious")
+    options = ("truth", "scores", "metadata", "images", "readers", "out", "label_errors")
     single = [Path(path) for option in options if (path := getattr(arguments, option))]
     words = [safe_text.strip_paths(word, *models, *single) for word in argv]
     return run_directory.public_command(["kneefair", "audit", *words])

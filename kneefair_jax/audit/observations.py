@@ -1,14 +1,13 @@
 """Collect quality warnings about masks that can be scored: notes for the page, and faults of single masks."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from kneefair_jax.audit import case_mismatch, mask_alignment
+from kneefair_jax.audit import mismatch
 from kneefair_jax.audit.cases import Cohort
-from kneefair_jax.audit.mask_alignment import Fit
 from kneefair_jax.audit.mask_faults import (
     BAND,
     HEADER,
@@ -25,14 +24,14 @@ from kneefair_jax.audit.mask_faults import (
     FaultyMask,
 )
 from kneefair_jax.audit.mask_pair import Reading, Summary
+from kneefair_jax.audit.mismatch import Fit
 from kneefair_jax.audit.scoring import Case, Scored
 from kneefair_jax.data import inspection
-from kneefair_jax.data.readers import ORIENTATIONS, name_of, orientation
+from kneefair_jax.data.readers import ORIENTATIONS, limits, name_of, orientation
 from kneefair_jax.report import build
 
 # Faults that explain why a prediction overlaps its reference mask less than others do.
 _LOWER_OVERLAP = (INTERPOLATED, BAND, ORIENTATION, OTHER_CASE, SAME_PIXELS)
-_SAME_SPACING = 0.01  # relative difference up to which two spacings are the same
 # A wrong unit changes the spacing and, by its square, the area of the bones. Resized films have other spacings and
 # bones of the same area; cropped ones have smaller areas and the same spacing. A factor of 2 makes areas 4 times as
 # large, to which the size of the knee adds or subtracts a third; spacings of a cohort differ by some percent.
@@ -57,11 +56,15 @@ def of_references(cohort: Cohort, cases: Mapping[str, Case]) -> Observations:
     """Collect the warnings about the reference masks."""
     truth = {case_id: case.truth for case_id, case in cases.items()}
     spacing = np.stack([case.spacing for case in cases.values()])
+    header_and_table = (
+        (case_id, mask.spacing, stated)
+        for (case_id, mask), stated in zip(truth.items(), cohort.spacing, strict=True)
+    )
     faults = [
         *_single_faults(truth, REFERENCE),
-        *case_mismatch.copies(truth, REFERENCE),
+        *mismatch.copies(truth, REFERENCE),
         *_unit_faults(truth, spacing),
-        *_table_spacing_faults(truth, cohort.spacing),
+        *_spacing_faults(header_and_table, REFERENCE, TABLE_SPACING),
     ]
     notes = [*_header_notes(truth, "reference mask"), *_spacing_kind_notes(truth, "reference masks")]
     return Observations(notes, faults)
@@ -92,15 +95,14 @@ def of_model(
     present = {case_id: mask for case_id, mask in masks.items() if mask is not None}
     fits = {case_id: scored[case_id].fit for case_id in present}
     confusions = {case_id: case.confusion for case_id, case in scored.items() if case.confusion is not None}
-    label_note = mask_alignment.label_note(
-        fits, confusions, reading.structures, float(table["dice"].mean()), of
-    )
+    label_note = mismatch.label_note(fits, confusions, reading.structures, float(table["dice"].mean()), of)
     overlaps = _overlaps(truth, scored)
-    spacing_faults = _pair_spacing_faults(truth, masks, model)
+    headers = ((case_id, truth[case_id].spacing, mask.spacing) for case_id, mask in present.items())
+    spacing_faults = _spacing_faults(headers, model, PAIR_SPACING)
     other_case_faults = [
-        *case_mismatch.copies(present, model),
-        *case_mismatch.copies_of_references(truth, masks, model),
-        *case_mismatch.exchanged(truth, masks, fits, model),
+        *mismatch.copies(present, model),
+        *mismatch.copies_of_references(truth, masks, model),
+        *mismatch.exchanged(truth, masks, fits, model),
     ]
     misoriented = {} if label_note else _misoriented(fits, overlaps, [*reference_faults, *other_case_faults])
     orientation_faults = _orientation_faults(misoriented, fits, present, model)
@@ -108,10 +110,10 @@ def of_model(
     explained = {
         faulty.case_id for faulty in [*faults, *reference_faults] if faulty.fault.kind in _LOWER_OVERLAP
     }
-    faults += case_mismatch.outliers(overlaps, explained, model)
+    faults += mismatch.outliers(overlaps, explained, model)
     orientation_note = ""
     if not any(faulty.mask == REFERENCE for faulty in orientation_faults):
-        orientation_note = mask_alignment.orientation_note(misoriented, len(fits), of, reading.orientation)
+        orientation_note = mismatch.orientation_note(misoriented, len(fits), of, reading.orientation)
     notes = [
         *_header_notes(masks, f"prediction{of}"),
         *build.observations(
@@ -134,8 +136,8 @@ def of_model(
 def _misoriented(
     fits: Mapping[str, Fit | None], overlaps: Mapping[str, float], faults: Sequence[FaultyMask]
 ) -> dict[str, Fit]:
-    """Return `mask_alignment.misoriented` without the masks of another case, which may fit better after a turn."""
-    misoriented = mask_alignment.misoriented(fits, overlaps)
+    """Return `mismatch.misoriented` without the masks of another case, which may fit better after a turn."""
+    misoriented = mismatch.misoriented(fits, overlaps)
     if 2 * len(misoriented) > len(fits):  # most masks of a cohort are not those of another case
         return misoriented
     mismatched = {faulty.case_id for faulty in faults if faulty.fault.kind in (SAME_PIXELS, OTHER_CASE)}
@@ -175,12 +177,12 @@ def _orientation_faults(
     if not misoriented:
         return []
     good = [masks[case_id].thumbnail for case_id, fit in fits.items() if fit is None]
-    frequencies = mask_alignment.frequencies(good) if good else None
+    frequencies = mismatch.frequencies(good) if good else None
     faults = []
     for case_id, fit in misoriented.items():
         remedy, mask = ORIENTATIONS[fit.orientation], model
         predicted = masks[case_id].thumbnail
-        if frequencies is not None and mask_alignment.is_reference_misoriented(
+        if frequencies is not None and mismatch.is_reference_misoriented(
             predicted, remedy.apply(predicted), frequencies
         ):
             remedy, mask = remedy.inverse(), REFERENCE
@@ -221,8 +223,7 @@ def _pair_notes(
         warning = "WARNING: "
         question = "a model that is audited against its own masks is equally good for all groups"
     is_open = [
-        case.relation == orientation.OPEN and reading.orientation == mask_alignment.NONE
-        for case in scored.values()
+        case.relation == orientation.OPEN and reading.orientation == mismatch.NONE for case in scored.values()
     ]
     cases_of = {
         f"the headers of reference mask and prediction{of} state different spacings in {{}}; the audit uses the "
@@ -263,38 +264,15 @@ def _unit_faults(truth: Mapping[str, Summary], spacing: np.ndarray) -> list[Faul
     return faults
 
 
-def _table_spacing_faults(truth: Mapping[str, Summary], spacing: np.ndarray) -> list[FaultyMask]:
-    """Return the reference masks whose headers state another spacing than the table, f[N, 2]."""
-    return [
-        FaultyMask(
-            case,
-            REFERENCE,
-            Fault(TABLE_SPACING, f"{_spacing_text(mask.spacing)} and {_spacing_text(stated)}"),
-        )
-        for (case, mask), stated in zip(truth.items(), spacing, strict=True)
-        if _differ(mask.spacing, stated)
-    ]
-
-
-def _pair_spacing_faults(
-    truth: Mapping[str, Summary], predictions: Mapping[str, Summary | None], model: str
+def _spacing_faults(
+    spacings: Iterable[tuple[str, np.ndarray, np.ndarray]], mask: str, kind: str
 ) -> list[FaultyMask]:
-    """Return the predictions whose headers state another spacing than those of their reference masks."""
+    """Return the masks of cases with two spacings, f[2] each, that are known and differ."""
     return [
-        FaultyMask(
-            case,
-            model,
-            Fault(PAIR_SPACING, f"{_spacing_text(true.spacing)} and {_spacing_text(one.spacing)}"),
-        )
-        for (case, true), one in zip(truth.items(), predictions.values(), strict=True)
-        if one is not None and _differ(true.spacing, one.spacing)
+        FaultyMask(case, mask, Fault(kind, f"{_spacing_text(first)} and {_spacing_text(second)}"))
+        for case, first, second in spacings
+        if np.isfinite([first, second]).all() and not limits.same_spacing(first, second)
     ]
-
-
-def _differ(first: np.ndarray, second: np.ndarray) -> bool:
-    """Return whether two spacings, f[2], are known and differ."""
-    is_known = bool(np.isfinite(np.stack([first, second])).all())
-    return is_known and not np.allclose(first, second, rtol=_SAME_SPACING)
 
 
 def _spacing_kind_notes(masks: Mapping[str, Summary], name: str) -> list[str]:

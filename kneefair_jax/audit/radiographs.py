@@ -17,7 +17,7 @@ from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.mask_pair import Reading
 from kneefair_jax.data import inspection, readers
 from kneefair_jax.data.mask_files import MaskSource
-from kneefair_jax.data.readers import Orientation, orientation
+from kneefair_jax.data.readers import Orientation, limits, orientation
 from kneefair_jax.errors import InputError
 from kneefair_jax.report import overlays
 from kneefair_jax.report.overlays import CaseView
@@ -76,9 +76,26 @@ def views(
             film = readers.read_radiograph(images[case])
             pixels = readers.to_uint8(film.pixels, valid=film.valid)
             image = readers.resize_image(pixels, masks.true.shape).mean(-1).astype(np.uint8)
-            headers[case] = FilmHeader(film.notes, film.orientation, true.mask.orientation)
+            scale = np.array(film.pixels.shape[:2]) / masks.true.shape
+            headers[case] = _header(film.notes, film.orientation, film.spacing * scale, true.mask)
         layers[case] = image, masks.true, masks.predicted
     return [CaseView(*choice, *layers[choice.case_id]) for choice in choices], headers
+
+
+def _header(
+    notes: tuple[str, ...], film: Orientation | None, spacing: np.ndarray, mask: readers.Mask
+) -> FilmHeader:
+    """Return the header of a radiograph, with a note if film and mask state different spacings.
+
+    Args:
+        notes: on the film.
+        film: its orientation.
+        spacing: f32[2], mm per pixel of the mask by the film's header.
+        mask: the reference mask.
+    """
+    if orientation.relation(film, mask.orientation) != orientation.OPEN:
+        notes += tuple(inspection.spacing_notes(spacing, mask.spacing, limits.UNKNOWN_SPACING))
+    return FilmHeader(notes, film, mask.orientation)
 
 
 def header_notes_of_films(headers: Mapping[str, FilmHeader]) -> list[str]:
@@ -133,7 +150,7 @@ def label_error_table(
     ids = [case for case in cohort.frame["case_id"] if case in images]
     if len(ids) < label_errors.MIN_CASES:
         raise InputError(
-            f"--suspicious: {len(ids)} of {len(cohort.frame)} cases have a film; give {label_errors.MIN_CASES} or "
+            f"--label-errors: {len(ids)} of {len(cohort.frame)} cases have a film; give {label_errors.MIN_CASES} or "
             "more with --images"
         )
     compare = label_errors.comparison(reading.structures, against)
@@ -146,11 +163,12 @@ def label_error_table(
             masks = [mask_pair.reference(truth[ids[row]], reading) for row in batch]
             pictures = [film.to_displayed(film.image) for film in read_films]  # the layout of the masks
             for row, film, picture, mask in zip(batch, read_films, pictures, masks, strict=True):
-                headers[ids[row]] = FilmHeader(film.notes, film.orientation, mask.mask.orientation)
+                spacing = film.view.of_pair(film.spacing)  # laid out as the mask
+                headers[ids[row]] = _header(film.notes, film.orientation, spacing, mask.mask)
                 if picture.shape[:2] != mask.label.shape:
                     raise InputError(
                         f"{film.path}: {picture.shape[0]} x {picture.shape[1]} pixels, its mask {mask.path} "
-                        f"{mask.label.shape[0]} x {mask.label.shape[1]}; --suspicious compares them pixel by pixel: "
+                        f"{mask.label.shape[0]} x {mask.label.shape[1]}; --label-errors compares them pixel by pixel: "
                         "export both on one grid"
                     )
             for mask, pair in zip(masks, compare(pictures, [mask.label for mask in masks]), strict=True):
@@ -173,5 +191,5 @@ def label_error_note(errors: pd.DataFrame) -> str:
     more = ", ..." if len(errors) > _MAX_LISTED_ERRORS else ""
     return (
         f"check the reference masks that look wrong by a network's masks of the same films: {len(errors)} "
-        f"({first}{more}), all in suspicious.csv"
+        f"({first}{more}), all in label_errors.csv"
     )

@@ -26,7 +26,7 @@ from kneefair_jax.runtime import atomic, output_folder, run_directory, written_f
 from kneefair_jax.runtime.progress import Progress
 from kneefair_jax.safe_text import strip_paths
 
-_LABEL_ERRORS = "suspicious.csv"
+_LABEL_ERRORS = "label_errors.csv"
 # Files in the output folder.
 _TARGETS = (
     page.PAGE,
@@ -74,7 +74,7 @@ class Audit(NamedTuple):
     def write(self, out: str | Path, *, with_pdf: bool = False, overwrite: bool = True) -> dict[str, Path]:
         """Write `index.html` and `report.json` of the first model, and `cases.csv` and `cases.parquet` of all.
 
-        It also writes `suspicious.csv`, if reference masks were compared with a network's, and `mask_faults.csv`, if
+        It also writes `label_errors.csv`, if reference masks were compared with a network's, and `mask_faults.csv`, if
         masks have faults. Further models have a page each, in `2-NAME`, `3-NAME`, ...
 
         All files appear together, or, if one cannot be written, none. The call waits for another audit that writes to

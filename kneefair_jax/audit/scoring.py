@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -11,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import anatomy, metrics
-from kneefair_jax.audit import mask_alignment, mask_pair
+from kneefair_jax.audit import mask_pair, mismatch
 from kneefair_jax.audit.cases import Cohort
-from kneefair_jax.audit.mask_alignment import Fit
 from kneefair_jax.audit.mask_pair import Reading, Reference, Summary
+from kneefair_jax.audit.mismatch import Fit
 from kneefair_jax.data import label_map, mask_files, metadata
 from kneefair_jax.data.label_map import LabelMap, UnknownValuesError
 from kneefair_jax.data.mask_files import MaskSource
@@ -37,8 +38,8 @@ class Scored(NamedTuple):
         is_copy: whether prediction and truth are equal and not empty, and no pixel is ignored.
         digest: of both label maps without ignored pixels.
         relation: `orientation.relation` of both files.
-        fit: `mask_alignment.fit` of a case that scores poorly; else None.
-        confusion: i64[S + 1, S + 1], of labels, of the first cases (`mask_alignment.CASES`); else None.
+        fit: `mismatch.fit` of a case that scores poorly; else None.
+        confusion: i64[S + 1, S + 1], of labels, of the first cases (`mismatch.CASES`); else None.
         ignored: f64[S], the ignored share of each predicted label; NaN if the prediction lacks it.
     """
 
@@ -95,7 +96,7 @@ def score_cases(
     """
     ids = cohort.frame["case_id"]
     first = {
-        model: set(islice((case for case in ids if case in masks), mask_alignment.CASES))
+        model: set(islice((case for case in ids if case in masks), mismatch.CASES))
         for model, masks in predictions.items()
     }
 
@@ -157,10 +158,10 @@ def _require_label_map(model: str, masks: int, failures: Sequence[_Failure], rea
     ]
     if len(unknown) > masks / 2 and len(unknown) > 1:
         labels = reading.of_model(model).prediction
-        name = f"{model}: " if model else ""
-        values = " ".join(f"{structure}=VALUE" for structure in reading.structures)
+        option, name = (f"--pred {model}", f"{model}: ") if model else ("--pred", "")
+        values = shlex.join(f"{structure}=VALUE" for structure in reading.structures)
         raise InputError(
-            f"--pred {model or 'masks'}: {len(unknown)} of {masks} hold values that name no structure: "
+            f"{option}: {len(unknown)} of {masks} predictions hold values that name no structure: "
             f"{label_map.first_values(sorted(set().union(*unknown)))} ({label_map.describe(labels)}); state the values "
             f"of this model with --pred-labels {name}{values}, and other values as {label_map.BACKGROUND}=VALUE"
         )
@@ -175,7 +176,7 @@ def _score(
     layers = anatomy.layers(reading.structures, reading.scored)
     scores = metrics.score_by_layer(metrics.mask_scores, layers, masks.predicted, masks.true, spacing=spacing)
     mask = masks.prediction
-    is_poor = mask is not None and mask_alignment.is_poor(scores["dice"])
+    is_poor = mask is not None and mismatch.is_poor(scores["dice"])
     in_all, in_ignored = (
         np.bincount(label.ravel(), minlength=structures + 1)[1:]
         for label in (masks.label, masks.label[masks.ignored])
@@ -187,7 +188,7 @@ def _score(
         bool(masks.true.any()) and np.array_equal(masks.true, masks.predicted) and not masks.ignored.any(),
         mask_pair.digest(masks.true, masks.predicted),
         masks.relation,
-        mask_alignment.fit(masks.true, masks.label, masks.ignored, masks.relation == orientation.STATED)
+        mismatch.fit(masks.true, masks.label, masks.ignored, masks.relation == orientation.STATED)
         if is_poor
         else None,
         metrics.confusion_matrix(masks.true, masks.predicted, structures) if in_first else None,

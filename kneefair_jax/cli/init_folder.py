@@ -156,6 +156,10 @@ def _main(argv: Sequence[str]) -> int:
     _print_summary(draft, "not written (--dry-run)" if options.dry_run else f"written to {out}")
     root = options.link_dir or options.folder
     structures = labels or _segment_labels(segments, files.identifiers)
+    if not structures:
+        structures = cases.mask_structures(
+            options.folder, draft, lambda items, total: progress.track(items, total, "reading masks", "files")
+        )
     print(f"next:\n  {next_command(draft, root, out, structures)}")
     return 0
 

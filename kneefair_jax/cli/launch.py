@@ -49,6 +49,7 @@ def define_flags(argv: Sequence[str], mode: str = "train") -> None:
     )
     flags.DEFINE_bool("time", False, "With --dry-run: also compile and time a few steps, for an estimate.")
     flags.DEFINE_bool("overwrite", False, "With --mode=check: replace the result of an earlier check.")
+    flags.DEFINE_bool("pdf", False, "Also print report/summary.pdf, one page, by Chromium or WeasyPrint.")
     flags.mark_flag_as_required("config")
 
 
@@ -62,6 +63,9 @@ def start(argv: Sequence[str], mode: str = "train") -> NoReturn:
     if {"--help", "-help", "-h"} & set(argv[1:]):
         sys.stdout.write(run_help.text(Path(argv[0]).name, mode))
         sys.exit(0)
+    # Before the seconds in which JAX is loaded; a near name is what a user needs.
+    if message := _unusable_field(argv) or run_help.misspelled_field(_config_fields(argv)):
+        raise _refusal(message)
     command.exit_process(command.run(lambda: _start(argv, mode), REMEDIES))
 
 
@@ -123,10 +127,14 @@ def _run(workdir: Path) -> int:
             return 0
         if flags.FLAGS["time"].value:
             raise InputError("--time estimates the time of a --dry-run; add --dry-run, or drop --time")
+        if flags.FLAGS.pdf:
+            _check_pdf()
         # Before the seconds in which tables are read and networks built.
         path = config_flags.get_config_filename(flags.FLAGS["config"])
         print(f"--mode={flags.FLAGS.mode}: {path} in {workdir}", flush=True)
         modes.MODES[flags.FLAGS.mode](flags.FLAGS.config, workdir, **options)
+        if flags.FLAGS.mode in ("train", "evaluate") and distributed.is_primary():
+            _print_summary(workdir, wanted=flags.FLAGS.pdf)
     except NonFiniteLossError as error:  # the same command would diverge again
         raise InputError(str(error)) from error
     except Exception as error:
@@ -157,6 +165,31 @@ REMEDIES = command.Remedies(
 )
 
 
+def _check_pdf() -> None:
+    """Refuse `--pdf` where no page of a run is written, or nothing can print it."""
+    from kneefair_jax.report import pdf
+
+    if flags.FLAGS.mode in ("study", "check"):
+        raise InputError(f"--pdf prints the page of one run; drop it with --mode={flags.FLAGS.mode}")
+    if flags.FLAGS.config.data.folds and flags.FLAGS.config.data.fold != -1:
+        raise InputError("--pdf prints the report over all folds; drop it, or give --config.data.fold=-1")
+    pdf.require_printer()
+
+
+def _print_summary(workdir: Path, *, wanted: bool) -> None:
+    """Print the first screen of a run's page as `report/summary.pdf`, or delete that of an earlier page."""
+    from kneefair_jax.report import page, pdf
+    from kneefair_jax.runtime import run_files
+
+    target = workdir / "report" / pdf.FILE
+    if wanted:
+        report = run_files.read_report(target.with_name(page.REPORT))
+        pdf.write(target, page.summary_page(page.plain(report)))
+        print(f"summary: {target}", flush=True)
+    else:
+        target.unlink(missing_ok=True)
+
+
 def _check_distributed() -> None:
     """Refuse modes and folds that several hosts cannot run together, because all hosts would write."""
     if flags.FLAGS.mode in ("study", "check"):
@@ -178,8 +211,13 @@ def parse_flags(argv: list[str]) -> list[str]:
             return list(flags.FLAGS(argv))
         except (AttributeError, KeyError, flags.Error, TypeError, ValueError) as error:
             message = parser.describe_error(error, _config_fields(argv))
+    raise _refusal(message)
+
+
+def _refusal(message: str) -> SystemExit:
+    """Print an error in one line, and return the exit with its status."""
     print(f"error: {safe_text.printable(' '.join(message.split()))}", file=sys.stderr)
-    sys.exit(2)
+    return SystemExit(2)
 
 
 def _unusable_field(argv: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 `kneefair --help` and `kneefair --version` import neither JAX nor pandas.
 """
 
+import argparse
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -10,9 +11,17 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import kneefair_jax
+from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import command
 
 PROGRAM = "kneefair"
+SHELLS = ("bash", "zsh", "fish")
+_COMPLETION_EPILOG = """\
+examples:
+  kneefair completion bash > ~/.local/share/bash-completion/completions/kneefair
+  kneefair completion zsh > ~/.zfunc/_kneefair
+  kneefair completion fish > ~/.config/fish/completions/kneefair.fish
+"""
 
 
 class Task(NamedTuple):
@@ -41,7 +50,7 @@ TASKS = {
     "export": Task("kneefair_jax.export.__main__:main", "export a run's network with its model card"),
     "demo": Task("kneefair_jax.cli.demo:main", "train, evaluate and segment on phantoms, in minutes"),
     "init": Task("kneefair_jax.cli.init_folder:main", "draft metadata.csv for a folder of radiographs"),
-    "completion": Task("kneefair_jax.cli.completion:main", "print a completion script for bash, zsh or fish"),
+    "completion": Task("kneefair_jax.cli.main:completion", "print a completion script for bash, zsh or fish"),
 }
 SUMMARIES = RUN_MODES | {name: task.summary for name, task in TASKS.items()}
 
@@ -122,6 +131,61 @@ def _export_once(run: Path) -> None:
     if not any(folder.glob(f"*{weights.SUFFIX}")):
         paths = network_files.export(run, folder)
         print(f"exported: {paths[0].parent}", flush=True)
+
+
+def completion(argv: Sequence[str]) -> int:
+    """Print a script that completes tasks, flags and fields of configs with the tab key."""
+    remedies = command.Remedies("--out", "close other programs", lambda: "the same command starts again")
+    return command.run(lambda: _completion(argv), remedies)
+
+
+def _completion(argv: Sequence[str]) -> int:
+    options = completion_parser().parse_args(argv)
+    try:
+        import shtab
+    except ImportError as error:
+        raise InputError(
+            "completion needs shtab: pip install 'kneefair_jax[completion]', in a clone pip install -e '.[completion]'"
+        ) from error
+    print(shtab.complete(all_tasks(), shell=options.shell))
+    return 0
+
+
+def completion_parser() -> argparse.ArgumentParser:
+    """Return the parser of `kneefair completion`."""
+    parser = command.Parser(
+        prog="kneefair completion",
+        description="Print a script that completes tasks, flags and fields of configs.",
+        epilog=_COMPLETION_EPILOG,
+    )
+    parser.add_argument("shell", choices=SHELLS)
+    return parser
+
+
+def all_tasks() -> argparse.ArgumentParser:
+    """Return one parser with a sub-command for each task, for the completion alone."""
+    from kneefair_jax.audit import cli as audit_cli
+    from kneefair_jax.cli import demo, init_folder, run_help
+    from kneefair_jax.export import __main__ as export
+    from kneefair_jax.predict import cli as predict_cli
+
+    parsers = {
+        "predict": predict_cli.parser,
+        "audit": audit_cli.parser,
+        "export": export.parser,
+        "demo": demo.parser,
+        "init": init_folder.parser,
+        "completion": completion_parser,
+    }
+    program_parser = argparse.ArgumentParser(prog=PROGRAM)
+    program_parser.add_argument("--version", action="store_true", help="print the version")
+    subparsers = program_parser.add_subparsers(dest="task")
+    for name, summary in SUMMARIES.items():
+        parents = [parsers[name]()] if name in parsers else []
+        task = subparsers.add_parser(name, help=summary, parents=parents, add_help=not parents)
+        if name in RUN_MODES:
+            run_help.add_flags(task)
+    return program_parser
 
 
 def _unknown(name: str) -> str:

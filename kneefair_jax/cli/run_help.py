@@ -4,12 +4,14 @@ The fields are the assignments and comments of `configs/default.py`. The file is
 help needs no import of JAX or ml_collections.
 """
 
+import argparse
 import ast
+import difflib
 import io
 import re
 import textwrap
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +31,7 @@ _EXAMPLES = {
     ),
     "evaluate": (
         "runs/quickstart",
-        "runs/quickstart --config.select=worst_group",
+        "runs/quickstart --config.select=worst_group --pdf",
         "runs/quickstart --config.data.external=DIR",
     ),
     "check": ("--config=folder --config.data.root=DIR --workdir=runs/mine",),
@@ -46,6 +48,7 @@ _FLAGS = {
     "--dry-run": "show cohort, splits, groups and steps; train nothing, and write nothing",
     "--time": "with --dry-run: also compile and time a few steps, for an estimate of the time",
     "--overwrite": "check: replace the result of an earlier check",
+    "--pdf": "train, evaluate: also print report/summary.pdf, one page, by Chromium or WeasyPrint",
     "--shard=I/N": "study: train every N-th run from the I-th on, I = 0, ..., N - 1",
     "--distributed": "one of several processes of a run; SLURM, MPI, Kubernetes and Cloud TPUs are detected",
     "--coordinator=HOST:PORT": "of the first of several processes on other clusters",
@@ -143,6 +146,33 @@ def groups(path: Path = DEFAULTS) -> list[Group]:
         for function in functions
         if function.name in _SECTIONS
     ]
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of runs, and a flag for each field, to a parser for the completion."""
+    for flag, meaning in _FLAGS.items():
+        name, _, value = flag.partition("=")
+        if name not in ("--config.FIELD", "--mode", "--helpfull"):
+            parser.add_argument(name, action="store" if value else "store_true", help=meaning)
+    fields = {field.name: field for group in groups() for field in group.fields}
+    for name, field in fields.items():
+        parser.add_argument(f"--config.{name}", help=field.comment.replace("%", "%%") or None)
+
+
+def misspelled_field(fields: Sequence[str], path: Path = DEFAULTS) -> str:
+    """Return the error of the first field that is none, if the name of a field is like it; "" otherwise.
+
+    Args:
+        fields: with `config.`, such as `config.train.stepz`.
+        path: a file such as `configs/default.py`.
+    """
+    names = [field.name for group in groups(path) for field in group.fields]
+    for name in (field.removeprefix("config.") for field in fields):
+        # Some fields are tables, such as `data.bins`, and some names are sections.
+        is_known = any(f"{name}.".startswith(f"{known}.") or known.startswith(f"{name}.") for known in names)
+        if not is_known and (near := difflib.get_close_matches(name, names, 1, cutoff=0.8)):
+            return f"the config has no field {name}; did you mean {near[0]}?"
+    return ""
 
 
 def fields_text(path: Path = DEFAULTS) -> str:

@@ -19,6 +19,11 @@ _UNIT = re.compile(
     r"[0-9]+([.,][0-9]+)?\s*(y|yrs?|years?( old)?|y\.?/?o\.?|m|mos?|months?|w|wks?|weeks?|d|days?)\.?",
     re.IGNORECASE,
 )
+# Ages in years by a unit in English, German, French, Spanish or Italian.
+_YEARS = re.compile(
+    r"([0-9]{1,3}(?:[.,][0-9]+)?)\s*(y|yrs?|years?|y\.?/?o|j|jahren?|ans?|años?|anos|anni|anno)\.?( old| alt)?",
+    re.IGNORECASE,
+)
 _REMEDY = "write the age in years at the examination instead"
 
 # Months in English, German, French and Spanish.
@@ -108,6 +113,12 @@ def to_years(table: pd.DataFrame, name: str, problems: list[Problem]) -> tuple[p
     return pd.Series(
         {row: years.get(row, cell) for row, cell in cells.items()}, dtype=object, name=name
     ), notes
+
+
+def without_unit(cell: str) -> str:
+    """Return the number of an age in years with a unit, `66` for `66 Jahre` and `066Y`; any other text unchanged."""
+    match = _YEARS.fullmatch(cell)
+    return f"{float(match[1].replace(',', '.')):g}" if match else cell
 
 
 def has_dicom_ages(cells: pd.Series) -> bool:

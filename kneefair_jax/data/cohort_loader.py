@@ -120,14 +120,11 @@ class Prepared(NamedTuple):
 SOURCES: dict[str, Callable[[ConfigDict, tuple[int, int], int], Source]] = {
     "folder": lambda data, size, _: folder.source(data, size=size, channels=data.channels),
     "oai": lambda data, size, _: oai.source(data, size=size),
-    "phantom": lambda data, size, seed: _phantom_source(data, size, seed),
+    "phantom": lambda data, size, seed: phantom.source(
+        data.phantom, size=size, seed=seed, fractions=None if data.folds else data.fractions
+    ),
     "siddiqui": lambda data, size, _: siddiqui.source(data, size=size),
 }
-
-
-def _phantom_source(data: ConfigDict, size: tuple[int, int], seed: int) -> Source:
-    fractions = None if data.folds else data.fractions
-    return phantom.source(data.phantom, size=size, seed=seed, fractions=fractions)
 
 
 def load(data: ConfigDict, seed: int) -> Cohort:

@@ -74,9 +74,11 @@ def read(path: Path) -> Segmentation:
             for segment in dataset.SegmentSequence
         }
         dicom.require_size(dataset, path)
-        frames = _frames(dataset)
+        frames: np.ndarray = dataset.pixel_array
+        frames = frames[None] if frames.ndim == 2 else frames  # [F, H, W]
         if kind == "LABELMAP":
-            segment = _label_map(frames, path)
+            _require_one_picture(len(frames) > 1, path)
+            segment = frames[0].astype(np.int64)
         else:
             segment, names = _join_frames(dataset, frames, names, path)
         spacing, spacing_kind, notes = dicom_header.spacing(dataset, path)
@@ -94,18 +96,6 @@ def read(path: Path) -> Segmentation:
     if len(set(names.values())) < len(names):
         raise InputError(f"{path}: two segments have the same label; export one segment a structure")
     return Segmentation(segment, names, spacing, grid, notes, spacing_kind)
-
-
-def _frames(dataset: Any) -> np.ndarray:
-    """Return the frames [F, H, W]."""
-    frames: np.ndarray = dataset.pixel_array
-    return frames[None] if frames.ndim == 2 else frames
-
-
-def _label_map(frames: np.ndarray, path: Path) -> np.ndarray:
-    _require_one_picture(len(frames) > 1, path)
-    label_map: np.ndarray = frames[0].astype(np.int64)
-    return label_map
 
 
 def _join_frames(

@@ -30,8 +30,8 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.safe_text import strip_paths
 
 _THREADS = 4
-# Incremented when readers return other arrays for a file; older stores are prepared again.
-_READER_VERSION = 6
+# Incremented when readers return other arrays or notes for a file; older stores are prepared again.
+_READER_VERSION = 7
 
 
 class Case(NamedTuple):

@@ -6,17 +6,17 @@ pure functions of the values in the file, so that `--mode=check` and an audit sh
 
 import hashlib
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
-# Two statements of one spacing disagree beyond this factor, which exceeds the magnification of a bone by projection.
-SPACING_RATIO = 1.5
+from kneefair_jax.data.readers import limits
+
 _NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
 _LISTED_CASES = 5
 # A rim is at most this wide, in pixels or as a share of the picture's smaller side.
@@ -80,23 +80,23 @@ def inspect_mask(
 
 
 def spacing_notes(film: np.ndarray, mask: np.ndarray, table: np.ndarray) -> list[str]:
-    """Return notes on spacings of one case that differ by more than a factor of 1.5.
+    """Return a note if the statements of one case's spacing differ by more than rounding (`limits.SPACING_RTOL`).
+
+    Film and mask are on one grid, so their pixels have one size, and an error of 1 % in it is one of 2 % in areas.
 
     Args:
         film: f32[2], mm per pixel down and across by the film's header; NaN where it states none.
         mask: the same by the mask's header, laid out as the film.
         table: the same by the table, which has precedence.
     """
-    pairs = [
-        ("the mask's header", mask, "the film's header", film),
-        ("the table", table, "the film's header", film),
-        ("the table", table, "the mask's header", mask),
-    ]
-    return [
-        f"the pixel spacing by {name_a}, {_format_mm(a)} mm, and by {name_b}, {_format_mm(b)} mm, disagree"
-        for name_a, a, name_b, b in pairs
-        if np.abs(np.log(np.asarray(a, float) / b)).max() > math.log(SPACING_RATIO)
-    ]
+    statements = {"the film's header": film, "the mask's header": mask, "the table": table}
+    stated = {name: mm for name, mm in statements.items() if np.isfinite(mm).all()}
+    if all(limits.same_spacing(first, second) for first, second in combinations(stated.values(), 2)):
+        return []
+    sizes = np.stack([*stated.values()]).astype(float)
+    difference = 100 * (sizes.max(axis=0) / sizes.min(axis=0) - 1).max()
+    texts = " and ".join(f"{limits.format_mm(mm)} by {name}" for name, mm in stated.items())
+    return [f"the pixel spacing is {texts}, a difference of {difference:.2g} %; correct the wrong one"]
 
 
 def encode(inspection: Inspection | None) -> str:
@@ -116,10 +116,6 @@ def _sha256(label: np.ndarray) -> str:
     if not label.any():
         return ""
     return hashlib.sha256(str(label.shape).encode() + label.astype(np.uint8).tobytes()).hexdigest()
-
-
-def _format_mm(spacing: np.ndarray) -> str:
-    return " x ".join(f"{value:.4g}" for value in spacing)
 
 
 def aggregate_notes(case_ids: Sequence[str], notes: Sequence[Sequence[str]]) -> list[str]:

@@ -19,7 +19,6 @@ from kneefair_jax.errors import InputError
 
 # Structure, background or void -> its values in the files.
 Values = Mapping[str, Sequence[int]]
-_SPACING_RTOL = 0.01  # files state the same spacing up to this relative difference
 
 
 class StructureFiles(NamedTuple):
@@ -231,7 +230,7 @@ def _require_one_layout(masks: Mapping[Path, Mask]) -> None:
                 "structures of a case in one format, with one header"
             )
         spacings = np.stack([mask.spacing, other.spacing])
-        if np.isfinite(spacings).all() and not np.allclose(spacings[0], spacings[1], rtol=_SPACING_RTOL):
+        if np.isfinite(spacings).all() and not limits.same_spacing(*spacings):
             raise InputError(
                 f"{other_path}: its header states a pixel of {other.spacing[0]:.4g} x {other.spacing[1]:.4g} mm, and "
                 f"that of {path} {mask.spacing[0]:.4g} x {mask.spacing[1]:.4g} mm; correct the wrong header"

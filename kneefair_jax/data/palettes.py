@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -79,13 +78,6 @@ def _format(values: np.ndarray) -> str:
     return ", ".join(map(str, values[:5].tolist())) + (", ..." if len(values) > 5 else "")
 
 
-class _UsedColors(NamedTuple):
-    """The colors in use in a file: index -> (R, G, B)."""
-
-    path: Path
-    colors: dict[int, tuple[int, ...]]
-
-
 def check(
     paths: Sequence[Path],
     read_index: Callable[[Path], np.ndarray],
@@ -108,11 +100,9 @@ def check(
     color_of: dict[int, tuple[tuple[int, ...], Path]] = {}
     index_of: dict[tuple[int, ...], tuple[int, Path]] = {}
 
-    def read_colors(path: Path) -> _UsedColors | None:
-        return _used_colors(path, read_index, values)
-
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        for path, colors in filter(None, pool.map(read_colors, paths)):
+        used_colors = pool.map(lambda path: _used_colors(path, read_index, values), paths)
+        for path, colors in zip(paths, used_colors, strict=True):
             for index, color in colors.items():
                 first_color, color_path = color_of.setdefault(index, (color, path))
                 first_index, index_path = index_of.setdefault(color, (index, path))
@@ -130,19 +120,20 @@ def check(
 
 def _used_colors(
     path: Path, read_index: Callable[[Path], np.ndarray], values: Collection[int]
-) -> _UsedColors | None:
+) -> dict[int, tuple[int, ...]]:
+    """Return the colors in use in a palette image, index -> (R, G, B); {} where its labels are its gray values."""
     palette = read(path)
     if palette is None:
-        return None
+        return {}
     try:
         index = read_index(path)
         if not np.array_equal(labels(index, palette, values, path), index):
-            return None
+            return {}
     except InputError:  # reported when the mask is read
-        return None
+        return {}
     colors = {number: tuple(palette[number].tolist()) for number in np.unique(index).tolist()}
     if all(color == (number,) * 3 for number, color in colors.items()):
-        return None
+        return {}
     # Unset entries are all black and carry no information.
     counts = Counter(colors.values())
-    return _UsedColors(path, {number: color for number, color in colors.items() if counts[color] == 1})
+    return {number: color for number, color in colors.items() if counts[color] == 1}

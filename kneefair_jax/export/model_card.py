@@ -79,7 +79,7 @@ def card(
     sections = [
         front_matter,
         f"# {name}\n\n"
-        f"A network (`{config['model']['name']}`){size} that segments {_enumeration(structures)} in radiographs, "
+        f"A network (`{config['model']['name']}`){size} that segments {formatting.listing(structures)} in radiographs, "
         f"at a working resolution of {grid} pixels. It was trained with {LIBRARY}.",
         _use(config, license_id),
         _training(config, report, hidden),
@@ -92,7 +92,7 @@ def card(
             if "external" in report
             else "No external cohort was evaluated."
         ),
-        _limits(config, report),
+        "## Limits\n\n" + "\n".join(f"* {line}" for line in _limits(config, report)),
         _origin(report, environment, command),
     ]
     return "\n\n".join(sections) + "\n"
@@ -208,11 +208,7 @@ def _by_structure(cohort: Mapping[str, Any]) -> dict[str, Any]:
     return {name: structures[name] for name in order}
 
 
-def _limits(config: Mapping[str, Any], report: Mapping[str, Any]) -> str:
-    return "## Limits\n\n" + "\n".join(f"* {line}" for line in _limit_lines(config, report))
-
-
-def _limit_lines(config: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[str]:
+def _limits(config: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[str]:
     attributes = report["cohort"].get("attributes")
     if _field(config, "data", "source") == "phantom":
         yield (
@@ -220,7 +216,7 @@ def _limit_lines(config: Mapping[str, Any], report: Mapping[str, Any]) -> Iterat
             "groups of people."
         )
     if attributes:
-        yield f"Groups other than by {_enumeration(attributes)} were not evaluated."
+        yield f"Groups other than by {formatting.listing(attributes)} were not evaluated."
     else:
         yield "Performance was not evaluated by group."
     if "external" not in report:
@@ -288,10 +284,6 @@ def _code(text: str) -> str:
 
 def _group(name: str) -> str:
     return name.replace(",", ", ")
-
-
-def _enumeration(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _field(config: Mapping[str, Any], section: str, key: str) -> Any:

@@ -13,13 +13,11 @@ from . import (
     two_part,
 )
 from .attribute_auc import weighted_auc
-from .bootstrap import mean_intervals
 from .equivalence import tost
 from .group_report import GroupReport
 from .hypothesis_tests import (
     RankTests,
     benjamini_hochberg,
-    cliffs_delta,
     holm,
     rank_tests,
     welch_intervals,
@@ -44,7 +42,6 @@ __all__ = [
     "attribute_power",
     "benjamini_hochberg",
     "bootstrap",
-    "cliffs_delta",
     "compare",
     "compare_methods",
     "compare_models",
@@ -55,7 +52,6 @@ __all__ = [
     "group_means",
     "holm",
     "interactions",
-    "mean_intervals",
     "patients_needed",
     "permuted_welch",
     "power",

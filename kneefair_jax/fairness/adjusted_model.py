@@ -129,7 +129,7 @@ _CONFIDENCE = 0.95
 _ROUNDING = 1e-10
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Contrast(Estimate):
     """The adjusted difference between the mean scores of two levels of an attribute, in units of the score.
 

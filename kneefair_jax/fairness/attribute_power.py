@@ -10,7 +10,6 @@ import pandas as pd
 
 from kneefair_jax import groups
 from kneefair_jax.fairness import equivalence, patient_table, power
-from kneefair_jax.fairness.patient_table import MACRO, Column
 from kneefair_jax.fairness.power import PatientsNeeded
 
 SCORE = "dice"
@@ -77,21 +76,16 @@ def attribute_power(
         more without a failed segmentation.
     """
     table = patient_table.table(cases, structures, failure_dice)
-    column = table.columns.index(Column(SCORE, MACRO))
-    values, failed = (
-        table.values[:, [column]],
-        patient_table.failures(cases, table, failure_dice)[:, [column]],
-    )
     groups_by_attribute: dict[str, list[_Group]] = {}
     for attribute in attributes:
-        partition = groups.partition(table.rows, [attribute])
-        means, _, index = patient_table.patient_group_means(values, table.patients, partition.index)
-        flags = patient_table.patient_group_flags(failed, table.patients, partition.index)
-        has_score = ~np.isnan(means[:, 0])
+        grouped = patient_table.group_scores(
+            table, groups.partition(table.rows, [attribute]), table.macro_column(SCORE)
+        )
+        values, failed = grouped.values[:, 0], grouped.failed[:, 0]
         ranked = []
-        for group_index, name in enumerate(partition.names):
-            members = has_score & (index == group_index)
-            group = _Group(name, int(members.sum()), means[members & ~flags[:, 0], 0])
+        for g, name in enumerate(grouped.names):
+            members = ~np.isnan(values) & (grouped.groups == g)
+            group = _Group(name, int(members.sum()), values[members & ~failed])
             if groups.unranked_reason(name, group.patients, min_group_patients) is None:
                 ranked.append(group)
         if sum(len(group.scores) > 1 for group in ranked) > 1:

@@ -7,14 +7,13 @@ differences, which are conservative. Each statistic is monotone in each differen
 its ends. A statistic is computed for each seed and then averaged, as its value is.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness.seed_intervals import ROUNDING
+from kneefair_jax.fairness.seed_intervals import CONFIDENCE, ROUNDING
 
 # With fewer patients the range of the scores bounds the interval. 95 % intervals from normal scores cover the mean in
 # 50 % of cohorts with 2 patients, 75 % with 3, 87 % with 4, 92 % with 5 and 94 % with 8 (4,000 cohorts each).
@@ -33,7 +32,7 @@ FEWEST_RESAMPLES = 5_000
 CHUNK = 1 << 23
 
 
-def expanded_levels(patients: int, confidence: float = 0.95) -> tuple[float, float]:
+def expanded_levels(patients: int) -> tuple[float, float]:
     """Return the percentiles that make the interval of a mean of few patients as wide as Student's.
 
     Phi(sqrt(n / (n - 1)) t_{alpha/2, n-1}): Hesterberg, The American Statistician 69(4), 2015. The plain
@@ -42,26 +41,20 @@ def expanded_levels(patients: int, confidence: float = 0.95) -> tuple[float, flo
     Returns:
         Lower and upper level in (0, 1).
     """
-    t = stats.t.ppf((1 - confidence) / 2, patients - 1)
+    t = stats.t.ppf((1 - CONFIDENCE) / 2, patients - 1)
     level = float(stats.norm.cdf(np.sqrt(patients / (patients - 1)) * t))
     return level, 1 - level
 
 
-def check_draws(draws: int, option: str = "draws", confidence: float = 0.95) -> None:
-    """Check that there are enough resamples for an interval.
-
-    Args:
-        draws: resamples.
-        option: the name of the setting, for the message.
-        confidence: of the interval.
+def check_draws(draws: int, option: str = "draws") -> None:
+    """Check that there are enough resamples for a 95 % interval; `option` names the setting in the message.
 
     Raises:
-        InputError: there are fewer than 2 / (1 - confidence), so that no resample lies outside the interval.
+        InputError: there are fewer than `MIN_DRAWS`.
     """
-    minimum = math.ceil(round(2 / (1 - confidence), 6))
-    if draws < minimum:
+    if draws < MIN_DRAWS:
         raise InputError(
-            f"{option}={draws}: a {confidence:.0%} interval needs {minimum} resamples or more; the default is 10000"
+            f"{option}={draws}: a 95 % interval needs {MIN_DRAWS} resamples or more; the default is 10000"
         )
 
 
@@ -94,44 +87,6 @@ def counts(patients: int, draws: int, rng: np.random.Generator) -> np.ndarray:
     return np.bincount(patient_numbers.ravel(), minlength=draws * patients).reshape(draws, patients)
 
 
-def mean_intervals(
-    scores: np.ndarray, rng: np.random.Generator, draws: int = 10_000, confidence: float = 0.95
-) -> np.ndarray:
-    """Return expanded-percentile bootstrap intervals of the means of K scores of the same patients.
-
-    Args:
-        scores: f[P, K], a row per patient, so that two knees of one patient count as one; NaN is excluded.
-        rng: draws the patients, the same for all K scores.
-        draws: resamples.
-        confidence: of each interval.
-
-    Returns:
-        f64[K, 2]; NaN if fewer than `MIN_PATIENTS` patients have the score.
-
-    Raises:
-        InputError: there are too few draws (`check_draws`).
-    """
-    check_draws(draws, confidence=confidence)
-    patients = len(scores)
-    has_score = ~np.isnan(scores)
-    zero_filled = np.where(has_score, scores, 0.0)
-    means = np.full((draws, scores.shape[1]), np.nan)
-    rows = max(1, CHUNK // max(patients, 1))
-    for start in range(0, draws if patients else 0, rows):
-        size = min(rows, draws - start)
-        # How often each patient is drawn: resampling as a matrix product.
-        weights = counts(patients, size, rng).astype(float)
-        count = weights @ has_score
-        means[start : start + size] = np.divide(
-            weights @ zero_filled, count, out=np.full_like(count, np.nan), where=count > 0
-        )
-    intervals = np.full((scores.shape[1], 2), np.nan)
-    for k, n in enumerate(has_score.sum(0)):
-        if n >= MIN_PATIENTS:
-            intervals[k] = np.nanquantile(means[:, k], expanded_levels(int(n), confidence))
-    return intervals
-
-
 # Only resamples without any spread reach a Student's t of this size; they would determine the interval.
 _FAR = 1e3
 
@@ -156,19 +111,19 @@ class Means(NamedTuple):
         return Means(*(part[..., :groups] for part in self))
 
 
-def worst(means: Means, confidence: float = 0.95) -> list[float] | None:
+def worst(means: Means) -> list[float] | None:
     """Return the interval of min_g mu_g."""
-    ends = contrasts(means, np.eye(means.estimate.shape[1]), confidence)
+    ends = contrasts(means, np.eye(means.estimate.shape[1]))
     return ends and _seed_mean(*(end.min(1) for end in ends))
 
 
-def gap(means: Means, confidence: float = 0.95) -> list[float] | None:
+def gap(means: Means) -> list[float] | None:
     """Return the interval of max_g mu_g - min_g mu_g, the largest of all signed differences; not below 0."""
-    ends = contrasts(means, pairs(means.estimate.shape[1]), confidence)
+    ends = contrasts(means, pairs(means.estimate.shape[1]))
     return ends and _seed_mean(*largest_difference(*ends))
 
 
-def ser(means: Means, confidence: float = 0.95) -> list[float] | None:
+def ser(means: Means) -> list[float] | None:
     """Return the interval of max_g e_g / min_g e_g, e = 1 - mu, from logarithms; not below 1, None if an error is 0."""
     errors, resampled_errors = 1 - means.estimate, 1 - means.bootstrap
     if min(errors.min(), resampled_errors.min()) <= 0:
@@ -180,14 +135,14 @@ def ser(means: Means, confidence: float = 0.95) -> list[float] | None:
         np.log(resampled_errors),
         means.bootstrap_variance / resampled_errors**2,
     )
-    ends = contrasts(logs, pairs(errors.shape[1]), confidence)
+    ends = contrasts(logs, pairs(errors.shape[1]))
     return ends and _seed_mean(*(np.exp(end) for end in largest_difference(*ends)))
 
 
-def es(means: Means, weights: np.ndarray, groups: int, confidence: float = 0.95) -> list[float] | None:
+def es(means: Means, weights: np.ndarray, groups: int) -> list[float] | None:
     """Return the interval of S / (1 + sum_g |S - mu_g|), S = weights . mu, over the first `groups` strata."""
     deviations = weights - np.eye(len(weights))[:groups]
-    ends = contrasts(means, np.vstack([weights, deviations]), confidence)
+    ends = contrasts(means, np.vstack([weights, deviations]))
     if ends is None:
         return None
     low, high = ends
@@ -196,9 +151,7 @@ def es(means: Means, weights: np.ndarray, groups: int, confidence: float = 0.95)
     return _seed_mean(low[:, 0] / (1 + largest_deviations), high[:, 0] / (1 + smallest_deviations))
 
 
-def change_of_worst(
-    method: Means, baseline: Means, change: Means, confidence: float = 0.95
-) -> list[float] | None:
+def change_of_worst(method: Means, baseline: Means, change: Means) -> list[float] | None:
     """Return the interval of min_k a_k - min_h b_h, a method's worst mean minus the baseline's, of whichever groups.
 
     The change equals both min_k max_h (a_k - b_h), which gives the lower end, and max_h min_k (a_k - b_h), which gives
@@ -208,7 +161,6 @@ def change_of_worst(
         method: a.
         baseline: b.
         change: a - b by patient.
-        confidence: of the interval.
     """
     count = method.estimate.shape[1]
     matrix = np.zeros((count, count, 3 * count))
@@ -219,16 +171,14 @@ def change_of_worst(
             else:
                 matrix[k, h, k], matrix[k, h, count + h] = 1, -1
     stacked = Means(*(np.concatenate(parts, axis=-1) for parts in zip(method, baseline, change, strict=True)))
-    ends = contrasts(stacked, matrix.reshape(-1, 3 * count), confidence)
+    ends = contrasts(stacked, matrix.reshape(-1, 3 * count))
     if ends is None:
         return None
     low, high = (end.reshape(-1, count, count) for end in ends)
     return _seed_mean(low.max(2).min(1), high.min(1).max(1))
 
 
-def change_of_gap(
-    method: Means, baseline: Means, change: Means, confidence: float = 0.95
-) -> list[float] | None:
+def change_of_gap(method: Means, baseline: Means, change: Means) -> list[float] | None:
     """Return the interval of max_j a_j - max_j b_j over signed pairs j of groups, a method's gap minus the baseline's.
 
     The change is at most a_j - b_j in the pair that has the method's gap, and at least a_j - b_j in the pair that has
@@ -240,12 +190,11 @@ def change_of_gap(
         method: a.
         baseline: b.
         change: a - b by patient.
-        confidence: of the interval.
     """
     signed_pairs = pairs(method.estimate.shape[1])
     signed_pairs = np.concatenate([signed_pairs, -signed_pairs])
     stacked = Means(*(np.concatenate(parts, axis=-1) for parts in zip(method, baseline, change, strict=True)))
-    ends = contrasts(stacked, np.kron(np.eye(3), signed_pairs), confidence)
+    ends = contrasts(stacked, np.kron(np.eye(3), signed_pairs))
     if ends is None:
         return None
     low, high = (np.moveaxis(end.reshape(-1, 3, len(signed_pairs)), 1, 0) for end in ends)
@@ -258,23 +207,21 @@ def change_of_gap(
     )
 
 
-def contrasts(
-    means: Means, matrix: np.ndarray, confidence: float = 0.95
-) -> tuple[np.ndarray, np.ndarray] | None:
+def contrasts(means: Means, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """Return simultaneous intervals of J linear functions of independent means, for all S seeds.
 
-    Each is estimate -+ q se, with q the quantile of the bootstrap's max |t|.
+    Each is estimate -+ q se, with q the quantile of the bootstrap's max |t|, so that all S J intervals hold with
+    probability `CONFIDENCE`.
 
     Args:
         means: of K strata.
         matrix: f[J, K].
-        confidence: probability that all of the S J intervals hold.
 
     Returns:
         Lower and upper ends, f64[S, J] each; None if resamples without spread determine the quantile.
     """
     point, error, t = studentize(means, matrix)
-    quantile = np.quantile(t.max((1, 2)), confidence)
+    quantile = np.quantile(t.max((1, 2)), CONFIDENCE)
     return (point - quantile * error, point + quantile * error) if quantile < _FAR else None
 
 

@@ -123,7 +123,7 @@ def adverse_cases(
     Args:
         endpoint: of `report_endpoints`.
         cases: the long per-case table.
-        table: `patient_table.table` of the same cases.
+        table: `patient_table.table` of the same cases, by the failure threshold of the endpoint.
         structures: in the order to report them.
 
     Returns:
@@ -131,10 +131,8 @@ def adverse_cases(
         events would bias every rate, the reason why the endpoint cannot be computed.
     """
     if endpoint.name == FAILURE:
-        assert endpoint.threshold is not None
-        failed = patient_table.failures(cases, table, endpoint.threshold - _ROUNDING)
         columns = _columns(table, "dice", (MACRO, *structures))
-        return np.where(np.isnan(table.values[:, columns]), np.nan, failed[:, columns])
+        return np.where(np.isnan(table.values[:, columns]), np.nan, table.failed[:, columns])
     dice = table.values[:, _columns(table, "dice", structures)]
     event = (
         _absent_events(cases, table, structures, dice)
@@ -241,12 +239,11 @@ def endpoint_rates(
         endpoint.name: _rates(endpoint, cases, table, structures, partitions, min_group_patients, seed)
         for endpoint in report_endpoints(settings)
     }
-    failed = patient_table.failures(cases, table, settings.failure_dice)
     single_attributes = partitions[: len(attributes)]
     return Rates(
         settings.failure_dice,
         rates_by_endpoint,
-        small_groups.tests(table, failed, single_attributes, min_group_patients, draws, seed),
+        small_groups.tests(table, single_attributes, min_group_patients, draws, seed),
     )
 
 

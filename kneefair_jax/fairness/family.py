@@ -109,10 +109,8 @@ def require_measured(primary: Primary, cases: pd.DataFrame, option: str = "--pri
 
 
 def from_report(report: Mapping[str, Any]) -> Primary:
-    """Return the primary family of a report; Dice and all attributes for a report of an earlier version."""
-    primary = report.get("primary") or {}
-    attributes = primary.get("attributes", report["cohort"]["attributes"])
-    return Primary(primary.get("score", "dice"), tuple(attributes))
+    """Return the primary family of a report."""
+    return Primary(report["primary"]["score"], tuple(report["primary"]["attributes"]))
 
 
 class Hypothesis(NamedTuple):

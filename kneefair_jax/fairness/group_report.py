@@ -51,7 +51,8 @@ class GroupReport:
         by: the attributes.
         overall: the mean over all patients.
         by_group: a row per structure, attribute and group: `patients`, `cases`, `mean`, `low`, `high` (95 %), `ranked`.
-        summaries: a row per structure and attribute: `worst_group`, `gap`, `sd`, `ser` with their ends, warnings.
+        summaries: a row per structure and attribute: `gap` with its ends, `patients` of the ranked groups, then
+            `worst_group`, `sd`, `ser`, ... with their ends, warnings.
         pairs: a row per structure, attribute and pair of groups: `difference`, its ends, `p`, `p_holm`.
         tests: a row per structure and attribute: the test of equal means, `p`, `p_holm` (over attributes), `p_bh` (over
             structures and attributes).

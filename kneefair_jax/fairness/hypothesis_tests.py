@@ -246,11 +246,6 @@ def dunn(groups: Sequence[np.ndarray]) -> list[float | None]:
     return [float(p) for p in 2 * stats.norm.sf(np.abs(z))]
 
 
-def cliffs_delta(first: np.ndarray, second: np.ndarray) -> float:
-    """Return P(first > second) - P(first < second), the effect size of the Mann-Whitney test."""
-    return 2 * float(_placements(first, np.sort(second)).mean()) / len(second) - 1
-
-
 def _placements(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return how many patients of the second group score below each patient of the first, ties counted half: f64[n].
 

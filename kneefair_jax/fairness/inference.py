@@ -17,7 +17,7 @@ from kneefair_jax.fairness import (
     two_part,
 )
 from kneefair_jax.fairness.patient_bootstrap import Sample, samples
-from kneefair_jax.fairness.patient_table import Column
+from kneefair_jax.fairness.patient_table import Column, GroupedScores
 from kneefair_jax.fairness.permutation_tests import PairDifferences
 from kneefair_jax.fairness.results import (
     AllPatients,
@@ -50,24 +50,6 @@ class Settings(NamedTuple):
     permutations: int
     equivalence_margin: Mapping[str, float]
     equivalence_level: float = equivalence.LEVEL
-
-
-class GroupedScores(NamedTuple):
-    """Scores of K columns by patient and group; a patient with cases in several groups has a row in each.
-
-    Attributes:
-        values: f64[R, K], patients' means within a group; NaN where undefined.
-        failed: bool[R, K], whether a failed segmentation is among them (`patient_table.failures`).
-        patients: the patient of each row, [R].
-        groups: i[R], each row's group, negative if it cannot be ranked and counts in the overall mean only.
-        names: of the groups.
-    """
-
-    values: np.ndarray
-    failed: np.ndarray
-    patients: np.ndarray
-    groups: np.ndarray
-    names: Sequence[str]
 
 
 class Description(NamedTuple):

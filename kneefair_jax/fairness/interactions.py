@@ -97,9 +97,8 @@ def interactions(
         groups with enough patients form none, numbers are None and `reason` is given.
     """
     table = patient_table.table(cases, structures, failure_dice)
-    failed = patient_table.failures(cases, table, failure_dice)
     results = {
-        ",".join(partition.attributes): _by_score(table, failed, partition, max(min_group_patients, 1))
+        ",".join(partition.attributes): _by_score(table, partition, max(min_group_patients, 1))
         for partition in groups.partitions(table.rows, attributes)
         if len(partition.attributes) == 2
     }
@@ -114,27 +113,22 @@ def interactions(
     }
 
 
-def _by_score(
-    table: Table, failed: np.ndarray, partition: groups.Partition, minimum: int
-) -> dict[str, Interaction]:
+def _by_score(table: Table, partition: groups.Partition, minimum: int) -> dict[str, Interaction]:
     """Return the interaction of the partition's two attributes in each macro score with contrasts, not corrected."""
     macro = [k for k, column in enumerate(table.columns) if column.structure == MACRO]
     levels = _levels(table.rows, partition)
-    rankable = np.array([not groups.is_missing(name) for name in partition.names])
-    index = np.where(rankable[partition.index], partition.index, groups.UNKNOWN)
-    flags = patient_table.patient_group_flags(failed[:, macro], table.patients, index)
-    values, _, index = patient_table.patient_group_means(table.values[:, macro], table.patients, index)
+    values, flags, _, index, names = patient_table.group_scores(table, partition, macro)
     entries = {}
     for k, column in enumerate(table.columns[number] for number in macro):
         # Ranking counts all patients of a cell; the test uses those without failures.
         has_score = ~np.isnan(values[:, k])
-        ranked = [g for g in range(len(partition.names)) if (has_score & (index == g)).sum() >= minimum]
+        ranked = [g for g in range(len(names)) if (has_score & (index == g)).sum() >= minimum]
         if len(additive_contrasts([levels[g] for g in ranked])):
             is_tested = has_score & ~flags[:, k] & np.isin(index, ranked)
             tested_values = np.where(is_tested, values[:, k], np.nan)
-            entries[column.score] = _test_cells(
-                tested_values, index, column, partition.names, levels
-            ) or Interaction([partition.names[g] for g in ranked], TOO_FEW)
+            entries[column.score] = _test_cells(tested_values, index, column, names, levels) or Interaction(
+                [names[g] for g in ranked], TOO_FEW
+            )
     return entries
 
 

@@ -16,6 +16,7 @@ from kneefair_jax.fairness import hypothesis_tests, patient_bootstrap, seed_inte
 from kneefair_jax.fairness.patient_bootstrap import PatientIntervals, Statistics, Strata
 from kneefair_jax.fairness.results import Interval
 from kneefair_jax.fairness.seed_intervals import (
+    CONFIDENCE,
     Change,
     ClosedShare,
     Comparison,
@@ -45,13 +46,13 @@ class _Statistic(NamedTuple):
     intervals: Mapping[str, Interval | None] = {}
     change_intervals: Mapping[str, Interval | None] = {}
 
-    def estimate(self, method: str, confidence: float) -> SeedEstimate:
-        return _estimate(self.per_seed.get(method), self.intervals.get(method), confidence)
+    def estimate(self, method: str) -> SeedEstimate:
+        return _estimate(self.per_seed.get(method), self.intervals.get(method))
 
-    def change(self, method: str, baseline: str, confidence: float) -> SeedEstimate:
+    def change(self, method: str, baseline: str) -> SeedEstimate:
         values, reference = self.per_seed.get(method), self.per_seed.get(baseline)
         difference = None if values is None or reference is None else values - reference
-        return _estimate(difference, self.change_intervals.get(method), confidence)
+        return _estimate(difference, self.change_intervals.get(method))
 
 
 def compare_methods(  # each option is one choice of the analysis, so there are more than eight
@@ -67,7 +68,6 @@ def compare_methods(  # each option is one choice of the analysis, so there are 
     min_group_patients: int = 10,
     draws: int = 10_000,
     seed: int = 0,
-    confidence: float = 0.95,
 ) -> Comparison:
     """Compare methods that were trained with the same seeds and tested on the same patients.
 
@@ -97,7 +97,6 @@ def compare_methods(  # each option is one choice of the analysis, so there are 
         min_group_patients: smaller groups are not ranked.
         draws: bootstrap resamples.
         seed: of the bootstrap.
-        confidence: of every interval.
 
     Raises:
         InputError: the baseline or the oracle is not among the methods, no patient has a score in all runs, or a
@@ -117,12 +116,12 @@ def compare_methods(  # each option is one choice of the analysis, so there are 
         patient_values = np.stack([np.asarray(overall[0][name], float) for name in order])
         patients = patient_bootstrap.stratify(patient_values, overall[1], min_group_patients)
     group_means = patient_bootstrap.means(strata.values, strata.sizes)  # [M, S, K]
-    statistics = _statistics(order, strata, patients, group_means, hd95, (seed, draws, confidence))
+    statistics = _statistics(order, strata, patients, group_means, hd95, (seed, draws))
 
     compared = [name for name in scores if name not in (baseline, oracle)]
-    changes, sd = _changes(statistics, compared, baseline, oracle, confidence)
+    changes, sd = _changes(statistics, compared, baseline, oracle)
     repairable = _repairable_gap(changes, oracle)
-    closed = _closed_shares(changes, compared, repairable, confidence)
+    closed = _closed_shares(changes, compared, repairable)
     fronts = _fronts(statistics, [name for name in scores if name != oracle])
     is_complete = ~np.isnan(values).any((0, 1))
     ranked = strata.groups if len(strata.groups) >= 2 else None
@@ -132,7 +131,7 @@ def compare_methods(  # each option is one choice of the analysis, so there are 
                 names[g]: float(group_means[order.index(name), :, k].mean())
                 for k, g in sorted(enumerate(strata.groups), key=itemgetter(1))
             },
-            **{key: statistic.estimate(name, confidence) for key, statistic in statistics.items()},
+            **{key: statistic.estimate(name) for key, statistic in statistics.items()},
             change=changes.get(name),
             closed=closed.get(name),
             front=fronts.get(name),
@@ -142,7 +141,7 @@ def compare_methods(  # each option is one choice of the analysis, so there are 
     return Comparison(
         baseline=baseline,
         oracle=oracle,
-        confidence=confidence,
+        confidence=CONFIDENCE,
         seeds=values.shape[1],
         patients=patients.values.shape[-1],
         left_out=patient_count - patients.values.shape[-1],
@@ -196,7 +195,7 @@ def _statistics(
     patients: Strata,
     group_means: np.ndarray,
     hd95: Mapping[str, np.ndarray] | None,
-    sampling: tuple[int, int, float],
+    sampling: tuple[int, int],
 ) -> dict[str, _Statistic]:
     """Return every statistic; means over patients come from `patients`, statistics of groups from `strata`.
 
@@ -206,15 +205,15 @@ def _statistics(
         patients: a column for each patient; the same as `strata` if no patient is in several groups.
         group_means: f64[M, S, K].
         hd95: method -> distances.
-        sampling: seed, draws and confidence of the bootstrap.
+        sampling: seed and draws of the bootstrap.
     """
-    seed, draws, confidence = sampling
+    seed, draws = sampling
     measured = [name for name in order if hd95 and name in hd95]
     distances = _distances(hd95, measured, patients.rows) if hd95 and measured else None
 
     def intervals(cohort: Strata, distances: np.ndarray | None = None) -> PatientIntervals | None:
         rng = np.random.default_rng(seed)
-        return patient_bootstrap.intervals(cohort, rng, draws, confidence, distances)
+        return patient_bootstrap.intervals(cohort, rng, draws, distances)
 
     empty: list[Statistics[Interval | None]] = [Statistics(None)] * len(order)
     patient_ends = intervals(patients, distances)
@@ -248,10 +247,10 @@ def _distances(hd95: Mapping[str, np.ndarray], methods: Sequence[str], rows: np.
     return np.where(is_complete, values, np.nan) if is_complete.any() else None
 
 
-def _estimate(per_seed: np.ndarray | None, patients: Interval | None, confidence: float) -> SeedEstimate:
+def _estimate(per_seed: np.ndarray | None, patients: Interval | None) -> SeedEstimate:
     if per_seed is None or not np.isfinite(per_seed).all():
         return SeedEstimate(None, None, None, None)
-    seeds = seed_intervals.interval(per_seed, confidence)
+    seeds = seed_intervals.interval(per_seed)
     return SeedEstimate(float(per_seed.mean()), per_seed.tolist(), seeds, patients)
 
 
@@ -260,13 +259,10 @@ def _changes(
     compared: Sequence[str],
     baseline: str,
     oracle: str | None,
-    confidence: float,
 ) -> tuple[dict[str, dict[str, Change]], float | None]:
     """Return the tested changes by method and statistic, and the pooled SD of a change of the gap over seeds."""
     names = [*compared, oracle] if oracle else list(compared)
-    estimates = {
-        (name, key): statistics[key].change(name, baseline, confidence) for name in names for key in CHANGES
-    }
+    estimates = {(name, key): statistics[key].change(name, baseline) for name in names for key in CHANGES}
     p_values = {
         test: None if estimate.per_seed is None else seed_intervals.p_value(np.array(estimate.per_seed))
         for test, estimate in estimates.items()
@@ -282,7 +278,7 @@ def _changes(
         for name, error in zip(ordered, errors, strict=True):
             differences = np.array(estimates[name, PRIMARY].per_seed)
             pooled = (float(error), freedom)
-            intervals[name, PRIMARY] = seed_intervals.interval(differences, confidence, pooled)
+            intervals[name, PRIMARY] = seed_intervals.interval(differences, pooled)
             p_values[name, PRIMARY] = seed_intervals.p_value(differences, shared=pooled)
     p_holm: dict[tuple[str, str], float | None] = {}
     for is_primary in (True, False):
@@ -320,7 +316,6 @@ def _closed_shares(
     changes: Mapping[str, Mapping[str, Change]],
     compared: Sequence[str],
     repairable: RepairableGap | None,
-    confidence: float,
 ) -> dict[str, ClosedShare]:
     """Return the share of the repairable gap that each method closes."""
     if repairable is None:
@@ -338,13 +333,13 @@ def _closed_shares(
     shares = {}
     for name, gap in closed_gaps.items():
         remainder = repairable_gap - gap
-        left = RemainingGap(float(remainder.mean()), seed_intervals.interval(remainder, confidence))
+        left = RemainingGap(float(remainder.mean()), seed_intervals.interval(remainder))
         if reason:
             shares[name] = ClosedShare(None, None, reason, left, None)
             continue
-        half_ends = seed_intervals.interval(excess[name], confidence)
+        half_ends = seed_intervals.interval(excess[name])
         half = HalfTest(float(excess[name].mean()), half_ends, p_values[name], p_holm[name])
-        ends = seed_intervals.fieller(gap, repairable_gap, confidence)
+        ends = seed_intervals.fieller(gap, repairable_gap)
         value = float(gap.mean() / repairable_gap.mean())
         shares[name] = ClosedShare(value, list(ends) if ends else None, None, left, half)
     return shares

@@ -182,7 +182,6 @@ def intervals(
     strata: Strata,
     rng: np.random.Generator,
     draws: int,
-    confidence: float = 0.95,
     distances: np.ndarray | None = None,
 ) -> PatientIntervals | None:
     """Return intervals over patients of every method's statistics and of their changes against the baseline.
@@ -196,7 +195,6 @@ def intervals(
         strata: the scores.
         rng: draws the patients.
         draws: resamples.
-        confidence: of each interval.
         distances: f64[D, S, P] of the same patients in the same order; the others are compared with the first. A
             patient with a NaN is excluded from all.
 
@@ -206,7 +204,7 @@ def intervals(
     if strata.smallest < bootstrap.MIN_PATIENTS:
         return None
     group_count, sizes = len(strata.groups), strata.sizes
-    levels = bootstrap.expanded_levels(strata.smallest, confidence)
+    levels = bootstrap.expanded_levels(strata.smallest)
     values, changes, distance_rows, distance_draws = _resample_runs(strata, rng, draws, distances)
     weights = sizes / sizes.sum()
     mean_ends, pair_ends = zip(
@@ -215,13 +213,9 @@ def intervals(
     per_method, per_change = [], []
     baseline, *_ = method_means = _by_method(values)
     for m, (method, change) in enumerate(zip(method_means, _by_method(changes), strict=True)):
-        per_method.append(
-            _method_intervals(method, weights, group_count, mean_ends[0][m], pair_ends[0][m], confidence)
-        )
+        per_method.append(_method_intervals(method, weights, group_count, mean_ends[0][m], pair_ends[0][m]))
         per_change.append(
-            _change_intervals(
-                (method, baseline, change), group_count, mean_ends[1][m], pair_ends[1][m], confidence
-            )
+            _change_intervals((method, baseline, change), group_count, mean_ends[1][m], pair_ends[1][m])
         )
     distance_ends = _distance_intervals(distance_rows, distance_draws, sizes, levels)
     count = 0 if distances is None else len(distances)
@@ -287,18 +281,17 @@ def _method_intervals(
     groups: int,
     mean: Interval | None,
     pair: Interval | None,
-    confidence: float,
 ) -> Statistics[Interval | None]:
     if groups < 2:
         return Statistics(mean)
     ranked = method.ranked(groups)
     return Statistics(
         mean=mean,
-        worst=bootstrap.worst(ranked, confidence),
+        worst=bootstrap.worst(ranked),
         pair=pair,
-        gap=pair if groups == 2 else bootstrap.gap(ranked, confidence),
-        ser=bootstrap.ser(ranked, confidence),
-        es=bootstrap.es(method, weights, groups, confidence),
+        gap=pair if groups == 2 else bootstrap.gap(ranked),
+        ser=bootstrap.ser(ranked),
+        es=bootstrap.es(method, weights, groups),
     )
 
 
@@ -307,7 +300,6 @@ def _change_intervals(
     groups: int,
     mean: Interval | None,
     pair: Interval | None,
-    confidence: float,
 ) -> Statistics[Interval | None]:
     """Return the intervals of the changes, from the method, the baseline and their paired differences."""
     if groups < 2:
@@ -315,9 +307,9 @@ def _change_intervals(
     method, baseline, change = (run.ranked(groups) for run in runs)
     return Statistics(
         mean=mean,
-        worst=bootstrap.change_of_worst(method, baseline, change, confidence),
+        worst=bootstrap.change_of_worst(method, baseline, change),
         pair=pair,
-        gap=pair if groups == 2 else bootstrap.change_of_gap(method, baseline, change, confidence),
+        gap=pair if groups == 2 else bootstrap.change_of_gap(method, baseline, change),
     )
 
 

@@ -134,18 +134,42 @@ class Table(NamedTuple):
 
     Attributes:
         rows: N rows by `case_id`, with `patient_id` and the attributes.
+        patients: i[N], the number of each case's patient, in the order of the identifiers. Numbers sort many times
+            faster than text.
         columns: the K scores.
         values: f64[N, K]; NaN where undefined.
+        failed: bool[N, K], whether a score comes from a failed segmentation. A structure fails in a case if its Dice is
+            below the threshold (an absent prediction of a present structure has Dice 0); `MACRO` fails if any structure
+            does. Undefined Dice is no failure.
     """
 
     rows: pd.DataFrame
+    patients: np.ndarray
     columns: tuple[Column, ...]
     values: np.ndarray
+    failed: np.ndarray
 
-    @property
-    def patients(self) -> np.ndarray:
-        """The patient of each case, [N]."""
-        return np.asarray(self.rows["patient_id"])
+    def macro_column(self, score: str) -> list[int]:
+        """Return the position of a score's macro column, as a list to index columns by."""
+        return [self.columns.index(Column(score, MACRO))]
+
+
+class GroupedScores(NamedTuple):
+    """Scores of K columns by patient and group; a patient with cases in several groups has a row in each.
+
+    Attributes:
+        values: f64[R, K], patients' means within a group; NaN where undefined.
+        failed: bool[R, K], whether a failed segmentation is among them.
+        patients: the patient of each row, [R].
+        groups: i[R], each row's group, negative if it cannot be ranked and counts in the overall mean only.
+        names: of the groups.
+    """
+
+    values: np.ndarray
+    failed: np.ndarray
+    patients: np.ndarray
+    groups: np.ndarray
+    names: Sequence[str]
 
 
 def measured_scores(cases: pd.DataFrame) -> list[str]:
@@ -154,13 +178,42 @@ def measured_scores(cases: pd.DataFrame) -> list[str]:
 
 
 def table(cases: pd.DataFrame, structures: Sequence[str], failure_dice: float = FAILURE_DICE) -> Table:
-    """Return the measured scores of a long per-case table; `failure_dice` is passed to `macro`."""
+    """Return the measured scores of a long per-case table.
+
+    Args:
+        cases: the table, of one split and one model.
+        structures: in the order to report them.
+        failure_dice: Dice below which a segmentation counts as failed, also in `macro`.
+    """
     rows = cases.drop_duplicates("case_id").set_index("case_id").sort_index()
     columns = tuple(
         Column(score, structure) for score in measured_scores(cases) for structure in (MACRO, *structures)
     )
     values = [_column(cases, rows.index, column, failure_dice) for column in columns]
-    return Table(rows, columns, np.stack(values, axis=1))
+    failed = cases[cases["dice"] < failure_dice - TOLERANCE]
+    has_failure = {
+        structure: rows.index.isin(failures["case_id"]) for structure, failures in failed.groupby("structure")
+    }
+    has_failure[MACRO] = rows.index.isin(failed["case_id"])
+    no_failure = np.zeros(len(rows), bool)
+    return Table(
+        rows,
+        np.unique(rows["patient_id"], return_inverse=True)[1],
+        columns,
+        np.stack(values, axis=1),
+        np.stack([has_failure.get(structure, no_failure) for _, structure in columns], axis=1),
+    )
+
+
+def group_scores(
+    table: Table, partition: groups.Partition, columns: Sequence[int] | slice = slice(None)
+) -> GroupedScores:
+    """Return some columns of a table by patient and group; groups of a missing attribute have the number -1."""
+    has_attribute = np.array([not groups.is_missing(name) for name in partition.names])
+    index = np.where(has_attribute[partition.index], partition.index, groups.UNKNOWN)
+    means, patients, rows = patient_group_means(table.values[:, columns], table.patients, index)
+    flags = patient_group_flags(table.failed[:, columns], table.patients, index)
+    return GroupedScores(means, flags, patients, rows, partition.names)
 
 
 def macro(cases: pd.DataFrame, score: str, failure_dice: float = FAILURE_DICE) -> pd.Series:
@@ -188,26 +241,6 @@ def macro(cases: pd.DataFrame, score: str, failure_dice: float = FAILURE_DICE) -
     worst, best = bounds(score)
     low, high = sorted((best, np.inf if worst is None else worst))
     return (plain_means + adjustments(values.to_numpy(float), typical)).clip(low, high)
-
-
-def failures(cases: pd.DataFrame, table: Table, threshold: float = FAILURE_DICE) -> np.ndarray:
-    """Return which scores come from a failed segmentation: bool[N, K], as `table.values`.
-
-    A structure fails in a case if its Dice is below the threshold (an absent prediction of a present structure has Dice
-    0); `MACRO` fails if any structure does. Undefined Dice is no failure.
-
-    Args:
-        cases: the long per-case table of `table`.
-        table: of the same cases.
-        threshold: Dice below which a segmentation counts as failed.
-    """
-    failed = cases[cases["dice"] < threshold - TOLERANCE]
-    by_structure = {
-        structure: table.rows.index.isin(rows["case_id"]) for structure, rows in failed.groupby("structure")
-    }
-    by_structure[MACRO] = table.rows.index.isin(failed["case_id"])
-    no_failure = np.zeros(len(table.rows), bool)
-    return np.stack([by_structure.get(structure, no_failure) for _, structure in table.columns], axis=1)
 
 
 def patient_means(values: np.ndarray, patients: np.ndarray) -> np.ndarray:

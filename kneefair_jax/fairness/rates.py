@@ -34,7 +34,7 @@ class Tally(NamedTuple):
     patients: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RateDifference(Estimate):
     """The difference of two rates, the first minus the second.
 

@@ -40,7 +40,7 @@ class Equivalence:
     failure_intervals: Intervals
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Estimate:
     """An estimate over patients.
 
@@ -59,6 +59,13 @@ class Estimate:
     p: float | None = None
     p_adjusted: float | None = None
     method: str = ""
+
+    def __repr__(self) -> str:
+        """Return `Estimate(0.946 [0.940, 0.951], n=66, p=0.012)`."""
+        value = "undefined" if self.estimate is None else f"{self.estimate:.3f}"
+        ends = f" [{self.interval[0]:.3f}, {self.interval[1]:.3f}]" if self.interval else ""
+        tests = [f", {key}={p:.2g}" for key in ("p", "p_adjusted") if (p := getattr(self, key)) is not None]
+        return f"{type(self).__name__}({value}{ends}, n={self.n}{''.join(tests)})"
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from kneefair_jax.fairness import (
     two_part,
 )
 from kneefair_jax.fairness.family import Hypothesis, Primary
-from kneefair_jax.fairness.inference import Description, GroupedScores, Settings
-from kneefair_jax.fairness.patient_table import MACRO, Column, Table
+from kneefair_jax.fairness.inference import Description, Settings
+from kneefair_jax.fairness.patient_table import MACRO, Column, GroupedScores, Table
 from kneefair_jax.fairness.permutation_tests import PairDifferences
 from kneefair_jax.fairness.results import (
     AttributeSummary,
@@ -41,7 +41,6 @@ def scores(  # each option is one choice of the analysis, so there are more than
     min_group_patients: int,
     draws: int,
     seed: int,
-    permutations: int | None = None,
     equivalence_margin: Mapping[str, float] | None = None,
     failure_dice: float = patient_table.FAILURE_DICE,
     primary: Mapping[Hypothesis, float] | None = None,
@@ -59,7 +58,6 @@ def scores(  # each option is one choice of the analysis, so there are more than
         min_group_patients: smaller groups, and the level `missing`, are shown but not ranked.
         draws: permutations of the attribute over patients.
         seed: of the permutations; the same table and seed give the same numbers.
-        permutations: in place of `draws`.
         equivalence_margin: score -> the prespecified margin, in the score's unit. Each attribute's groups are tested
             for equivalence at `equivalence.LEVEL` divided by the number of attributes with two or more ranked groups
             (Bonferroni), the groups of pairs of attributes at the same level.
@@ -82,30 +80,29 @@ def scores(  # each option is one choice of the analysis, so there are more than
     bootstrap.check_draws(draws)
     _check_margins(equivalence_margin or {})
     table = patient_table.table(cases, structures, failure_dice)
-    failed = patient_table.failures(cases, table, failure_dice)
-    # Numbers in the order of the identifiers sort many times faster than text.
-    patients = np.unique(table.patients, return_inverse=True)[1]
     partitions = groups.partitions(table.rows, attributes, intersections)
-    groupings = [_grouping(table.values, failed, patients, partition) for partition in partitions]
+    groupings = [
+        _Grouping(partition, patient_table.group_scores(table, partition)) for partition in partitions
+    ]
     attribute_count = sum(
         _ranked_count(grouping.scores, table.columns, min_group_patients) > 1
         for grouping in groupings[: len(attributes)]
     )
     settings = Settings(
         min_group_patients,
-        draws if permutations is None else permutations,
+        draws,
         dict(equivalence_margin or {}),
         equivalence.LEVEL / max(attribute_count, 1),
     )
     all_cases = np.ones(len(table.rows), bool)
     results = {
         column: StructureScores(overall=mean)
-        for column, mean in zip(table.columns, _means(table, failed, patients, all_cases), strict=True)
+        for column, mean in zip(table.columns, _means(table, all_cases), strict=True)
     }
     differences: dict[tuple[str, str], PairDifferences] = {}
     for grouping in groupings:
         for g, name in enumerate(grouping.partition.names):
-            means = _means(table, failed, patients, grouping.partition.index == g)
+            means = _means(table, grouping.partition.index == g)
             for column, mean in zip(table.columns, means, strict=True):
                 results[column].groups[name] = _group_mean(name, mean, min_group_patients)
         for column, description in zip(
@@ -155,16 +152,6 @@ def _check_margins(margins: Mapping[str, float]) -> None:
             )
 
 
-def _grouping(
-    values: np.ndarray, failed: np.ndarray, patients: np.ndarray, partition: groups.Partition
-) -> _Grouping:
-    has_attribute = np.array([not groups.is_missing(group) for group in partition.names])
-    index = np.where(has_attribute[partition.index], partition.index, groups.UNKNOWN)
-    flags = patient_table.patient_group_flags(failed, patients, index)
-    means, row_patients, row_groups = patient_table.patient_group_means(values, patients, index)
-    return _Grouping(partition, GroupedScores(means, flags, row_patients, row_groups, partition.names))
-
-
 def _ranked_count(scores: GroupedScores, columns: Sequence[Column], minimum: int) -> int:
     """Return how many groups have enough patients with a Dice to be ranked."""
     has_dice = ~np.isnan(scores.values[:, columns.index(Column("dice", MACRO))])
@@ -172,11 +159,11 @@ def _ranked_count(scores: GroupedScores, columns: Sequence[Column], minimum: int
     return int((patients >= max(minimum, 1)).sum())
 
 
-def _means(table: Table, failed: np.ndarray, patients: np.ndarray, member: np.ndarray) -> list[Mean]:
+def _means(table: Table, member: np.ndarray) -> list[Mean]:
     """Return the mean and interval over the patients of the cases bool[N], for each column."""
     values = table.values[member]
-    by_patient = patient_table.patient_means(values, patients[member])
-    failed_patients = patient_table.patient_flags(failed[member], patients[member])
+    by_patient = patient_table.patient_means(values, table.patients[member])
+    failed_patients = patient_table.patient_flags(table.failed[member], table.patients[member])
     has_score = ~np.isnan(by_patient)
     means = []
     for k, column in enumerate(table.columns):

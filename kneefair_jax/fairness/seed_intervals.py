@@ -16,24 +16,22 @@ from scipy import stats
 
 from kneefair_jax.fairness.results import Interval
 
+CONFIDENCE = 0.95
 # Scores lie in [0, 1]: differences below this are rounding.
 ROUNDING = 1e-12
 
 
-def interval(
-    values: np.ndarray, confidence: float = 0.95, shared: tuple[float, float] | None = None
-) -> list[float] | None:
-    """Return Student's interval of the mean of S values, f[S]; None for fewer than two, or an undefined value.
+def interval(values: np.ndarray, shared: tuple[float, float] | None = None) -> Interval | None:
+    """Return Student's 95 % interval of the mean of S values, f[S]; None for fewer than two, or an undefined value.
 
     Args:
         values: one per seed.
-        confidence: of the interval.
         shared: standard error of the mean and its degrees of freedom, in place of the values' own.
     """
     if len(values) < 2 or not np.isfinite(values).all():
         return None
     error, freedom = shared or (_standard_error(values), len(values) - 1)
-    half = stats.t.ppf((1 + confidence) / 2, freedom) * error
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * error
     return [float(values.mean() - half), float(values.mean() + half)]
 
 
@@ -129,10 +127,8 @@ def _pooled_variance(changes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return total, np.divide(total**2, parts, out=np.full(total.shape, seeds - 1.0), where=parts > 0)
 
 
-def fieller(
-    numerator: np.ndarray, denominator: np.ndarray, confidence: float = 0.95
-) -> tuple[float, float] | None:
-    """Return Fieller's interval of a ratio of two means, paired by seed.
+def fieller(numerator: np.ndarray, denominator: np.ndarray) -> tuple[float, float] | None:
+    """Return Fieller's 95 % interval of a ratio of two means, paired by seed.
 
     It holds every c for which the t-test of a_s - c b_s does not reject (Fieller, JRSS B 16, 1954). With means a, b,
     variances and covariance of the means v_aa, v_bb, v_ab, and Student's quantile t, these c solve
@@ -141,7 +137,6 @@ def fieller(
     Args:
         numerator: f[S], a_s.
         denominator: f[S], b_s.
-        confidence: of the interval.
 
     Returns:
         None if the set is no interval: with fewer than two seeds, or if the denominator does not differ from 0.
@@ -151,7 +146,7 @@ def fieller(
         return None
     a, b = float(numerator.mean()), float(denominator.mean())
     covariance = np.cov(numerator, denominator) / seeds
-    t2 = stats.t.ppf((1 + confidence) / 2, seeds - 1) ** 2
+    t2 = stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1) ** 2
     square = b * b - t2 * covariance[1, 1]
     if square <= ROUNDING**2:
         return None

@@ -34,11 +34,11 @@ from scipy import special
 
 from kneefair_jax import groups
 from kneefair_jax.fairness import hypothesis_tests, inference, patient_table, permutation_tests, two_part
-from kneefair_jax.fairness.patient_table import MACRO, Column, Table
+from kneefair_jax.fairness.patient_table import MACRO, Table
 from kneefair_jax.fairness.results import Estimate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DifferenceFromRest(Estimate):
     """The difference of the mean scores of a small group and of all other patients.
 
@@ -51,7 +51,6 @@ class DifferenceFromRest(Estimate):
 
 def tests(
     table: Table,
-    failed: np.ndarray,
     partitions: Sequence[groups.Partition],
     minimum: int,
     draws: int,
@@ -61,7 +60,6 @@ def tests(
 
     Args:
         table: scores by case.
-        failed: bool[N, K] of the same cases (`patient_table.failures`).
         partitions: of its rows, one attribute each.
         minimum: patients that a ranked group needs.
         draws: permutations.
@@ -76,11 +74,10 @@ def tests(
         table.columns[k].score: {} for k in columns
     }
     for partition in partitions:
-        has_attribute = np.array([not groups.is_missing(name) for name in partition.names])
-        index = np.where(has_attribute[partition.index], partition.index, groups.UNKNOWN)
-        values, _, rows = patient_table.patient_group_means(table.values[:, columns], table.patients, index)
-        flags = patient_table.patient_group_flags(failed[:, columns], table.patients, index)
-        values, flags, rows = values[rows >= 0], flags[rows >= 0], rows[rows >= 0]
+        grouped = patient_table.group_scores(table, partition, columns)
+        values, flags, rows = (
+            array[grouped.groups >= 0] for array in (grouped.values, grouped.failed, grouped.groups)
+        )
         for g, name in enumerate(partition.names):
             has_score, has_failure = ~np.isnan(values[rows == g]), flags[rows == g]
             is_small = (has_score.sum(0) < minimum) | (
@@ -198,20 +195,14 @@ def pool_small_groups(
         intersections: whether to pool the cells of pairs of attributes.
     """
     table = patient_table.table(cases, structures, failure_dice)
-    column = [table.columns.index(Column(score, MACRO))]
-    values = table.values[:, column]
-    failed = patient_table.failures(cases, table, failure_dice)[:, column]
     worst, best = patient_table.bounds(score)
     limits = sorted((np.inf if worst is None else worst, best))
     pooled_means: dict[str, PooledMean] = {}
     for partition in groups.partitions(table.rows, attributes, intersections):
-        means, _, index = patient_table.patient_group_means(values, table.patients, partition.index)
-        flags = patient_table.patient_group_flags(failed, table.patients, partition.index)
-        is_included = ~np.isnan(means[:, 0]) & ~flags[:, 0]
+        grouped = patient_table.group_scores(table, partition, table.macro_column(score))
+        is_included = ~np.isnan(grouped.values[:, 0]) & ~grouped.failed[:, 0]
         members = {
-            g: means[is_included & (index == g), 0]
-            for g, name in enumerate(partition.names)
-            if not groups.is_missing(name)
+            g: grouped.values[is_included & (grouped.groups == g), 0] for g in range(len(grouped.names))
         }
         members = {g: scores for g, scores in members.items() if len(scores)}
         design = _design(table.rows, partition, list(members))

@@ -70,7 +70,7 @@ def pair_reader(prepared: Prepared, against: str, log: Callable[[str], None]) ->
             _translation(_SHIPPED_STRUCTURES, structures)
         except InputError as error:
             remedy = "name the structures in data.structures, or another checkpoint in config.check.against"
-            log(f"suspicious masks: not looked for; {error} ({remedy})")
+            log(f"label errors: not compared; {error} ({remedy})")
             return None
     compare = comparison(structures, against)
 

@@ -98,7 +98,7 @@ def rank(read: PairReader, case_ids: Sequence[str], structures: Sequence[str]) -
     predictions = np.stack(thumbnails)
     label_errors = []
     flagged_pairs = zip(rows, read(rows), strict=True)
-    for row, pair in track(flagged_pairs, len(rows), "describing suspicious masks", "masks"):
+    for row, pair in track(flagged_pairs, len(rows), "describing flagged masks", "masks"):
         film, gain = best_other_film(pair.label, row, predictions, len(structures))
         reason = mismatch_reason(*pair, structures, median, z[row], (case_ids[film], gain))
         agreement = float(dice(odds[row, -1]))

@@ -13,15 +13,15 @@ from kneefair_jax.errors import InputError
 
 # Batch statistics follow the last 1 / (1 - momentum) steps or so; runs here can be a few hundred steps long.
 BATCH_NORM_MOMENTUM = 0.9
+# Added to the deviation, so that a blank image stays finite; far below the contrast of any radiograph.
 STANDARDIZE_EPSILON = 1e-3
 
 
-def standardize(image: jax.Array, epsilon: float = STANDARDIZE_EPSILON) -> jax.Array:
+def standardize(image: jax.Array) -> jax.Array:
     """Scale each image to mean 0 and variance 1, so that exposure and window do not matter.
 
     Args:
         image: u8 in [0, 255] or f32 in [0, 1], [B, H, W, C]; f64 stays f64.
-        epsilon: added to the deviation, so that a blank image stays finite; far below the contrast of any radiograph.
 
     Returns:
         f32[B, H, W, C].
@@ -30,7 +30,7 @@ def standardize(image: jax.Array, epsilon: float = STANDARDIZE_EPSILON) -> jax.A
     image = image.astype(jnp.promote_types(image.dtype, jnp.float32)) / scale
     mean = image.mean((1, 2, 3), keepdims=True)
     deviation = image.std((1, 2, 3), keepdims=True)
-    return (image - mean) / (deviation + epsilon)
+    return (image - mean) / (deviation + STANDARDIZE_EPSILON)
 
 
 class Normalization(nn.Module):

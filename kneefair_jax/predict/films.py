@@ -29,7 +29,6 @@ _SAMPLE = 10_000  # pixels
 _LABEL_WORD = re.compile(r"(?<![a-z])(mask|label|seg|segmentation|annotation)s?(?![a-z])", re.IGNORECASE)
 STATED = "stated"  # the kind of a spacing that `--spacing` states
 _LARGEST_RATIO = 2  # of rows to columns or the reverse; pixels of radiographs are square, or nearly so
-_SAME = 0.01  # relative difference up to which a header and the flag state one spacing
 
 
 class Input(NamedTuple):
@@ -323,7 +322,7 @@ def with_stated_spacing(film: Film, spacing: np.ndarray) -> Film:
     stated = film.view.of_pair(spacing)
     if np.isnan(film.spacing).any():
         return film._replace(spacing=stated, spacing_kind=STATED)
-    if np.allclose(film.spacing, stated, rtol=_SAME):
+    if limits.same_spacing(film.spacing, stated):
         return film
     by_flag, by_header = (" x ".join(f"{value:.4g}" for value in pair) for pair in (stated, film.spacing))
     # A text that began with `--spacing` would be a formula of a spreadsheet.

@@ -59,8 +59,8 @@ def run(
     """Log a summary of the cohorts, and write `check.json`, `faults.csv` and `contact_sheet.png` into the directory.
 
     No file is decoded: the preparation of the cases recorded what their files hold. Files that changed since then, or
-    have become unreadable, are listed by case. Masks that look wrong are drawn in `suspicious.png`, those of an
-    external cohort in `suspicious_external.png`.
+    have become unreadable, are listed by case. Masks that look wrong are drawn in `label_errors.png`, those of an
+    external cohort in `label_errors_external.png`.
 
     Args:
         main: the cohort to train on.
@@ -95,10 +95,10 @@ def run(
     }
     directory.mkdir(parents=True, exist_ok=True)
     for name, read_pairs in pair_readers.items():
-        sheet = directory / ("suspicious.png" if name == "cohort" else f"suspicious_{name}.png")
+        sheet = directory / ("label_errors.png" if name == "cohort" else f"label_errors_{name}.png")
         if read_pairs:
             logger.info("comparing %d masks with the network's", len(by_name[name].cases))
-            result[name]["suspicious"] = _label_errors(by_name[name], read_pairs, sheet)
+            result[name]["label_errors"] = _label_errors(by_name[name], read_pairs, sheet)
     _write(directory, by_name, result, folders)
     overlays.write_sheet(directory / "contact_sheet.png", strips(main))
     table = faults.table(result, list(by_name))
@@ -189,11 +189,11 @@ def _label_errors(prepared: Prepared, read: label_errors.PairReader, sheet: Path
         strips = [_evidence(prepared, error, pair) for error, pair in zip(first, pairs, strict=True)]
         overlays.write_sheet(sheet, strips)
     return {
-        "usual_dice": None if np.isnan(ranking.median_dice) else ranking.median_dice,
+        "median_dice": None if np.isnan(ranking.median_dice) else ranking.median_dice,
         "threshold": label_errors.Z_THRESHOLD,
         "unjudged": list(ranking.unscored_structures),
         "scores": dict(zip(ids, ranking.scores.round(3).tolist(), strict=True)),
-        "suspects": [
+        "flagged": [
             {key: value for key, value in error._asdict().items() if key != "row"}
             for error in ranking.label_errors
         ],
@@ -256,6 +256,7 @@ def _summary(prepared: Prepared, reading: Reading) -> dict[str, Any]:
         "headers": inspection.aggregate_notes(ids, [record.notes for record in inspections]),
         "header_notes": {case_id: list(one.notes) for case_id, one in by_case.items() if one.notes},
         "spacing_kinds": inspection.spacing_kinds(inspections),
+        "unknown_spacing": [case_id for case_id, one in by_case.items() if one.spacing_kind == "unknown"],
         "interpolated": [case_id for case_id, one in by_case.items() if one.interpolated],
         "unreadable": [
             list(error) for error in (*prepared.cases.excluded, *cohort_loader.changed_files(prepared))

@@ -76,7 +76,9 @@ def _of_cohort(entry: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     for case_id, notes in entry["header_notes"].items():
         for note in notes:
             yield case_id, "header", note
-    for case in entry.get("suspicious", {}).get("suspects", ()):
+    for case_id in entry["unknown_spacing"]:
+        yield case_id, "spacing", "neither header nor table states the size of a pixel; fill in spacing_mm"
+    for case in entry.get("label_errors", {}).get("flagged", ()):
         yield str(case["case_id"]), "mask and film", case["reason"]
     for structure, cases in entry["absent"].items():
         for case_id in cases:
@@ -134,11 +136,16 @@ def _lines_of_cohort(entry: Mapping[str, Any], name: str, settings: Mapping[str,
             f"WARNING: interpolated labels in {len(faulty)} of {cases} masks{of}: {_join(faulty)}; where two "
             f"structures meet, a thin rim has the label of a third; {inspection.EXPORT_LABELS}"
         )
+    if unknown := entry["unknown_spacing"]:
+        yield (
+            f"WARNING: no pixel spacing in {len(unknown)} of {cases} films{of}: {_join(unknown)}; areas and distances "
+            "in mm are unknown; fill in the column spacing_mm"
+        )
     for structure, ids in entry["absent"].items():
         yield f"{structure} is absent from {len(ids)} of {cases} masks{of}: {_join(ids)}"
     yield from _orientation_lines(entry["orientation"], cases, name, settings)
-    if "suspicious" in entry:
-        yield from _label_error_lines(entry["suspicious"], cases, of, entry["orientation"]["consistent"])
+    if "label_errors" in entry:
+        yield from _label_error_lines(entry["label_errors"], cases, of, entry["orientation"]["consistent"])
     yield f"outliers{of}: {len(entry['outliers']) or 'none'}"
     for outlier in entry["outliers"][:_MAX_LISTED]:
         yield "  {case_id}: {measure} {value:.4g}, median {median:.4g}".format(**outlier)
@@ -169,12 +176,12 @@ def _orientation_lines(
 def _label_error_lines(
     result: Mapping[str, Any], cases: int, of: str, common_orientation: str
 ) -> Iterator[str]:
-    suspects, median_dice = result["suspects"], result["usual_dice"]
+    flagged, median_dice = result["flagged"], result["median_dice"]
     if cases < label_errors.MIN_CASES:
         yield f"masks that look wrong{of}: not compared; {cases} cases are fewer than {label_errors.MIN_CASES}"
         return
-    grid = "; moves in pixels of the working grid" if suspects else ""
-    yield f"masks that look wrong{of}: {len(suspects) or 'none'} of {cases}{grid}"
+    grid = "; moves in pixels of the working grid" if flagged else ""
+    yield f"masks that look wrong{of}: {len(flagged) or 'none'} of {cases}{grid}"
     if result["unjudged"]:
         yield f"  not compared, in fewer than {label_errors.MIN_CASES} cases: {', '.join(result['unjudged'])}"
     if median_dice is None or median_dice < _MIN_MEDIAN_DICE:
@@ -184,5 +191,5 @@ def _label_error_lines(
             else "the network does not fit these films, so this comparison has little meaning"
         )
         yield f"  median Dice with the network {median_dice or 0:.2f}: {reason}"
-    for suspect in suspects[:_MAX_LISTED]:
-        yield "  {case_id}: {reason} (Dice {dice:.2f}, score {score:.1f})".format(**suspect)
+    for error in flagged[:_MAX_LISTED]:
+        yield "  {case_id}: {reason} (Dice {dice:.2f}, score {score:.1f})".format(**error)

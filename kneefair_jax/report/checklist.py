@@ -78,17 +78,13 @@ def _scores(report: Report) -> Scores:
 
 
 def _excluded(report: Report) -> str:
-    flow = report["cohort"].get("flow")
-    if not flow:
-        return ""
+    flow = report["cohort"]["flow"]
     reasons = [f"{amount(entry['records'], 'record')} ({entry['reason']})" for entry in flow["excluded"]]
     return f"{amount(flow['listed'], 'record')} listed; excluded: {listing(reasons) if reasons else 'none'}"
 
 
 def _flow(report: Report) -> str:
-    flow = report["cohort"].get("flow")
-    if not flow:
-        return ""
+    flow = report["cohort"]["flow"]
     return (
         f"{amount(flow['listed'], 'record')} listed, {amount(flow['cohort']['cases'], 'case')} in the cohort, "
         f"{amount(flow['tested']['cases'], 'case')} of {amount(flow['tested']['patients'], 'patient')} tested, "
@@ -99,12 +95,9 @@ def _flow(report: Report) -> str:
 def _partitions(report: Report) -> str:
     if report["run"].get("folds"):
         return f"cross-validation of {report['run']['folds']} folds"
-    flow = report["cohort"].get("flow")
-    splits = flow["splits"] if flow else {}
+    splits = report["cohort"]["flow"]["splits"].items()
     return (
-        listing(f"{name} {amount(split['patients'], 'patient')}" for name, split in splits.items())
-        if splits
-        else ""
+        listing(f"{name} {amount(split['patients'], 'patient')}" for name, split in splits) if splits else ""
     )
 
 
@@ -127,24 +120,19 @@ def _performance(report: Report) -> str:
 def _fairness(report: Report) -> str:
     gaps = []
     for attribute in report["cohort"]["attributes"]:
-        summary = _scores(report)["summaries"].get(attribute)
-        if summary and summary["gap"]["value"] is not None:
-            gaps.append(f"{attribute} {estimate(summary['gap']['value'], summary['gap']['interval'])}")
+        gap = _scores(report)["summaries"][attribute]["gap"]
+        if gap["value"] is not None:
+            gaps.append(f"{attribute} {estimate(gap['value'], gap['interval'])}")
     return f"gap between groups, by {listing(gaps)}" if gaps else ""
 
 
 def _fairness_methods(report: Report) -> str:
-    primary = report.get("primary")
-    if not primary:
-        return ""
-    return f"primary family of {len(primary['hypotheses'])} hypotheses about groups, corrected together"
+    count = len(report["primary"]["hypotheses"])
+    return f"primary family of {count} hypotheses about groups, corrected together"
 
 
 def _failures(report: Report) -> str:
-    rates = report.get("rates")
-    failure = rates["endpoints"]["failure"] if rates else None
-    if not failure or not failure["overall"]:
-        return ""
+    failure = report["rates"]["endpoints"]["failure"]
     rate = percent(failure["overall"]["estimate"])
     return f"{amount(failure['count'], 'patient')} ({rate}) with a failed segmentation"
 
@@ -156,13 +144,8 @@ def _metrics(report: Report) -> str:
 
 
 def _uncertainty(report: Report) -> str:
-    primary = report.get("primary")
-    intervals = "95 % intervals over patients"
-    return (
-        f"{intervals}; p values of the primary family after {primary['correction']}'s correction"
-        if primary
-        else intervals
-    )
+    correction = report["primary"]["correction"]
+    return f"95 % intervals over patients; p values of the primary family after {correction}'s correction"
 
 
 def _software(report: Report) -> str:
@@ -240,11 +223,10 @@ def _missing(report: Report) -> str:
 
 
 def _missing_scores(report: Report) -> Iterator[str]:
-    absent_cases = report["run"].get("absent")
-    if absent_cases:
+    if absent_cases := report["run"]["absent"]:
         cases = listing(f"{structure} {amount(number, 'case')}" for structure, number in absent_cases.items())
         yield f"structure without Dice: {cases}; macro scores are standardized for missing structures"
-    elif absent_cases is not None:
+    else:
         yield "every structure has a Dice"
     by_structure = {score: entry["structures"] for score, entry in report["scores"].items()}
     missing = [
@@ -255,13 +237,12 @@ def _missing_scores(report: Report) -> Iterator[str]:
     ]
     if missing:
         yield f"Dice without another score, excluded from that score's means: {listing(missing)}"
-    flow = report["cohort"].get("flow")
-    if flow and flow.get("not_scored"):
-        yield f"without any score, excluded from the means: {amount(flow['not_scored'], 'patient')}"
+    if not_scored := report["cohort"]["flow"]["not_scored"]:
+        yield f"without any score, excluded from the means: {amount(not_scored, 'patient')}"
 
 
 def _sample_size(report: Report) -> str:
-    if not report.get("power"):
+    if not report["power"]:
         return ""
     return "detectable gaps and required numbers of patients, by attribute; the author states how the size was chosen"
 

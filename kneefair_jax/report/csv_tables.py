@@ -17,7 +17,6 @@ from kneefair_jax.report.schema import (
     GroupRate,
     Mean,
     PooledMean,
-    Rates,
     Report,
     StructureScores,
 )
@@ -67,7 +66,7 @@ def _parts(report: Report) -> Iterator[_Part]:
             structures[ALL_STRUCTURES] = scores
             for structure, part in structures.items():
                 is_primary = (score, structure) == (primary, ALL_STRUCTURES)
-                pooled = (entry.get("pooled") or {}) if is_primary else {}
+                pooled = entry["pooled"] if is_primary else {}
                 yield {"cohort": cohort, "score": score, "structure": structure}, part, attributes, pooled
 
 
@@ -95,28 +94,35 @@ def _groups(
             yield row(groups.key, name, part["groups"][name])
 
 
-def _summaries(cells: dict[str, Any], part: StructureScores, *_: Any) -> Iterator[dict[str, Any]]:
+def _summaries(
+    cells: dict[str, Any], part: StructureScores, attributes: Sequence[str], _: Any
+) -> Iterator[dict[str, Any]]:
+    # The patients of all ranked groups; one with cases in several groups counts in each.
+    ranked_patients = {
+        groups.key: sum(
+            part["groups"][name]["patients"] for name in groups.labels if part["groups"][name]["ranked"]
+        )
+        for groups in attribute_groups(part["groups"], attributes)
+    }
     for attribute, summary in part["summaries"].items():
-        row = {**cells, "attribute": attribute, "worst_group": summary["worst"].get("group")}
-        for name, entry in (
-            ("worst_error", summary["worst"]),
-            ("gap", summary["gap"]),
-            ("sd", summary["sd"]),
-            ("ser", summary["ser"]),
-            ("es", summary["es"]),
-        ):
-            row |= {name: entry["value"], **_ends(f"{name}_", entry["interval"])}
-        gap: Mapping[str, Any] = summary.get("gap_without_failures") or {}
-        row |= {"gap_without_failures": gap.get("value")}
-        for key in ("interval", "interval_adjusted"):
-            row |= _ends(f"gap_without_failures_{'adjusted_' * key.endswith('adjusted')}", gap.get(key))
-        ser: Mapping[str, Any] = summary.get("ser") or {}
-        beyond: Mapping[str, Any] = ser.get("beyond_size") or {}
-        test: Mapping[str, Any] = summary.get("test") or {}
-        rank: Mapping[str, Any] = summary.get("rank") or {}
-        equivalence: Mapping[str, Any] = summary.get("equivalence") or {}
+        row = {
+            **cells,
+            "attribute": attribute,
+            "gap": summary["gap"]["value"],
+            **_ends("gap_", summary["gap"]["interval"]),
+            "patients": ranked_patients.get(attribute, 0),
+            "worst_group": summary["worst"]["group"],
+        }
+        for key, name in (("worst", "worst_error"), *((key, key) for key in ("sd", "ser", "es"))):
+            row |= {name: summary[key]["value"], **_ends(f"{name}_", summary[key]["interval"])}
+        gap = summary["gap_without_failures"]
+        beyond = summary["ser"]["beyond_size"] or {}
+        test, rank, equivalence = (summary[key] or {} for key in ("test", "rank", "equivalence"))
         yield row | {
-            "ser_size": ser.get("size"),
+            "gap_without_failures": gap["value"],
+            **_ends("gap_without_failures_", gap["interval"]),
+            **_ends("gap_without_failures_adjusted_", gap["interval_adjusted"]),
+            "ser_size": summary["ser"]["size"],
             "ser_beyond_size": beyond.get("value"),
             **_ends("ser_beyond_size_", beyond.get("interval")),
             "test": test.get("name"),
@@ -124,33 +130,32 @@ def _summaries(cells: dict[str, Any], part: StructureScores, *_: Any) -> Iterato
             **{key: test.get(key) for key in ("p", "p_holm", "p_bh")},
             "rank_test": rank.get("name"),
             "rank_p": rank.get("p"),
-            "detectable": summary.get("detectable"),
+            "detectable": summary["detectable"],
             "delta": equivalence.get("delta"),
             "equivalent": equivalence.get("equivalent"),
             "equivalence_confidence": equivalence.get("confidence"),
-            "warnings": " ".join(summary.get("warnings") or []),
+            "warnings": " ".join(summary["warnings"]),
         }
 
 
 def _pairs(cells: dict[str, Any], part: StructureScores, *_: Any) -> Iterator[dict[str, Any]]:
     for attribute, summary in part["summaries"].items():
-        equivalence = summary.get("equivalence")
-        intervals = equivalence["intervals"] if equivalence else []
-        for i, pair in enumerate(summary.get("pairs") or []):
+        intervals = summary["equivalence"]["intervals"] if summary["equivalence"] else ()
+        for i, pair in enumerate(summary["pairs"]):
             yield {
                 **cells,
                 "attribute": attribute,
                 "first": pair["first"],
                 "second": pair["second"],
                 "difference": pair["difference"],
-                **_ends("", pair.get("interval")),
-                **_ends("adjusted_", pair.get("interval_adjusted")),
-                **_ends("welch_", pair.get("welch")),
-                "difference_all_patients": (pair.get("all_patients") or {}).get("difference"),
-                **_ends("all_patients_", (pair.get("all_patients") or {}).get("interval")),
+                **_ends("", pair["interval"]),
+                **_ends("adjusted_", pair["interval_adjusted"]),
+                **_ends("welch_", pair["welch"]),
+                "difference_all_patients": pair["all_patients"]["difference"],
+                **_ends("all_patients_", pair["all_patients"]["interval"]),
                 **_ends("equivalence_", intervals[i] if i < len(intervals) else None),
                 **{
-                    key: pair.get(key)
+                    key: pair[key]
                     for key in ("p", "p_holm", "p_brunner_munzel", "p_mann_whitney", "cliffs_delta")
                 },
             }
@@ -181,8 +186,8 @@ def rate_test_rows(report: Report) -> Iterator[dict[str, Any]]:
             for attribute, test in part["tests"].items():
                 cells = endpoint_cells | {"structure": structure, "attribute": attribute}
                 yield _test(cells, "ranked groups", "", "", test)
-    for cohort, rates in _rates(report):
-        for score, by_attribute in rates["small_groups"].items():
+    for cohort, entry in _cohorts(report):
+        for score, by_attribute in entry["rates"]["small_groups"].items():
             for attribute, tests in by_attribute.items():
                 cells = {
                     "cohort": cohort,
@@ -196,28 +201,28 @@ def rate_test_rows(report: Report) -> Iterator[dict[str, Any]]:
 
 def model_rows(report: Report) -> Iterator[dict[str, Any]]:
     """Yield a row for each paired change between two models: of the mean, and of the gap by each attribute."""
-    models = report.get("models")
-    for pair in models["pairs"] if models else ():
-        starts_pair = models and pair["attribute"] == report["cohort"]["attributes"][0]
+    if "models" not in report:
+        return
+    for pair in report["models"]["pairs"]:
         # Each attribute of a pair repeats the change of the mean.
-        changes = {"mean": pair["change_of_mean"] if starts_pair else None, "gap": pair["change_of_gap"]}
-        for statistic, change in changes.items():
-            if models and change:
-                yield {
-                    "first": pair["first"],
-                    "second": pair["second"],
-                    "score": models["score"],
-                    "structure": ALL_STRUCTURES,
-                    "statistic": statistic,
-                    "attribute": pair["attribute"] if statistic == "gap" else "",
-                    "patients": pair["patients"],
-                    "first_value": change.get("first"),
-                    "second_value": change.get("second"),
-                    "change": change["value"],
-                    **_ends("", change["interval"]),
-                    "p": change["p"],
-                    "p_adjusted": change["p_holm"],
-                }
+        is_first = pair["attribute"] == report["cohort"]["attributes"][0]
+        for statistic in ("mean", "gap") if is_first else ("gap",):
+            change = pair[f"change_of_{statistic}"]
+            yield {
+                "first": pair["first"],
+                "second": pair["second"],
+                "score": report["models"]["score"],
+                "structure": ALL_STRUCTURES,
+                "statistic": statistic,
+                "attribute": pair["attribute"] if statistic == "gap" else "",
+                "patients": pair["patients"],
+                "first_value": change.get("first"),
+                "second_value": change.get("second"),
+                "change": change["value"],
+                **_ends("", change["interval"]),
+                "p": change["p"],
+                "p_adjusted": change["p_holm"],
+            }
 
 
 def _cohorts(report: Report) -> Iterator[tuple[str, Report | External]]:
@@ -226,18 +231,12 @@ def _cohorts(report: Report) -> Iterator[tuple[str, Report | External]]:
         yield "external", external
 
 
-def _rates(report: Report) -> Iterator[tuple[str, Rates]]:
-    for cohort, entry in _cohorts(report):
-        if rates := entry.get("rates"):
-            yield cohort, rates
-
-
 def _endpoints(
     report: Report,
 ) -> Iterator[tuple[dict[str, Any], Endpoint, Sequence[str]]]:
     """Yield the cells that name each computed endpoint, its numbers, and the attributes."""
-    for cohort, rates in _rates(report):
-        for name, endpoint in rates["endpoints"].items():
+    for cohort, entry in _cohorts(report):
+        for name, endpoint in entry["rates"]["endpoints"].items():
             if endpoint["reason"] is None:
                 # The failure threshold is a setting, so its name contains it.
                 title = f"dice<{endpoint['threshold']:g}" if name == "failure" else name

@@ -146,7 +146,8 @@ def _first_screen(report: Report) -> dict[str, Any]:
         "audited_model": formatting.audited_model(report),
         "data_warnings": summary.data_warnings(report),
         "model_rows": models.rows(report),
-        "model_sentences": [formatting.keep_together(text) for text in models.sentences(report)],
+        "model_headline": [formatting.keep_together(text) for text in models.headline(report)],
+        "model_gaps": formatting.keep_together(models.significant_gaps(report)),
     }
 
 
@@ -227,8 +228,8 @@ def _helpers(report: Report) -> dict[str, Any]:
 
 def _is_corrected(scores: StructureScores) -> bool:
     """Return whether any gap of the score has a corrected p."""
-    tests = (summary.get("test") for summary in scores["summaries"].values())
-    return any(test.get("p_holm") is not None for test in tests if test)
+    tests = (summary["test"] for summary in scores["summaries"].values())
+    return any(test["p_holm"] is not None for test in tests if test)
 
 
 def _figures(report: Report, cases: pd.DataFrame, curves: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -238,20 +239,18 @@ def _figures(report: Report, cases: pd.DataFrame, curves: Sequence[Mapping[str, 
     all_groups = formatting.attribute_groups(scores["groups"], attributes)
     by_attribute = [groups for groups in all_groups if groups.key in attributes]
     by_pair = [groups for groups in all_groups if "," in groups.key]
-    rates = report.get("rates")
-    failure_dice = rates["failure_dice"] if rates else patient_table.FAILURE_DICE
+    failure_dice = report["rates"]["failure_dice"]
     values = macro_by_group(cases, attributes, score, failure_dice)
     marked = set().union(*(findings.worse_groups(verdict) for verdict in summary.verdicts(report)))
     figures = {
-        "forest": forest.means(scores, all_groups, title, "forest", report.get("pooled"), marked),
+        "forest": forest.means(scores, all_groups, title, "forest", report["pooled"], marked),
         "distributions": cohort_figures.distributions(values, by_attribute, title, "cases"),
+        "flow": cohort_figures.flow(report["cohort"]["flow"], "flow"),
     }
     if _has_structures(scores):
         figures["heat_map"] = cohort_figures.heat_map(
             scores, all_groups, title, "heat", lower_is_better=score in LOWER_IS_BETTER
         )
-    if counts := report["cohort"].get("flow"):
-        figures["flow"] = cohort_figures.flow(counts, "flow")
     if _any(scores, "pairs"):
         figures["gaps"] = forest.gaps(scores, by_attribute, title, "gaps")
     distances = report["scores"].get("hd95_mm")
@@ -263,7 +262,7 @@ def _figures(report: Report, cases: pd.DataFrame, curves: Sequence[Mapping[str, 
         figures["size"] = scatter.size(frame, by_attribute, "Dice", "size")
     if calibration := report.get("calibration"):
         curve_groups = formatting.attribute_groups(calibration["curves"], attributes)
-        slopes = {name: group["slope"] for name, group in (calibration.get("groups") or {}).items()}
+        slopes = {name: group["slope"] for name, group in calibration["groups"].items()}
         figures["calibration"] = scatter.reliability(
             calibration["curves"], curve_groups, slopes, "calibration"
         )
@@ -274,13 +273,13 @@ def _figures(report: Report, cases: pd.DataFrame, curves: Sequence[Mapping[str, 
     external = report.get("external")
     if external and (external_scores := external["scores"].get(score)):
         groups = formatting.attribute_groups(external_scores["groups"], attributes)
-        figures["external"] = forest.means(external_scores, groups, title, "external", external.get("pooled"))
+        figures["external"] = forest.means(external_scores, groups, title, "external", external["pooled"])
     return figures
 
 
 def _any(scores: StructureScores, key: str) -> bool:
     """Return whether any summary of a score has an entry."""
-    return any(summary.get(key) for summary in scores["summaries"].values())
+    return any(summary[key] for summary in scores["summaries"].values())
 
 
 def _has_structures(scores: Scores) -> bool:
@@ -297,8 +296,7 @@ def _warnings(scores: StructureScores, attributes: Sequence[str]) -> list[str]:
     """Return the warnings on a score's intervals and tests, each with the attributes that it concerns."""
     titles: dict[str, list[str]] = {}
     for entry in formatting.attribute_groups(scores["groups"], attributes):
-        summary = scores["summaries"].get(entry.key)
-        for text in (summary.get("warnings") or []) if summary else []:
+        for text in scores["summaries"][entry.key]["warnings"]:
             titles.setdefault(text, []).append(entry.title)
     return [f"By {formatting.listing(by)}: {text}" for text, by in titles.items()]
 
@@ -391,6 +389,7 @@ def template(name: str, **filters: Callable[[Any], Any]) -> jinja2.Template:
         "confidence": formatting.confidence,
         "group_title": formatting.group_title,
         "step": formatting.step,
+        "keep_together": formatting.keep_together,
         **filters,
     }
     environment.globals |= {"attribute_groups": formatting.attribute_groups, "titles": formatting.TITLES}

@@ -106,9 +106,9 @@ class Cohort(TypedDict):
     attributes: list[str]
     min_group_patients: int
     table: list[CohortRow]
-    notes: NotRequired[list[str]]
+    notes: list[str]
     warnings: NotRequired[list[str]]
-    flow: NotRequired[PatientFlow]
+    flow: PatientFlow
 
 
 class Hypothesis(TypedDict):
@@ -252,8 +252,8 @@ class ModelSummary(TypedDict):
     """The results of one model in the primary score; `failed` of `scored` patients have a failed segmentation."""
 
     overall: Mean
-    failed: int | None
-    scored: int | None
+    failed: int
+    scored: int
     attributes: dict[str, ModelAttribute]
 
 
@@ -263,7 +263,7 @@ class ModelComparison(TypedDict):
     score: str
     order: list[str]
     pairs: list[ModelPair]
-    summaries: NotRequired[dict[str, ModelSummary]]
+    summaries: dict[str, ModelSummary]
 
 
 class External(TypedDict):

@@ -17,7 +17,7 @@ from kneefair_jax.runtime import distributed, output_folder, run_directory, writ
 
 logger = logging.getLogger(__name__)
 _CHECK_FILES = (
-    *("check.json", "faults.csv", "contact_sheet.png", "suspicious.png", "suspicious_external.png"),
+    *("check.json", "faults.csv", "contact_sheet.png", "label_errors.png", "label_errors_external.png"),
     *("excluded.csv", "excluded_external.csv", "machine.json"),
 )
 

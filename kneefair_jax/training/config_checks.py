@@ -25,11 +25,11 @@ from kneefair_jax.training import (
     checkpoint,
     config_fields,
     metric_writer,
-    optimizer,
     scoring,
     setup,
     sharding,
     stages,
+    state,
 )
 from kneefair_jax.training.config_fields import CONFIG, SETTINGS
 from kneefair_jax.weights import warm_start
@@ -95,7 +95,7 @@ def validate_config(config: ConfigDict) -> None:
     ):
         lookup(registry, name, field)
     models.create(config.model, classes=2)
-    optimizer.create(config.optimizer, config.train.steps)
+    state.create_optimizer(config.optimizer, config.train.steps)
 
 
 def check_ranges(config: ConfigDict) -> None:

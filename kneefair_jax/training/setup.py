@@ -21,7 +21,7 @@ from kneefair_jax.data import sampling
 from kneefair_jax.data.augment import Augmentation
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.errors import InputError
-from kneefair_jax.training import optimizer, sharding, state, steps
+from kneefair_jax.training import sharding, state, steps
 from kneefair_jax.weights import warm_start
 
 logger = logging.getLogger(__name__)
@@ -144,9 +144,9 @@ def define_step(
     """Return network, loss, objective, optimizer and options of the training step that a config describes."""
     settings, void, online = config.mitigation, cohort.source.void, cohort.source.online
     axis_name = sharding.PARALLEL[config.parallel].axis
-    transform = optimizer.create(config.optimizer, total_steps)
+    transform = state.create_optimizer(config.optimizer, total_steps)
     if stage.trainable:
-        transform = optimizer.restricted(transform, stage.trainable)
+        transform = state.restrict_optimizer(transform, stage.trainable)
     augmentation = Augmentation(**config.augment)
     if augmentation.flip and not cohort.has_names:
         # Without names it is unknown which labels change places.

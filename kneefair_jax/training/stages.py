@@ -52,14 +52,11 @@ class Run(NamedTuple):
         # Every stage starts from the variables that were drawn for the run, unless it has its own.
         variables = self.experiment.state.variables
         experiment = setup.build(self.config, self.cohort, stage, variables)
-        self._train(directory, experiment, initial_weights=stage.start is None)
+        self.train(directory, experiment, initial_weights=stage.start is None)
         return experiment
 
-    def train_single(self) -> None:
-        """Train the run of the config in the run's folder."""
-        self._train("", self.experiment, initial_weights=True)
-
-    def _train(self, directory: str, experiment: Experiment, *, initial_weights: bool) -> None:
+    def train(self, directory: str, experiment: Experiment, *, initial_weights: bool) -> None:
+        """Train an experiment in a folder of the run; `initial_weights` says whether it starts from the config's."""
         folder = self.workdir / directory
         folder.mkdir(parents=True, exist_ok=True)
         file = self.config.init_from or self.config.model.weights
@@ -83,7 +80,7 @@ def _has_checkpoint(folder: Path) -> bool:
 
 def single(run: Run) -> None:
     """Train one model: the run of the config."""
-    run.train_single()
+    run.train("", run.experiment, initial_weights=True)
 
 
 def group_specific(run: Run) -> list[dict[str, Any]]:

@@ -94,8 +94,7 @@ def test_what_an_audit_of_masks_wrote_can_be_audited(tmp_path):
     for model, report in audited.reports.items():
         for score in ("dice", "iou"):  # what size alone gives, the masks alone tell
             for summary in report["scores"][score]["summaries"].values():
-                summary["ser"]["size"] = None
-                summary["ser"]["beyond_size"] = None
+                summary["ser"] |= {"size": None, "beyond_size": None}
         assert again.reports[model]["scores"] == report["scores"]
     assert again.report["models"] == audited.report["models"]
     text = table(save(escape_formulas(audited.cases), tmp_path / "cases.csv"), ["sex", "age"])

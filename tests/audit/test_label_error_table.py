@@ -48,10 +48,10 @@ def masks(root, **options):
 def test_the_mask_of_another_place_is_named_on_the_page_and_in_a_table(root):
     result = masks(root, images=root / "films", label_error_checkpoint="auto")
     assert result.label_errors["case_id"].tolist() == ["c5"] and result.label_errors["score"][0] > 5
-    text = "1 (c5: fits better when moved 4 pixels up and 5 pixels left), all in suspicious.csv."
+    text = "1 (c5: fits better when moved 4 pixels up and 5 pixels left), all in label_errors.csv."
     assert any(note.endswith(text) for note in result.notes), result.notes
     result.write(root / "out")
-    written = pd.read_csv(root / "out" / "suspicious.csv")
+    written = pd.read_csv(root / "out" / "label_errors.csv")
     assert written["reason"].tolist() == result.label_errors["reason"].tolist()
     assert "c5: fits better when moved" in (root / "out" / "index.html").read_text()
 
@@ -60,10 +60,10 @@ def test_by_the_command_line_and_where_all_is_well(root, capsys):
     folder.save(folder.truth_of(5), root / "truth" / "c5.png")
     paths = {"truth": "truth", "pred": "pred", "metadata": "metadata.csv", "images": "films", "out": "out"}
     argv = [word for name, path in paths.items() for word in (f"--{name}", str(root / path))]
-    argv += ["--attributes", "sex", "--labels", "femur=1", "tibia=2", "--draws", "40", "--suspicious"]
+    argv += ["--attributes", "sex", "--labels", "femur=1", "tibia=2", "--draws", "40", "--label-errors"]
     assert main(argv) == 0
     assert "note: No reference mask looks wrong by a network's masks" in capsys.readouterr().out
-    assert (root / "out" / "suspicious.csv").read_text() == "case_id,score,dice,reason\n"
+    assert (root / "out" / "label_errors.csv").read_text() == "case_id,score,dice,reason\n"
 
 
 def test_a_note_on_a_film_is_not_divided(root, monkeypatch):
@@ -81,7 +81,7 @@ def test_none_is_asked_for_and_none_is_compared(root):
     result = masks(root, images=root / "films")
     assert result.label_errors is None
     result.write(root / "out")
-    assert not (root / "out" / "suspicious.csv").exists()
+    assert not (root / "out" / "label_errors.csv").exists()
 
 
 def test_what_cannot_be_compared_is_refused(root):
@@ -89,7 +89,7 @@ def test_what_cannot_be_compared_is_refused(root):
         masks(root, label_error_checkpoint="auto")
     folder.save(np.arange(16 * 24, dtype=np.uint16).reshape(16, 24) // 2 % 256, root / "films" / "c3.png")
     with pytest.raises(
-        InputError, match=r"c3\.png: 16 x 24 pixels, its mask .*c3\.png 20 x 24; --suspicious"
+        InputError, match=r"c3\.png: 16 x 24 pixels, its mask .*c3\.png 20 x 24; --label-errors"
     ):
         masks(root, images=root / "films", label_error_checkpoint="auto")
     with pytest.raises(InputError, match="label scheme: 'thumb' is none of"):

@@ -50,7 +50,9 @@ def test_a_label_map_of_an_unknown_model_is_refused(masks, table):
 
 def test_a_model_without_the_label_map_that_it_needs_is_one_line(masks, table):
     truth, predictions = masks
-    with pytest.raises(InputError, match=r"^--pred b: 12 of 12 .*10, 20.*--pred-labels b: femur=") as error:
+    with pytest.raises(
+        InputError, match=r"^--pred b: 12 of 12 predictions .*10, 20.*--pred-labels b: femur="
+    ) as error:
         audit.masks(truth, predictions, table, ["sex"], audit.MaskOptions(labels=LABELS), SETTINGS)
     assert "\n" not in str(error.value)
     # A single mask with another value is named with its row.

@@ -8,7 +8,7 @@ import pytest
 
 from kneefair_jax import audit
 from kneefair_jax.audit import mask_pair, observations
-from kneefair_jax.audit.mask_faults import PAIR_SPACING, TABLE_SPACING, UNITS
+from kneefair_jax.audit.mask_faults import TABLE_SPACING, UNITS
 from kneefair_jax.data import label_map
 from kneefair_jax.data.readers import Mask
 from tests.audit import folder
@@ -199,12 +199,10 @@ def test_a_resized_film_and_a_cropped_one_are_no_faults():
 
 
 def test_headers_against_table_and_reference():
-    truth = masks((0.2, 0.2), (0.2, 0.4), NAN)
-    table = np.array([(0.2, 0.2), (0.2, 0.2), (0.2, 0.2)])
-    assert kinds(observations._table_spacing_faults(truth, table)) == [("c1", TABLE_SPACING)]
-    predictions = masks((0.5, 0.5), (0.2, 0.4), (0.3, 0.3)) | {"c2": None}
-    (fault,) = observations._pair_spacing_faults(truth, predictions, "m")
-    assert (fault.case_id, fault.mask, fault.fault.kind) == ("c0", "m", PAIR_SPACING)
+    spacings = [("c0", (0.2, 0.2), (0.2, 0.2)), ("c1", (0.2, 0.4), (0.2, 0.2)), ("c2", NAN, (0.2, 0.2))]
+    (fault,) = observations._spacing_faults(spacings, "m", TABLE_SPACING)
+    assert (fault.case_id, fault.mask, fault.fault.kind) == ("c1", "m", TABLE_SPACING)
+    assert fault.fault.detail == "0.2 x 0.4 mm and 0.2 x 0.2 mm"
 
 
 def test_kinds_that_differ_are_a_note():

@@ -48,6 +48,13 @@ def test_every_kind_of_difference_is_named(results):
     ]
 
 
+def test_renamed_and_added_config_fields_do_not_differ(results):
+    before, after = results
+    for folder, report in ((before, {"delta": 0.1}), (after, {"equivalence_margin": 0.1, "author": "x"})):
+        (folder / "run" / "r.json").write_text(json.dumps({"run": {"config": {"report": report}}}))
+    assert differences(before, after)[1] == {"values": []}
+
+
 def test_rounding_and_sentences_are_kinds_of_their_own(results):
     before, after = results
     for folder, value, note in ((before, 0.1, "left out"), (after, 0.1 + 1e-15, "excluded")):

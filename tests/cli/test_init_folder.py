@@ -1,6 +1,8 @@
 import re
+import shlex
 import shutil
 
+import numpy as np
 import pandas as pd
 import pydicom
 import pytest
@@ -236,6 +238,21 @@ def test_one_file_for_each_structure(tmp_path, run):
     run(root, "--labels", "femur", "tibia", "--link-dir", tmp_path / "links")
     names = [path.name.partition("_")[2] for path in sorted((tmp_path / "links/masks").iterdir())]
     assert names == ["femur.nii.gz", "tibia.nii.gz"]
+
+
+@pytest.mark.parametrize(("values", "structures"), [((0, 255), "structure 1=255"), ((0, 2), "")])
+def test_the_printed_command_states_the_values_of_masks_that_are_no_numbers(
+    tmp_path, run, values, structures
+):
+    root = tmp_path / "knees"
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+        for name in ("a", "b"):
+            picture = np.repeat(np.array([values], np.uint8), 8, axis=0)
+            Image.fromarray(np.kron(picture, np.ones((1, 4), np.uint8))).save(root / f"{folder}/{name}.png")
+    words = shlex.split(run(root, "--link-dir", tmp_path / "links").rpartition("next:")[2])
+    stated = [word for word in words if word.startswith("--config.data.structures=")]
+    assert stated == ([f"--config.data.structures={structures}"] if structures else [])
 
 
 def test_films_without_headers_take_patients_from_their_names(tmp_path, run):

@@ -6,6 +6,8 @@ from kneefair_jax.cli import dry_run, launch
 from kneefair_jax.configs import folder
 from kneefair_jax.errors import InputError
 from kneefair_jax.preflight import hardware
+from kneefair_jax.report import page, pdf
+from kneefair_jax.runtime import run_files
 from tests import films
 
 
@@ -42,6 +44,18 @@ def test_a_dry_run_shows_cohort_steps_and_time_and_writes_nothing(is_timed, tmp_
     assert "train: " in text and f"{config.train.steps} steps of {config.train.batch_size} cases" in text
     assert "time on this machine: about" in text and (is_timed or "about 1m05s for" in text)
     assert not list((tmp_path / "empty").iterdir())
+
+
+def test_the_summary_of_an_earlier_report_is_replaced_or_deleted(tmp_path, monkeypatch, capsys):
+    (tmp_path / "report").mkdir()
+    summary = tmp_path / "report/summary.pdf"
+    monkeypatch.setattr(run_files, "read_report", lambda path: {"path": path.name})
+    monkeypatch.setattr(page, "summary_page", lambda report: report["path"])
+    monkeypatch.setattr(pdf, "write", lambda path, html: path.write_text(html))
+    launch._print_summary(tmp_path, wanted=True)
+    assert summary.read_text() == "report.json" and str(summary) in capsys.readouterr().out
+    launch._print_summary(tmp_path, wanted=False)
+    assert not summary.exists()
 
 
 def test_a_check_has_no_dry_run(tmp_path):

@@ -28,6 +28,14 @@ def test_a_field_has_its_default_and_its_comment():
     assert "V00ACCEPT" in listed["data.quality"].comment
 
 
+def test_a_misspelled_field_is_named_with_its_near_name():
+    message = run_help.misspelled_field(["config.seed", "config.data.bins.age", "config.train.stepz"])
+    assert message == "the config has no field train.stepz; did you mean train.steps?"
+    assert "train.steps?" in run_help.misspelled_field(["config.trian.steps"])
+    known = ["config.train", "config.study.settings.erm", "config.data.phantom.bias", "config.unlike.all"]
+    assert run_help.misspelled_field(known) == ""
+
+
 def test_every_field_but_the_obvious_has_a_comment():
     without = {field.name for field in fields().values() if not field.comment}
     assert without <= {"data.source", "data.metadata", "study.title", "study.settings"}

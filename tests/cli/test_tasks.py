@@ -2,7 +2,7 @@
 
 import pytest
 
-from kneefair_jax.cli import completion, demo, main
+from kneefair_jax.cli import demo, main
 from kneefair_jax.data.phantom import gallery
 from kneefair_jax.predict import cli
 from kneefair_jax.runs import modes
@@ -44,14 +44,15 @@ def test_the_demo_validates_its_config_as_training_does(tmp_path, monkeypatch, c
 
 
 def test_completion_knows_every_task_and_field():
-    whole = completion.all_tasks()
+    whole = main.all_tasks()
     tasks = next(action.choices for action in whole._actions if action.dest == "task")
     assert set(tasks) == set(main.SUMMARIES)
     assert "--config.train.steps" in tasks["train"]._option_string_actions
+    assert {"--shard", "--dry-run"} <= set(tasks["study"]._option_string_actions)
     assert "--attributes" in tasks["audit"]._option_string_actions
 
 
-@pytest.mark.parametrize("shell", completion.SHELLS)
+@pytest.mark.parametrize("shell", main.SHELLS)
 def test_completion_prints_a_script(shell, capsys):
-    assert completion.main([shell]) == 0
+    assert main.completion([shell]) == 0
     assert "kneefair" in capsys.readouterr().out

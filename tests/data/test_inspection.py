@@ -22,10 +22,12 @@ def pair(*values):
         (pair(0.3, 0.3), pair(0.3, 0.3), pair(0.3, 0.3), 0),
         (UNKNOWN, UNKNOWN, UNKNOWN, 0),
         (pair(0.3, 0.3), UNKNOWN, UNKNOWN, 0),
-        (pair(0.3, 0.3), pair(0.36, 0.36), pair(0.25, 0.25), 0),  # magnification
+        (pair(0.3, 0.3), pair(0.3029, 0.3), UNKNOWN, 0),  # rounded
+        (pair(0.3, 0.3), pair(0.3, 0.304), UNKNOWN, 1),
+        (pair(0.3, 0.3), pair(0.36, 0.36), pair(0.25, 0.25), 1),
         (pair(0.3, 0.3), pair(3, 3), UNKNOWN, 1),
         (pair(0.3, 0.3), pair(0.3, 0.5), UNKNOWN, 1),
-        (pair(0.3, 0.3), pair(0.3, 0.3), pair(0.15, 0.15), 2),
+        (pair(0.3, 0.3), pair(0.3, 0.3), pair(0.15, 0.15), 1),
         (UNKNOWN, pair(3, 3), pair(0.3, 0.3), 1),
     ],
 )
@@ -36,6 +38,8 @@ def test_spacings_that_disagree(film, mask, table, count):
 def test_a_note_holds_both_spacings():
     (note,) = inspection.spacing_notes(pair(0.3, 0.25), pair(3, 2.5), UNKNOWN)
     assert "3 x 2.5 mm" in note and "0.3 x 0.25 mm" in note and "film" in note and "mask" in note
+    (note,) = inspection.spacing_notes(pair(0.2, 0.2), pair(0.21, 0.2), UNKNOWN)
+    assert "5 %" in note
 
 
 def test_equal_masks_have_one_digest_and_empty_masks_have_none():

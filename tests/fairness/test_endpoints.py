@@ -26,8 +26,9 @@ def long(**columns) -> pd.DataFrame:
 
 
 def adverse(name: str, cases: pd.DataFrame, settings: EndpointSettings | None = None):
-    endpoint = next(e for e in endpoints.report_endpoints(settings or EndpointSettings()) if e.name == name)
-    table = patient_table.table(cases, STRUCTURES)
+    settings = settings or EndpointSettings()
+    endpoint = next(e for e in endpoints.report_endpoints(settings) if e.name == name)
+    table = patient_table.table(cases, STRUCTURES, settings.failure_dice)
     return endpoints.adverse_cases(endpoint, cases, table, STRUCTURES)
 
 

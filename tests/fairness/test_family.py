@@ -189,11 +189,3 @@ def test_a_score_that_was_not_measured_is_refused():
     for score in ("hd95_mm", "nsd"):
         with pytest.raises(InputError, match=f"{score}.*dice, iou"):
             family.require_measured(Primary(score), cases)
-
-
-def test_a_report_of_an_earlier_version_is_about_dice_and_all_attributes():
-    old = {"cohort": {"attributes": ["sex", "age"]}}
-    assert family.from_report(old) == Primary("dice", ("sex", "age"))
-    assert family.from_report(old | {"primary": {"score": "iou"}}) == Primary("iou", ("sex", "age"))
-    stated = {"score": "iou", "attributes": ["age"]}
-    assert family.from_report(old | {"primary": stated}) == Primary("iou", ("age",))

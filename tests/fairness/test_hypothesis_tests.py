@@ -11,7 +11,7 @@ from kneefair_jax.fairness import hypothesis_tests, inference
 from kneefair_jax.fairness.hypothesis_tests import holm
 from kneefair_jax.fairness.inference import Settings
 from kneefair_jax.fairness.patient_bootstrap import Sample
-from kneefair_jax.fairness.patient_table import Column
+from kneefair_jax.fairness.patient_table import Column, GroupedScores
 
 ranks_scores = st.lists(st.integers(0, 20).map(lambda i: i / 20), min_size=2, max_size=8).map(np.array)
 
@@ -20,8 +20,8 @@ ranks_scores = st.lists(st.integers(0, 20).map(lambda i: i / 20), min_size=2, ma
 @given(ranks_scores, ranks_scores)
 def test_cliffs_delta_by_counting(a, b):
     counted = np.sign(a[:, None] - b).mean()
-    assert hypothesis_tests.cliffs_delta(a, b) == pytest.approx(counted, abs=1e-12)
-    assert hypothesis_tests.cliffs_delta(b, a) == pytest.approx(-counted, abs=1e-12)
+    for groups, expected in (([a, b], counted), ([b, a], -counted)):
+        assert hypothesis_tests.rank_tests(groups).cliffs_delta == [pytest.approx(expected, abs=1e-12)]
 
 
 def test_two_groups_are_scipy_s():
@@ -170,7 +170,7 @@ def describe(scores, who, index, failed=None, permutations=1999):
     failed = np.zeros(len(scores), bool) if failed is None else failed
     settings = Settings(3, permutations, {})
     values, flags = scores[:, None], failed[:, None]
-    grouped = inference.GroupedScores(values, flags, who, index, NAMES)
+    grouped = GroupedScores(values, flags, who, index, NAMES)
     (description,) = inference.describe(grouped, [Column("dice", "macro")], [0, 1], settings)
     return asdict(description.summary)
 

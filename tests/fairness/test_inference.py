@@ -10,7 +10,7 @@ from scipy import stats
 
 from kneefair_jax.fairness import inference, two_part
 from kneefair_jax.fairness.inference import Settings
-from kneefair_jax.fairness.patient_table import Column
+from kneefair_jax.fairness.patient_table import Column, GroupedScores
 
 DICE, HD95 = Column("dice", "macro"), Column("hd95_mm", "macro")
 NAMES = ("sex=f", "sex=m", "sex=x")
@@ -29,7 +29,7 @@ def describe(values, index, names=NAMES, delta=None, who=None, minimum=3, draws=
     options = Settings(minimum, draws - 1, delta or {})
     failed = np.repeat(values[:, :1] < 0.5, values.shape[1], axis=1)
     columns = [DICE, HD95][: values.shape[1]]
-    grouped = inference.GroupedScores(values, failed, who, index, names)
+    grouped = GroupedScores(values, failed, who, index, names)
     return [
         asdict(description.summary) for description in inference.describe(grouped, columns, [0, 1], options)
     ]
@@ -192,7 +192,7 @@ def test_ser_does_not_divide_by_0():
     values, index = patients((12, 9))
     values[:12, 0] = 1
     dice = describe(values, index)[0]
-    assert dice["ser"] == {"value": None, "interval": None, "size": None}
+    assert dice["ser"] == {"value": None, "interval": None, "size": None, "beyond_size": None}
     assert dice["gap"]["value"] and dice["test"]["p"] < 0.05
 
 

@@ -30,7 +30,7 @@ def test_a_column_for_each_score_that_is_there():
         for part in ("macro", "femur", "tibia")
     )
     np.testing.assert_allclose(table.values, [[0.75, 0.8, 0.7, 3, 2, 4], [0.8, 0.9, 0.7, 2, 1, 3]])
-    assert table.rows.index.tolist() == ["a", "b"] and table.patients.tolist() == ["p", "q"]
+    assert table.rows.index.tolist() == ["a", "b"] and table.patients.tolist() == [0, 1]
     assert [column.lower_is_better for column in table.columns] == [False] * 3 + [True] * 3
 
 

@@ -170,3 +170,10 @@ def test_random_tables_are_scipy_s():
         table = np.array(sorted((t.events, t.patients - t.events) for t in groups)).T
         method = stats.MonteCarloMethod(n_resamples=999, rng=np.random.default_rng(5))
         assert rates.fisher(groups, draws=999, seed=5) == stats.fisher_exact(table, method=method).pvalue
+
+
+def test_an_estimate_shows_its_value_interval_and_p():
+    estimate = rates.difference(Tally(8, 30), Tally(0, 30))
+    assert repr(estimate).startswith("RateDifference(0.267 [0.")
+    assert repr(estimate).endswith(f", n=60, p={estimate.p:.2g})")
+    assert repr(rates.rate(Tally(0, 0))) == "Estimate(undefined, n=0)"

@@ -20,9 +20,8 @@ def results(levels, dice, minimum=10, draws=999, failure=0.0, **columns):
             **columns,
         }
     )
-    table = patient_table.table(cases, ("femur",))
-    failed = patient_table.failures(cases, table, failure)
-    return small_groups.tests(table, failed, groups.partitions(table.rows, ["race"]), minimum, draws, 0)
+    table = patient_table.table(cases, ("femur",), failure)
+    return small_groups.tests(table, groups.partitions(table.rows, ["race"]), minimum, draws, 0)
 
 
 def test_nine_patients_far_below_the_rest_are_flagged():

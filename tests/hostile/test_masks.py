@@ -205,7 +205,9 @@ class TestVoid:
 
     def test_predictions_ignore_nothing(self, audit):
         status, _, _, error = audit("pred", "truth", labels=(*LABELS, "ignore=255"))
-        assert status == 2 and "truth/c00.png" in error and "--pred-labels" in error
+        assert (
+            status == 2 and "--pred truth: 24 of 24" in error and "255" in error and "--pred-labels" in error
+        )
         status, _, _, error = audit("truth", "pred", "--pred-labels", "knee", "ignore=255")
         assert status == 2 and "--pred-labels" in error
 
@@ -329,19 +331,19 @@ def test_a_tenth_of_the_masks_is_faulty(cohort, tmp_path, audit, capsys):
     for n, spoil in FAULTS.items():
         spoil(cohort, n)
     interpolated, of_another = ([masks.case_id(n) for n in some] for some in (INTERPOLATED, OF_ANOTHER))
-    status, out, _, printed = audit("masks", "pred", "--images", cohort / "images", "--suspicious")
+    status, out, _, printed = audit("masks", "pred", "--images", cohort / "images", "--label-errors")
     assert status == 0
     faults = pd.read_csv(out / "mask_faults.csv")
     assert faults.loc[faults["fault"] == "interpolated labels", "case_id"].tolist() == interpolated
     copied = set(faults.loc[faults["fault"] == "identical mask", "case_id"])
     assert copied == {*of_another, *(masks.case_id(n + 1) for n in OF_ANOTHER)}
-    suspects = pd.read_csv(out / "suspicious.csv")["case_id"].tolist()
+    flagged = pd.read_csv(out / "label_errors.csv")["case_id"].tolist()
     # The network that ships accuses 1 % of correct masks (docs/weights.md).
-    assert set(of_another) <= set(suspects) and len(set(suspects) - {*of_another, *interpolated}) <= 1
+    assert set(of_another) <= set(flagged) and len(set(flagged) - {*of_another, *interpolated}) <= 1
     assert all(name in printed for name in (*interpolated, *of_another))
     found = check(cohort, tmp_path)
     assert found["interpolated"] == interpolated
-    assert {one["case_id"] for one in found["suspicious"]["suspects"]} == set(suspects)
+    assert {one["case_id"] for one in found["label_errors"]["flagged"]} == set(flagged)
     printed = capsys.readouterr().out
     assert "nearest neighbor" in printed and all(name in printed for name in (*interpolated, *of_another))
 

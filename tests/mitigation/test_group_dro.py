@@ -217,13 +217,6 @@ def error_bound_weights(losses, group, power=1.0, groups=4):
     return objective.update(losses, jnp.asarray(group), jnp.ones(len(losses)), state)[0]
 
 
-def test_docstring_example_of_error_bound():
-    losses = np.array([0.0, 2, 3])
-    weights = error_bound_weights(losses, [0, 0, 1])
-    np.testing.assert_allclose(weights, [1 / 8, 1 / 8, 3 / 4], rtol=1e-6)
-    np.testing.assert_allclose(weights @ losses, 2.5, rtol=1e-6)
-
-
 @settings(max_examples=30)
 @given(st.lists(st.floats(0.01, 10), min_size=4, max_size=4), st.floats(0, 20))
 def test_the_worst_group_has_the_largest_weight(losses, power):

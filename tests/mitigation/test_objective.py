@@ -244,6 +244,37 @@ def test_a_setting_out_of_range_is_refused_by_name(name, field, value, message):
         mitigation.create(name, {field: value})
 
 
+HALF = {"alpha": 0.5}
+EXAMPLES = {  # name: settings, training cases, losses, groups, weights, F
+    "erm": ({}, [2, 1], [1, 3], [0, 1], [1 / 2, 1 / 2], 2),
+    "reweighted": ({}, [3, 1], [1, 1, 4], [0, 0, 1], [2 / 9, 2 / 9, 2 / 3], 28 / 9),
+    "group_balanced": ({}, [9, 1], [1, 3, 5], [0, 0, 1], [1 / 4, 1 / 4, 1 / 2], 7 / 2),
+    "gap_penalty": ({"penalty": 0.5}, [1, 1], [1, 3, 5], [0, 0, 1], [1 / 12, 1 / 12, 5 / 6], 9 / 2),
+    "vrex": ({"penalty": 1.0}, [1, 1], [1, 3, 5], [0, 0, 1], [-1 / 2, -1 / 2, 2], 23 / 4),
+    "error_bound": ({"power": 1.0}, [1, 1], [0, 2, 3], [0, 0, 1], [1 / 8, 1 / 8, 3 / 4], 5 / 2),
+    "cvar_dro": (HALF, [1], [1, 4, 2, 3, 0], [-1] * 5, [0, 2 / 5, 1 / 5, 2 / 5, 0], 16 / 5),
+    "within_group_cvar": (
+        HALF,
+        [1, 1],
+        [1, 3, 2, 4, 6],
+        [0, 0, 1, 1, 1],
+        [0, 1 / 2, 0, 1 / 6, 1 / 3],
+        25 / 6,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_docstring_examples(name):
+    settings, counts, losses, group, weights, value = EXAMPLES[name]
+    objective = mitigation.create(name, settings)
+    state = objective.init(jnp.array(counts))
+    data = (jnp.array(losses, jnp.float32), jnp.array(group), jnp.ones(len(losses)))
+    actual, _ = objective.update(*data, state)
+    np.testing.assert_allclose(actual, weights, rtol=1e-6)
+    np.testing.assert_allclose(objective.value(actual, *data, state), value, rtol=1e-6)
+
+
 def test_docstring_example_of_group_losses():
     batch = group_losses(jnp.array([1.0, 3, 5, 9]), jnp.array([0, 0, 1, -1]), jnp.ones(4), 2)
     np.testing.assert_array_equal(batch.mean, [2, 5])

@@ -215,10 +215,10 @@ def test_a_finished_file_that_cannot_be_read_for_its_batch_keeps_its_result(netw
     (out / "masks/3.png").unlink()
     real = run.films.read
 
-    def read(path):
+    def read(path, label_name):
         if path.name == "2.png":
             raise InputError("no memory")
-        return real(path)
+        return real(path, label_name)
 
     monkeypatch.setattr(run.films, "read", read)
     assert segment(network, films, out)[0].failures == 1

@@ -51,7 +51,7 @@ def test_a_cohort_in_order(root, tmp_path, capsys):
     note = "age differs between the cases of one patient for 1 patient"
     cohort, machine = output.split("machine: ")
     assert f"note: {note}" in cohort and "a training step takes" in machine
-    assert "suspicious masks: not looked for; label scheme: 'disc' is none of ('femur'," in output
+    assert "label errors: not compared; label scheme: 'disc' is none of ('femur'," in output
     assert "near-duplicate films of different patients: none" in output and "outliers: none" in output
     result = check_json(tmp_path / "run")
     assert result["cohort"] == {
@@ -65,6 +65,7 @@ def test_a_cohort_in_order(root, tmp_path, capsys):
         "void": {},
         "headers": [],
         "header_notes": {},
+        "unknown_spacing": [],
         "unreadable": [],
         "spacing_kinds": {"table": 24},
     }
@@ -179,11 +180,11 @@ def test_masks_that_look_wrong_are_named_and_drawn(tmp_path, capsys):
     assert (
         "masks that look wrong: " in output and "  c5: fits better when moved 4 pixels up (Dice 0." in output
     )
-    part = check_json(tmp_path / "run")["cohort"]["suspicious"]
-    suspects = {one["case_id"] for one in part["suspects"]}
-    assert {"c5", "c11"} <= suspects and len(suspects) <= 4
-    assert len(part["scores"]) == 24 and part["usual_dice"] > 0.9
-    with Image.open(tmp_path / "run" / "check" / "suspicious.png") as sheet:
+    part = check_json(tmp_path / "run")["cohort"]["label_errors"]
+    flagged = {one["case_id"] for one in part["flagged"]}
+    assert {"c5", "c11"} <= flagged and len(flagged) <= 4
+    assert len(part["scores"]) == 24 and part["median_dice"] > 0.9
+    with Image.open(tmp_path / "run" / "check" / "label_errors.png") as sheet:
         assert sheet.width == 3 * 198 + 6
 
 
@@ -191,8 +192,8 @@ def test_masks_are_compared_with_no_network_where_none_is_wanted(root, tmp_path,
     settings = config(root)
     settings.check.against = ""
     modes.check(settings, tmp_path / "run")
-    assert "suspicious" not in capsys.readouterr().out
-    assert not (tmp_path / "run" / "check" / "suspicious.png").exists()
+    assert "label errors" not in capsys.readouterr().out
+    assert not (tmp_path / "run" / "check" / "label_errors.png").exists()
 
 
 @pytest.mark.parametrize(

@@ -148,13 +148,14 @@ def test_masks_in_other_units_than_their_films_are_named(root, tmp_path, capsys)
 def test_no_cell_of_the_table_is_a_formula_or_holds_a_path(tmp_path):
     folder = tmp_path / "Smith, Jo (x)"
     part = {"unreadable": [["=1", f"{folder}/a b, c.png: gone"]], "orientation": {"turned": []}}
-    part |= {"interpolated": [], "header_notes": {}, "absent": {}, "outliers": []}
+    part |= {"interpolated": [], "unknown_spacing": ["c7"], "header_notes": {}, "absent": {}, "outliers": []}
     table = faults.table(
         {"cohort": part, "identical_masks": [], "identical_films": [], "near_duplicates": []}, ["cohort"]
     )
     faults.write(tmp_path / "faults.csv", table, [folder])
     text = (tmp_path / "faults.csv").read_text()
     assert "'=1" in text and str(tmp_path) not in text and "a b, c.png" in text
+    assert "cohort,c7,spacing,neither" in text and "spacing_mm" in text
 
 
 def test_equal_digests_are_grouped():
@@ -179,7 +180,7 @@ def test_notes_on_headers_of_both_cohorts_are_among_the_run_s_notes_once(root, t
 def test_identifiers_stay_as_they_are_and_a_row_names_three_other_cases(tmp_path):
     ids = [f"/site/{name}/c05" for name in "vwxyz"]
     part = {"unreadable": [[ids[0], "/home/jo/a.png: gone"]], "orientation": {"turned": []}}
-    part |= {"interpolated": [], "header_notes": {}, "absent": {}, "outliers": []}
+    part |= {"interpolated": [], "unknown_spacing": [], "header_notes": {}, "absent": {}, "outliers": []}
     group = {"cases": ids, "cohorts": ["cohort"] * 5}
     result = {"cohort": part, "identical_masks": [group], "identical_films": [], "near_duplicates": []}
     faults.write(tmp_path / "faults.csv", faults.table(result, ["cohort"]), [])

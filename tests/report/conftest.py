@@ -1,10 +1,13 @@
 """A small report: two attributes, a missing level, groups too small to rank, nulls as a run has them."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from kneefair_jax import groups
+from kneefair_jax.fairness.results import AttributeSummary
 from kneefair_jax.report.figures import svg
 from kneefair_jax.report.overlays import CaseView
 
@@ -47,9 +50,8 @@ def part(shift: float) -> dict:
         "gap": {"value": 0.0218, "interval": [0.0, 0.044]},
         **{key: {"value": None, "interval": None} for key in ("sd", "ser", "es")},
     }
-    nothing = {
-        key: {"value": None, "interval": None, "group": None} for key in ("worst", "gap", "sd", "ser", "es")
-    }
+    nothing = asdict(AttributeSummary())
+    summary, age = nested(nothing, summary), nested(nothing, age)
     return {
         "overall": {
             "mean": 0.9376 - shift,
@@ -60,6 +62,78 @@ def part(shift: float) -> dict:
         "groups": entries,
         "summaries": {"sex": summary, "age": age, "sex,age": nothing},
     }
+
+
+def nested(whole: dict, part: dict) -> dict:
+    """`whole`, with the entries of `part`, also within entries."""
+    return whole | {
+        key: nested(whole[key], value)
+        if isinstance(value, dict) and isinstance(whole.get(key), dict)
+        else value
+        for key, value in part.items()
+    }
+
+
+def rate(count: int, n: int) -> dict:
+    share, ends = (count / n, [0.0, 0.1]) if n else (None, None)
+    return {"estimate": share, "interval": ends, "n": n, "p": None, "p_adjusted": None, "method": "exact"}
+
+
+def without_failures(scores: dict, attributes: list[str]) -> dict:
+    """`rates`, `primary` and the other entries of a report in which no segmentation failed."""
+    groups = {
+        name: {
+            "count": 0,
+            "rate": rate(0, entry["patients"]),
+            "ranked": entry["ranked"],
+            "unranked": entry["unranked"],
+        }
+        for name, entry in scores["dice"]["groups"].items()
+    }
+    overall = rate(0, scores["dice"]["overall"]["patients"])
+    failure = {
+        "score": "dice",
+        "threshold": 0.5,
+        "adverse": True,
+        "reason": None,
+        "count": 0,
+        "overall": overall,
+        "groups": groups,
+        "comparisons": {name: {"test": None, "pairs": [], "unranked": {}} for name in attributes},
+        "structures": {
+            name: {"overall": overall, "groups": groups, "tests": {}} for name in scores["dice"]["structures"]
+        },
+    }
+    return {
+        "rates": {
+            "failure_dice": 0.5,
+            "endpoints": {"failure": failure},
+            "small_groups": {name: {} for name in scores},
+        },
+        "primary": {
+            "score": "dice",
+            "attributes": attributes,
+            "failure_dice": 0.5,
+            "level": 0.05,
+            "correction": "Holm",
+            "hypotheses": [],
+            "sha256": "0" * 64,
+        },
+        **{key: {} for key in ("interactions", "pooled", "power", "model")},
+    }
+
+
+FLOW = {
+    "listed": 66,
+    "excluded": [],
+    "cohort": {"cases": 1132, "patients": 66},
+    "splits": {},
+    "tested": {"cases": 1132, "patients": 66},
+    "not_scored": 0,
+    "failed": 0,
+    "without_failure": 66,
+    "groups": {},
+}
 
 
 def score(shift: float) -> dict:
@@ -81,10 +155,14 @@ def report() -> dict:
         for name in ("all", *MEANS)
         for split in ("train", "test")
     ]
+    scores = {"dice": score(0.0), "iou": score(0.05)}
     return {
-        "schema": 1,
-        "scores": {"dice": score(0.0), "iou": score(0.05)},
+        "schema": 2,
+        "scores": scores,
+        **without_failures(scores, ["sex", "age"]),
         "cohort": {
+            "notes": [],
+            "flow": FLOW,
             "structures": list(STRUCTURES),
             "attributes": ["sex", "age"],
             "min_group_patients": 10,
@@ -107,6 +185,12 @@ def report() -> dict:
             "worst_group": {"step": 900, "dice": None, "worst": 0.929},
         },
     }
+
+
+def external(report: dict, **changes) -> dict:
+    """An external cohort with the numbers of a report."""
+    scored = {"scores": report["scores"], "rates": report["rates"], "structures": list(STRUCTURES)}
+    return {**scored, "resolution": "grid", "pooled": {}, "fingerprint": "8a2b"} | changes
 
 
 @pytest.fixture
@@ -257,6 +341,7 @@ def audited_part(shift: float) -> dict:
         "intervals": [[-0.01, 0.012]] * 3,
         "failure_intervals": [[-0.015, 0.015]] * 3,
     }
+    summaries |= {key: asdict(AttributeSummary()) for key in ("sex,age", "race,age")}
     summaries["race"]["warnings"] = ["a group has 15 patients, skewed scores: intervals cover about 90 %."]
     overall = {
         "mean": 0.938 - shift,
@@ -303,17 +388,20 @@ def audited(report) -> dict:
     adjusted = {"term": "log(area)", "estimate": 0.031, "interval": [0.02, 0.043], "df": 60.2, "p": 1e-5}
     sure = [0.6, 0.7, 0.8, 0.9, 0.98]
     change = {"value": -0.004, "interval": [-0.009, 0.001], "p": 0.12, "p_holm": 0.24}
+    scores = {
+        score: audited_part(0.01 * i)
+        | {"structures": {name: audited_part(0.01 * (i + j)) for j, name in enumerate(STRUCTURES)}}
+        for i, score in enumerate(AUDITED)
+    }
     return report | {
-        "scores": {
-            score: audited_part(0.01 * i)
-            | {"structures": {name: audited_part(0.01 * (i + j)) for j, name in enumerate(STRUCTURES)}}
-            for i, score in enumerate(AUDITED)
-        },
+        "scores": scores,
+        **without_failures(scores, list(LEVELS)),
         "cohort": report["cohort"] | {"attributes": list(LEVELS)},
         "interactions": {
             "sex,race": {
                 "dice": {
                     "cells": [f"sex={s},race={r}" for s in LEVELS["sex"] for r in LEVELS["race"]],
+                    "reason": None,
                     "contrast": 0.0123,
                     "interval": [0.002, 0.022],
                     "interval_adjusted": [0.001, 0.024],
@@ -334,6 +422,7 @@ def audited(report) -> dict:
                 },
                 "without_mediators": fit,
                 "left_out": ["bmi: unknown in most cases"],
+                "references": [],
                 "reasons": [],
             }
         },
@@ -369,6 +458,15 @@ def audited(report) -> dict:
         "models": {
             "score": "dice",
             "order": ["unet", "nnunet"],
+            "summaries": {
+                name: {
+                    "overall": scores["dice"]["overall"],
+                    "failed": 0,
+                    "scored": 80,
+                    "attributes": {},
+                }
+                for name in ("unet", "nnunet")
+            },
             "pairs": [
                 {
                     "first": "unet",

@@ -42,4 +42,8 @@ def rates(table: pd.DataFrame, minimum: int = 10) -> dict[str, Any]:
 
 def report(table: pd.DataFrame, minimum: int = 10) -> dict[str, Any]:
     """As much of a report as the sentences and tables of rates read."""
-    return {"rates": rates(table, minimum), "cohort": {"attributes": list(ATTRIBUTES)}}
+    return {
+        "rates": rates(table, minimum),
+        "cohort": {"attributes": list(ATTRIBUTES)},
+        "primary": {"score": "dice", "attributes": list(ATTRIBUTES)},
+    }

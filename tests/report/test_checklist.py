@@ -128,6 +128,7 @@ def test_partitions_are_disjoint_only_where_there_are_some(report, split):
         "cohort": {"cases": 2, "patients": 1},
         "tested": {"cases": 2, "patients": 1},
         "failed": 0,
+        "not_scored": 0,
     }
     lines = checklist.items(page.plain(report))
     assert (value(lines, "CLAIM 2024", "20") == OPEN) != split

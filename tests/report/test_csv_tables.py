@@ -6,6 +6,7 @@ import pytest
 from kneefair_jax.report import csv_tables
 from kneefair_jax.report.page import plain
 from tests.report import failed_cohort
+from tests.report.conftest import external
 
 
 def read(text: str) -> pd.DataFrame:
@@ -14,7 +15,7 @@ def read(text: str) -> pd.DataFrame:
 
 def test_every_number_of_the_report_is_in_a_cell(audited):
     files = {name: read(text) for name, text in csv_tables.tables(audited).items()}
-    assert list(files) == ["groups.csv", "summaries.csv", "pairs.csv", "models.csv"]
+    assert list(files) == ["groups.csv", "summaries.csv", "pairs.csv", "rates.csv", "models.csv"]
     group = files["groups.csv"].query("score == 'iou' and structure == 'tibia' and group == 'sex=female'")
     entry = audited["scores"]["iou"]["structures"]["tibia"]["groups"]["sex=female"]
     assert group[["mean", "low", "high"]].to_numpy()[0].tolist() == pytest.approx(
@@ -63,7 +64,7 @@ def entry_names(report) -> list:
 
 def test_a_report_without_pairs_has_no_table_of_them_and_nulls_are_empty(report):
     files = csv_tables.tables(plain(report))
-    assert list(files) == ["groups.csv", "summaries.csv"]
+    assert list(files) == ["groups.csv", "summaries.csv", "rates.csv"]
     assert read(files["summaries.csv"])["ser"].isna().all()
 
 
@@ -71,7 +72,7 @@ def test_pooled_means_stand_with_the_groups_of_their_own_cohort(report):
     report = plain(report)
     mean = {"patients": 4, "raw": 0.9, "mean": 0.92, "interval": [0.9, 0.94], "weight": 0.4}
     report["pooled"] = {"sex=female": mean}
-    report["external"] = {"scores": report["scores"], "pooled": {"sex=male": mean | {"mean": 0.93}}}
+    report["external"] = external(report, pooled={"sex=male": mean | {"mean": 0.93}})
     table = read(csv_tables.tables(report)["groups.csv"]).dropna(subset="pooled")
     assert table[
         ["cohort", "score", "structure", "group", "pooled", "pooled_low", "pooled_high"]
@@ -121,10 +122,6 @@ def test_every_test_has_a_row(rates_report):
 def test_an_external_cohort_has_its_rows_and_what_cannot_be_computed_has_none(rates_report):
     outside = plain(failed_cohort.rates(failed_cohort.cases(2).assign(hd95_mm=float("nan"))))
     rows = pd.DataFrame(csv_tables.rate_rows(rates_report | {"external": {"rates": outside}}))
-    external = rows[rows["cohort"] == "external"]
-    assert set(external["endpoint"]) == {"dice<0.5", "absent", "dice>=0.9"}
-    assert external.query("endpoint == 'dice<0.5' and group == 'all'")["count"].tolist() == [2]
-
-
-def test_a_report_without_rates_has_no_files_of_them(rates_report):
-    assert csv_tables.tables({"scores": {}, "cohort": rates_report["cohort"]}) == {}
+    rows = rows[rows["cohort"] == "external"]
+    assert set(rows["endpoint"]) == {"dice<0.5", "absent", "dice>=0.9"}
+    assert rows.query("endpoint == 'dice<0.5' and group == 'all'")["count"].tolist() == [2]

@@ -11,6 +11,7 @@ from kneefair_jax.report.figures import scatter
 from kneefair_jax.report.overlays import choose
 from kneefair_jax.report.text import formatting, models
 from tests.report import failed_cohort
+from tests.report.conftest import external
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
@@ -80,7 +81,8 @@ def test_the_opening_says_what_was_tested_and_the_gap(html):
 
 
 def test_a_table_cell_for_what_is_null(html):
-    row = re.search(r'<th scope="row">male, missing.*?</tr>', html, re.DOTALL)
+    table = html[html.index(">Dice by group</h2>") :]
+    row = re.search(r'<th scope="row">male, missing.*?</tr>', table, re.DOTALL)
     assert row is not None
     cells = [re.sub("<[^>]*>", "", c).strip() for c in re.findall(r"<td[^>]*>(.*?)</td>", row[0], re.DOTALL)]
     assert cells == ["4", "8"] + [formatting.DASH] * 4
@@ -116,7 +118,7 @@ def test_pictures_tables_and_ids_are_accessible(html):
     headers = [attributes for tag, attributes in parsed.tags if tag == "th"]
     ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
     assert len(pictures) == 3 and all(a["alt"] for a in pictures)
-    assert len(figures) == 5 and all(a["role"] == "img" and a["aria-label"] for a in figures)
+    assert len(figures) == 6 and all(a["role"] == "img" and a["aria-label"] for a in figures)
     assert headers and all(a.get("scope") for a in headers)
     assert len(ids) == len(set(ids))
     assert dict(parsed.tags)["html"] == {"lang": "en"}
@@ -141,6 +143,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path, report, cases, curves, ex
         "checklist.html",
         "groups.csv",
         "index.html",
+        "rates.csv",
         "report.json",
         "report.schema.json",
         "summaries.csv",
@@ -163,13 +166,13 @@ def test_the_json_is_strict_and_sorted(tmp_path, report, cases, curves, examples
 @pytest.mark.usefixtures("without_drawing")
 def test_an_audit_without_training_has_no_training_section(report, cases):
     del report["selection"]
-    report["run"] = {"config": {}}
+    report["run"] = {"config": {}, "absent": {}}
     words = Page(page.page(page.plain(report), cases, [], [])).words()
     assert "Training" not in words and "Examples" not in words
 
 
 def test_an_external_cohort_gets_its_own_section(report, cases, curves, examples):
-    report["external"] = {"scores": report["scores"]}
+    report["external"] = external(report)
     parsed = Page(page.page(page.plain(report), cases, page.plain(curves), examples))
     ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
     assert "External cohort The same model" in parsed.words()
@@ -180,7 +183,7 @@ def test_an_external_cohort_gets_its_own_section(report, cases, curves, examples
 @pytest.mark.usefixtures("without_drawing")
 def test_pooled_means_of_an_external_cohort_are_shown_with_it(report, cases):
     mean = {"patients": 4, "raw": 0.9, "mean": 0.8765, "interval": [0.81, 0.94], "weight": 0.4}
-    report["external"] = {"scores": report["scores"], "pooled": {"sex=male": mean}}
+    report["external"] = external(report, pooled={"sex=male": mean})
     parsed = Page(page.page(page.plain(report), cases, [], []))
     before, after = parsed.words().split("External cohort The same model")
     assert "Pooled" not in before and "0.876" in after and parsed.balanced
@@ -233,7 +236,7 @@ def test_the_page_of_an_audit_shows_all_its_parts_once_and_escaped(audited, audi
     assert len(ids) == len(set(ids))
     assert {a["src"][:10] for tag, a in parsed.tags if tag == "img"} == {"data:image"}
     figures = [a["aria-label"] for tag, a in parsed.tags if tag == "svg"]
-    assert len(figures) == 9 and all(figures)
+    assert len(figures) == 10 and all(figures)
     for text in (
         "Lowest Dice of all cases",
         "By race: a group has 15 patients, skewed scores: intervals cover about 90 %.",
@@ -258,6 +261,7 @@ def test_the_page_of_an_audit_shows_all_its_parts_once_and_escaped(audited, audi
 @pytest.mark.usefixtures("without_drawing")
 def test_a_page_says_whose_it_is_what_to_know_first_and_where_the_others_are(audited, audited_cases):
     audited["run"] |= {"config": None, "model": "<b>a</b>"}
+    del audited["models"]
     audited["cohort"]["notes"] = ["Six predictions are empty."]
     html = page.page(audited, audited_cases, [], [], {"nnunet": "../2-nnunet/index.html"})
     assert "<h1>Segmentation accuracy by patient group: &lt;b&gt;a&lt;/b&gt;</h1>" in html
@@ -282,7 +286,7 @@ def test_a_page_with_failures_in_one_group_says_so_first(tmp_path):
         run={"config": None},
     )
     outside = {"rates": failed_cohort.rates(failed_cohort.cases(3)), "structures": failed_cohort.STRUCTURES}
-    report["external"] = {"scores": report["scores"], **outside}
+    report["external"] = external(report, **outside)
     html = page.write(tmp_path, report, table, [], []).read_text()
     parsed = Page(html)
     words = parsed.words()
@@ -347,9 +351,8 @@ def test_several_models_open_side_by_side_with_their_differences(audited, audite
     parsed = Page(html)
     words = parsed.words()
     assert parsed.balanced and not parsed.open
-    assert "nnunet is 0.007 higher on average than unet; its sex gap is 0.034 smaller" in words.replace(
-        "\xa0", " "
-    )
-    assert html.index("unet: Dice 0.") < html.index("on average than")
-    assert html.index("its sex gap is") < html.index('class="models"') < html.index('class="card')
+    lines = ("nnunet is 0.007 higher on average than unet", "Its sex gap is 0.034 smaller (p = 0.004)")
+    assert all(line in words.replace("\xa0", " ") for line in lines)
+    assert html.index("Its sex gap is") < html.index('class="models"') < html.index("unet: Dice 0.")
+    assert words.count("Sex , unet") + words.count("sex , unet") == 1
     assert '<a href="2-nnunet/index.html">nnunet</a>' in html

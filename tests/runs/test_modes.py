@@ -173,7 +173,7 @@ def test_check_refuses_training_cases_that_are_drawn_online(tmp_path):
 @pytest.fixture
 def check_files(monkeypatch):
     """The files that a check writes beside `machine.json`, in place of the real ones: name -> text."""
-    files = {"check.json": "first", "suspicious.png": "first"}
+    files = {"check.json": "first", "label_errors.png": "first"}
 
     def write(main, external, stage, *_):
         for name, text in files.items():
@@ -205,7 +205,7 @@ def test_an_interrupted_check_leaves_the_earlier_result(check_files, tmp_path):
 
     modes.check(quickstart.get_config(), tmp_path)
     before = content()
-    assert {"check.json", "suspicious.png", "machine.json"} < set(before)
+    assert {"check.json", "label_errors.png", "machine.json"} < set(before)
     with pytest.raises(InputError, match="--overwrite"):
         modes.check(quickstart.get_config(), tmp_path)
     check_files["check.json"] = "interrupted"
@@ -216,7 +216,7 @@ def test_an_interrupted_check_leaves_the_earlier_result(check_files, tmp_path):
     check_files["check.json"] = "second"
     modes.check(quickstart.get_config(), tmp_path, overwrite=True)
     after = content()
-    assert after["check.json"] == "second" and "suspicious.png" not in after
+    assert after["check.json"] == "second" and "label_errors.png" not in after
     assert json.loads(after["machine.json"]) == {"seconds": 1}
 
 

@@ -3,12 +3,14 @@
 import collections
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from kneefair_jax.data import identifiers, readers
+from kneefair_jax.data import identifiers, label_map, mask_files, readers
 from kneefair_jax.data.draft import clinical_table, identity, pairing, scan
 from kneefair_jax.data.draft.clinical_table import ClinicalTable
 from kneefair_jax.data.draft.identity import Identifiers
@@ -16,6 +18,7 @@ from kneefair_jax.data.draft.join import Join, join
 from kneefair_jax.data.draft.scan import File
 from kneefair_jax.errors import InputError
 
+type Track = Callable[[Iterable[set[int]], int], Iterable[set[int]]]
 COLUMNS = (
     *("case_id", "patient_id", "image", "mask", "sex", "age", "site", "manufacturer", "side", "view"),
     *("spacing_mm", "header_spacing_mm", "spacing_kind"),
@@ -133,6 +136,32 @@ def draft(files: scan.Scan, options: Options, table: ClinicalTable | None = None
         *_privacy_notes(paired, frame, options),
     ]
     return Draft(frame, links, _unfilled(frame), tuple(notes))
+
+
+def mask_structures(root: Path, result: Draft, track: Track = lambda items, total: items) -> dict[str, str]:
+    """Return structure -> its value in the masks; {} where `data.structures='auto'` reads them.
+
+    `auto` reads the numbers 1, 2, ... up to `label_map.MAX_UNNAMED`; masks with higher values alone, such as 0 and 255,
+    need a value for each structure. Of masks with both, higher values may be void, which `check` asks about.
+
+    Args:
+        root: the folder of the films and masks.
+        result: the draft; unreadable masks, and DICOM-SEG, whose segments have names, are skipped.
+        track: wraps the masks and takes their number.
+    """
+
+    def values_of(path: Path) -> set[int]:
+        try:
+            return set(np.unique(mask_files.read(path, {}).values).tolist())
+        except InputError:
+            return set()
+
+    paths = [root / result.links.get(Path(mask), mask) for mask in result.table["mask"] if mask]
+    with ThreadPoolExecutor() as pool:
+        values = set().union(*track(pool.map(values_of, paths), len(paths))) - {0}
+    if min(values, default=0) <= label_map.MAX_UNNAMED:
+        return {}
+    return {f"structure {number}": str(value) for number, value in enumerate(sorted(values), start=1)}
 
 
 def remedy(column: str) -> str:

@@ -17,6 +17,7 @@ KEYS = ("patient_id", "image")
 # Columns that are found by their synonyms; others are read only where `--columns` states them.
 TARGETS = ("sex", "age", "race", "ethnicity", "bmi", "kl", "site", "side")
 _RESERVED = {"case_id", "mask"}
+_MEASURES = ("bmi", "kl")
 OLDEST = 90  # years; above 89 an age identifies a patient (45 CFR 164.514(b)(2)(i)(C))
 _WORDS: Mapping[str, Mapping[str, frozenset[str]]] = {
     "sex": {
@@ -101,7 +102,8 @@ def read(
     for cell in cells["birth"].unique():
         identifiers_found.add_date(identity.year_first(cell))
     problems: list[metadata.Problem] = []
-    for name in written:
+    # Words among measures may be names, which no other column may repeat.
+    for name in sorted(written, key=lambda name: name not in _MEASURES):
         cells[name], column_notes = _normalize(cells, name, values.get(name, {}), problems, identifiers_found)
         notes += [f"{path.name}: {note}" for note in column_notes]
         if name not in ("age", "site", *_WORDS):  # sites are numbered
@@ -176,9 +178,23 @@ def _normalize(
         lambda cell: "" if identity.identifies(cell, name, identifiers_found) else identifiers.visible(cell)
     )
     removed = int((safe_cells != column.map(identifiers.visible)).sum())
-    return safe_cells, [
-        f"{removed} cells of {name} are left empty: an identifier or a date"
-    ] if removed else []
+    notes = [f"{removed} cells of {name} are left empty: an identifier or a date"] if removed else []
+    if name not in _MEASURES:
+        return safe_cells, notes
+    is_word = safe_cells.map({cell: _is_word(cell, name) for cell in safe_cells.unique()}).astype(bool)
+    if is_word.any():
+        for cell in safe_cells[is_word].unique():
+            identifiers_found.add_text(cell)  # a name, where the column is another one
+        notes.append(
+            f"{is_word.sum()} of {len(column)} cells of {name} are left empty: words, not numbers; state their meaning "
+            f"with --values {name}:CELL=NUMBER, or correct them"
+        )
+    return safe_cells.where(~is_word, ""), notes
+
+
+def _is_word(cell: str, name: str) -> bool:
+    """Return whether a cell holds no number. A word is read as missing; a wrong number may be an ID, and is refused."""
+    return bool(cell) and not re.search(r"[0-9]", cell) and not (name == "kl" and identity.KL.fullmatch(cell))
 
 
 def _levels(column: pd.Series, problems: list[metadata.Problem]) -> tuple[pd.Series, list[str]]:
@@ -209,6 +225,8 @@ def _levels(column: pd.Series, problems: list[metadata.Problem]) -> tuple[pd.Ser
 
 def _years(cells: pd.DataFrame, problems: list[metadata.Problem]) -> tuple[pd.Series, list[str]]:
     """Return ages in years; a date of birth needs the date of the examination, of the table or of the film's header."""
+    stated = cells["age"]
+    cells = cells.assign(age=stated.map(ages.without_unit))
     years: dict[object, str] = {}
     for row, age, birth, exam in cells[["age", "birth", "study"]].itertuples():
         if any(map(_is_ambiguous, (birth, exam))) and not age:
@@ -224,8 +242,11 @@ def _years(cells: pd.DataFrame, problems: list[metadata.Problem]) -> tuple[pd.Se
                 age_in_years("", identity.year_first(birth), identity.year_first(exam)) if birth else ""
             )
     result: pd.Series = pd.Series(years, dtype=object, name="age").reindex(cells.index)
-    from_dates = int(((cells["age"] == "") & (result != "")).sum())
-    return result, [f"{from_dates} ages are completed years by the dates"] if from_dates else []
+    counts = {
+        "completed years by the dates": int(((cells["age"] == "") & (result != "")).sum()),
+        "read in years from a text with a unit": int((cells["age"] != stated).sum()),
+    }
+    return result, [f"{count} ages are {text}" for text, count in counts.items() if count]
 
 
 def top_coded(age: str) -> str:

@@ -59,7 +59,7 @@ _SHARED_PATIENTS, _SHARED_PART = 5, 0.2
 _UNIQUE_PART, _UNIQUE_VALUES = 0.8, 4
 _LONG_NUMBER = 6  # digits, of telephone numbers and IDs; in a text, with separators too
 _SMALLEST_BMI, _LARGEST_BMI = 10.0, 100.0  # kg/m2
-_KL = re.compile(r"((kl|grade|grad)[ -]?)?[0-4](\.0*)?|tk[ra]", re.IGNORECASE)
+KL = re.compile(r"((kl|grade|grad)[ -]?)?[0-4](\.0*)?|tk[ra]", re.IGNORECASE)
 _IDENTIFIER_COLUMNS = (
     "accession accessionnumber address adresse street strasse phone telefon email ssn insurancenumber "
     "versicherungsnummer caseno fallnummer studyuid studyinstanceuid"
@@ -277,7 +277,7 @@ def _collect_texts(column: pd.Series, patients: pd.Series, identifiers: Identifi
 
 def identifies(cell: str, name: str, identifiers: Identifiers) -> bool:
     """Return whether a cell holds an identifier or a date; `White` is a surname too, but no identifier of a race."""
-    if not cell or (name == "kl" and _KL.fullmatch(cell)):
+    if not cell or (name == "kl" and KL.fullmatch(cell)):
         return False
     if cell_text.is_number(cell):  # 25 is a measurement, even if a patient's ID is 25
         return ages.is_date(cell) or identifiers.found_in(cell, SHORTEST_PART)
@@ -300,7 +300,7 @@ def check_values(column: pd.Series, problems: list[Problem]) -> None:
             fault = (
                 f"bmi is no number from {_SMALLEST_BMI:g} to {_LARGEST_BMI:g}; correct it, or leave it empty"
             )
-        elif name == "kl" and not _KL.fullmatch(cell):
+        elif name == "kl" and not KL.fullmatch(cell):
             fault = "kl is no grade from 0 to 4, TKR or TKA; correct it, or leave it empty"
         elif _is_large(cell) if number is not None else len(re.findall(r"\d", cell)) >= _LONG_NUMBER:
             fault = f"{name} has a number of six digits or more, which may be an ID; leave the column out"

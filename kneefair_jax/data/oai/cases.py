@@ -17,8 +17,8 @@ from kneefair_jax.data.readers import orientation
 from kneefair_jax.data.source import Example, Exclusion, Source
 from kneefair_jax.errors import InputError
 
-# Incremented when the same files give different arrays.
-VERSION = 4
+# Incremented when the same files give different arrays or notes.
+VERSION = 5
 ENROLLEES = "enrollees"
 
 

@@ -12,7 +12,7 @@ from scipy.ndimage import uniform_filter1d
 from kneefair_jax import anatomy
 from kneefair_jax.data import inspection, mask_files, readers
 from kneefair_jax.data.oai import tables
-from kneefair_jax.data.readers import dicom, dicom_header, orientation
+from kneefair_jax.data.readers import dicom, dicom_header, limits, orientation
 from kneefair_jax.errors import InputError
 
 SERIES = "Bilateral PA Fixed Flexion Knee"
@@ -137,11 +137,10 @@ def read(film: Film, flag: orientation.Flag) -> Arrays:
     label = correction.apply(mask.values)
     image = to_displayed(radiograph, film.path)
     spacing = (radiograph.orientation or readers.NONE).of_pair(np.array(film.spacing, np.float32))
-    table_spacing = np.full(2, np.nan, np.float32)
     notes = [
         *(f"film: {text}" for text in dict.fromkeys((*radiograph.notes, *film.notes))),
         *(f"mask: {text}" for text in mask.notes),
-        *inspection.spacing_notes(spacing, correction.of_pair(mask.spacing), table_spacing),
+        *inspection.spacing_notes(spacing, correction.of_pair(mask.spacing), limits.UNKNOWN_SPACING),
     ]
     label = check_labels(label, image.shape[:2], film.mask)
     return Arrays(image, label, spacing, radiograph.spacing_kind, tuple(notes))

@@ -53,9 +53,7 @@ def _settings(
             raise InputError(
                 "phantom: masks = 'exact_test' needs one test split; set data.folds=0, or give another"
             )
-        films = str(config.get("films", FILMS[0]))
         has_splits = (has_representation and fractions is not None) or config["masks"] == "exact_test"
-        structures = str(config.get("structures", STRUCTURES[0]))
         return {
             "source": "phantom",
             "version": VERSION,
@@ -70,9 +68,8 @@ def _settings(
             "fractions": [float(share) for share in fractions or ()] if has_splits else None,
             "size": [int(length) for length in size],
             "seed": int(seed),
-            # Default values are omitted, so that stores from before these fields stay valid.
-            **({} if structures == STRUCTURES[0] else {"structures": structures}),
-            **({} if films == FILMS[0] else {"films": films}),
+            "structures": str(config.get("structures", STRUCTURES[0])),
+            "films": str(config.get("films", FILMS[0])),
         }
     except KeyError as error:
         raise InputError(f"phantom: the setting {error} is missing; add it to the config") from None
@@ -98,7 +95,7 @@ def _check(settings: Mapping[str, Any]) -> None:
         )
     if settings["masks"] not in MASKS:
         raise InputError(f"phantom: masks = {settings['masks']!r}; give one of {MASKS}")
-    structures = settings.get("structures", STRUCTURES[0])
+    structures = settings["structures"]
     if structures not in STRUCTURES:
         raise InputError(f"phantom: structures = {structures!r}; give one of {STRUCTURES}")
     if settings["bilateral"] and structures != STRUCTURES[0]:
@@ -106,7 +103,7 @@ def _check(settings: Mapping[str, Any]) -> None:
             f"phantom: structures = {structures!r} is for films of one knee; set bilateral = False, or structures = "
             f"{STRUCTURES[0]!r}"
         )
-    if settings.get("films", FILMS[0]) not in FILMS:
+    if settings["films"] not in FILMS:
         raise InputError(f"phantom: films = {settings['films']!r}; give one of {FILMS}")
     if min(settings["size"]) < 1:
         raise InputError(f"phantom: size = {settings['size']}; give a height and a width in pixels")
@@ -278,9 +275,9 @@ def source(
     _check(settings)
     cases = patients.case_table(settings)
     is_bilateral = settings["bilateral"]
-    scheme = "knees" if is_bilateral else settings.get("structures", STRUCTURES[0])
+    scheme = "knees" if is_bilateral else settings["structures"]
     layout = _Layout(
-        tuple(settings["size"]), is_bilateral, scheme == "knee_overlaps", settings.get("films") == "varied"
+        tuple(settings["size"]), is_bilateral, scheme == "knee_overlaps", settings["films"] == "varied"
     )
     plan = _add_drawn_columns(cases, settings, layout)
     cohort = Source(cases, anatomy.SCHEMES[scheme], settings, _reader(cases, settings, layout, plan))

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import groups
+from kneefair_jax.cohort import SPLITS
 from kneefair_jax.data.phantom.case import SWITCHES
 
 SIDES = ("right", "left")
-SPLITS = ("train", "validation", "test")
 # The share of its training places that a group keeps at strength 1 of `representation`.
 MIN_REPRESENTATION = 0.05
 

@@ -19,6 +19,8 @@ from kneefair_jax.errors import InputError
 MOST_PIXELS = 50_000_000  # a whole-leg film has about 27 million
 MOST_BYTES = 256 << 20  # of a file on disk, of what it expands to, and of its pixels as stored
 SMALLEST_MM, LARGEST_MM = 0.01, 5.0  # micrographs are finer, thumbnails of a whole leg coarser
+# Statements of one spacing differ by up to this share, as headers are rounded: 0.14 mm for 0.1388 mm.
+SPACING_RTOL = 0.01
 SPACING_REMEDY = "correct it, or delete it if it is unknown"
 UNKNOWN_SPACING: np.ndarray = np.full(2, np.nan, np.float32)
 UNKNOWN_SPACING.flags.writeable = False
@@ -172,6 +174,11 @@ def _wrong_unit(values: Sequence[float], unit: str) -> str:
         ):
             return f" ({actual} labeled as {unit}? correct the unit)"
     return ""
+
+
+def same_spacing(first: np.ndarray, second: np.ndarray) -> bool:
+    """Return whether two spacings, f32[2], are one but for rounding (`SPACING_RTOL`); False where one is unknown."""
+    return np.allclose(first, second, rtol=SPACING_RTOL)
 
 
 def format_mm(spacing: Iterable[float]) -> str:

@@ -128,9 +128,8 @@ def read_all(
 def outcomes(chunks: Iterable[Path]) -> Iterator[Outcome]:
     """Yield the outcome of every row, in order."""
     for path in chunks:
-        chunk = checked_files.read_npz(path, _REMEDY, ("row", "sha256", "why"))
-        names = [name for name in Outcome._fields if name in chunk]  # earlier versions wrote no `files`
-        columns = [chunk[name].tolist() for name in names]
+        chunk = checked_files.read_npz(path, _REMEDY, Outcome._fields)
+        columns = [chunk[name].tolist() for name in Outcome._fields]
         yield from (Outcome(*cells) for cells in zip(*columns, strict=True))
 
 

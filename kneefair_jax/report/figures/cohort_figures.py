@@ -82,7 +82,7 @@ def heat_map(
     rows = rows_of(groups)
     columns = {"all": scores, **scores["structures"]}
     means = np.array(
-        [[(part["groups"].get(row.name) or {}).get("mean") for part in columns.values()] for row in rows],
+        [[row.name and part["groups"][row.name]["mean"] for part in columns.values()] for row in rows],
         float,
     ).reshape(len(rows), len(columns))
     overall = np.array([part["overall"]["mean"] for part in columns.values()], float)

@@ -79,7 +79,7 @@ def _means_panel(
     pooled: Mapping[str, Any],
     marked: Collection[str],
 ) -> None:
-    worst = {(summary.get("worst") or {}).get("group") for summary in part["summaries"].values()}
+    worst = {summary["worst"]["group"] for summary in part["summaries"].values()}
     value_axis(axes, 3)
     if part["overall"]["mean"] is not None:
         axes.axvline(part["overall"]["mean"], color=svg.MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
@@ -96,7 +96,7 @@ def _means_panel(
             "D" if row.name in worst else "o",
             color=color,
             markersize=5,
-            markerfacecolor=color if entry.get("ranked", True) else svg.PAPER,
+            markerfacecolor=color if entry["ranked"] else svg.PAPER,
         )
         if mean := pooled.get(row.name or ""):
             height = y + 0.3
@@ -150,19 +150,18 @@ def gaps(scores: Mapping[str, Any], groups: Sequence[AttributeGroups], title: st
     pair_of_row: dict[str, Mapping[str, Any]] = {}
     margins, equivalence_intervals = set(), {}
     for entry in groups:
-        summary = scores["summaries"].get(entry.key) or {}
-        equivalence = summary.get("equivalence") or {}
-        pairs = [pair for pair in summary.get("pairs") or [] if pair["difference"] is not None]
-        for pair, ends in zip(summary.get("pairs") or [], equivalence.get("intervals") or [], strict=False):
-            equivalence_intervals[f"{pair['first']}|{pair['second']}"] = ends
+        summary = scores["summaries"][entry.key]
+        pairs = [pair for pair in summary["pairs"] if pair["difference"] is not None]
+        if equivalence := summary["equivalence"]:
+            margins.add(equivalence["delta"])
+            for pair, ends in zip(summary["pairs"], equivalence["intervals"], strict=False):
+                equivalence_intervals[f"{pair['first']}|{pair['second']}"] = ends
         if pairs:
             rows.append(Row(None, entry.title))
         for pair in pairs:
             key = f"{pair['first']}|{pair['second']}"
             pair_of_row[key] = pair
-            rows.append(Row(key, f"{_label(entry, pair['first'])} vs {_label(entry, pair['second'])}"))
-        if equivalence:
-            margins.add(equivalence["delta"])
+            rows.append(Row(key, f"{entry.labels[pair['first']]} vs {entry.labels[pair['second']]}"))
     with svg.style():
         figure = Figure(figsize=(WIDTH, ROW * len(rows) + 0.7), layout="constrained")
         axes = figure.subplots()
@@ -178,7 +177,7 @@ def gaps(scores: Mapping[str, Any], groups: Sequence[AttributeGroups], title: st
             if row.name in equivalence_intervals:
                 axes.plot(equivalence_intervals[row.name], [y + 0.28] * 2, color=svg.MUTED, linewidth=1)
             significant = findings.is_significant_pair(pair)
-            _estimate(axes, y, pair["difference"], pair.get("interval"), significant)
+            _estimate(axes, y, pair["difference"], pair["interval"], significant)
             if significant:
                 significant_pairs.append(
                     f"{row.label} {signed(pair['difference'])} {interval(pair['interval'])}"
@@ -210,11 +209,10 @@ def aucs(leakage: Mapping[str, Any], name: str) -> str:
         value_axis(axes)
         axes.axvline(0.5, color=svg.MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
         for y, row in enumerate(rows):
-            entry = entries.get(row.name or "") or {}
-            if entry.get("auc") is None:
+            if row.name is None or (entry := entries[row.name])["auc"] is None:
                 continue
-            _estimate(axes, y, entry["auc"], entry.get("interval"))
-            texts.append(f"{(row.name or '').replace('|', ' from the ')} {number(entry['auc'], 2)}")
+            _estimate(axes, y, entry["auc"], entry["interval"])
+            texts.append(f"{row.name.replace('|', ' from the ')} {number(entry['auc'], 2)}")
         axes.set_xlim(min(0.4, axes.get_xlim()[0]), 1.01)
         axes.set_xlabel("area under the ROC curve; 0.5 is chance")
         label_rows(axes, rows)
@@ -233,7 +231,3 @@ def _estimate(
         axes.plot(limits, (y, y), color=color, linewidth=1.6, solid_capstyle="butt")
     face = color if is_marked else svg.PAPER
     axes.plot(value, y, "D" if is_marked else "o", color=color, markersize=5, markerfacecolor=face)
-
-
-def _label(groups: AttributeGroups, name: str) -> str:
-    return groups.labels.get(name, name)

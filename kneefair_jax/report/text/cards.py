@@ -59,7 +59,7 @@ class Group(NamedTuple):
         interval: its 95 % interval; None where it is undefined.
         unranked: why the group is not ranked; None for a ranked group.
         is_significant: whether it differs significantly, as the worse group, from another group or from all others.
-        failed: the failure rate, `3 of 32 (9 %)`; "" where failures are not known.
+        failed: the failure rate, `3 of 32 (9 %)`; "" without a patient with a known Dice.
         failed_significantly: whether its failure rate is significantly higher than that of other patients.
     """
 
@@ -208,8 +208,7 @@ def _groups(report: Report, verdict: Verdict) -> list[Group]:
     means = report["scores"][score]["groups"]
     worse = findings.worse_groups(verdict) | failures.small_groups_below(report, verdict.groups.key)
     more_failures = failures.groups_with_more_failures(report, verdict.groups.key)
-    rates = report.get("rates")
-    failure = rates["endpoints"]["failure"]["groups"] if rates else {}
+    failure = report["rates"]["endpoints"]["failure"]["groups"]
     return [
         Group(
             label=label,
@@ -218,7 +217,7 @@ def _groups(report: Report, verdict: Verdict) -> list[Group]:
             interval=means[name]["interval"],
             unranked=_unranked(name, means[name]),
             is_significant=name in worse,
-            failed=_failed(failure.get(name)),
+            failed=_failed(failure[name]),
             failed_significantly=name in more_failures,
         )
         for name, label in verdict.groups.labels.items()
@@ -226,14 +225,14 @@ def _groups(report: Report, verdict: Verdict) -> list[Group]:
 
 
 def _unranked(name: str, row: Mean) -> str | None:
-    if row.get("ranked", True):
+    if row["ranked"]:
         return None
     return "unknown" if is_missing(name) else _TOO_SMALL
 
 
-def _failed(entry: Mapping[str, Any] | None) -> str:
+def _failed(entry: Mapping[str, Any]) -> str:
     """Format a failure rate, `3 of 32 (9 %)`."""
-    if not entry or not entry["rate"]["n"]:
+    if not entry["rate"]["n"]:
         return ""
     share = f" ({percent(entry['rate']['estimate'], 0)})" if entry["count"] else ""
     return f"{count(entry['count'])} of {count(entry['rate']['n'])}{share}"

@@ -43,10 +43,8 @@ def sentences(report: Report) -> list[str]:
     Further sentences name groups that are too small to rank and differ from all other patients, in failure rate or in
     the primary score.
     """
-    rates = report.get("rates")
-    if not rates:
-        return []
-    failure, attributes = rates["endpoints"]["failure"], report["cohort"]["attributes"]
+    rates, attributes = report["rates"], report["cohort"]["attributes"]
+    failure = rates["endpoints"]["failure"]
     definition = f" (Dice below {rates['failure_dice']:g} in any structure)"
     by_attribute = [g for g in attribute_groups(failure["groups"], attributes) if g.key in attributes]
     if not failure["count"]:
@@ -67,17 +65,12 @@ def sentences(report: Report) -> list[str]:
 
 def differs(report: Report, attribute: str) -> bool:
     """Return whether the failure rates of an attribute's ranked groups differ significantly."""
-    rates = report.get("rates")
-    comparison = rates["endpoints"]["failure"]["comparisons"].get(attribute) if rates else None
-    return comparison is not None and _verdict(comparison) == "differ"
+    return _verdict(report["rates"]["endpoints"]["failure"]["comparisons"][attribute]) == "differ"
 
 
 def groups_with_more_failures(report: Report, attribute: str) -> set[str]:
     """Return the groups of an attribute whose failure rate is significantly higher than another group's, or others'."""
-    rates = report.get("rates")
-    comparison = rates["endpoints"]["failure"]["comparisons"].get(attribute) if rates else None
-    if comparison is None:
-        return set()
+    comparison = report["rates"]["endpoints"]["failure"]["comparisons"][attribute]
     names = {
         name
         for name, test in comparison["unranked"].items()
@@ -94,8 +87,8 @@ def groups_with_more_failures(report: Report, attribute: str) -> set[str]:
 
 def small_groups_below(report: Report, attribute: str) -> set[str]:
     """Return the groups too small to rank whose mean primary score is significantly worse than all other patients'."""
-    rates, score = report.get("rates"), family.from_report(report).score
-    tests = (rates["small_groups"].get(score) or {}).get(attribute) or {} if rates else {}
+    score = family.from_report(report).score
+    tests = report["rates"]["small_groups"][score].get(attribute, {})
     sign = -1 if score in LOWER_IS_BETTER else 1
     return {
         name for name, test in tests.items() if _is_significant(test) and sign * (test["estimate"] or 0.0) < 0
@@ -116,9 +109,7 @@ def attribute_sentences(report: Report, groups: AttributeGroups) -> list[str]:
         ]
         difference = f"are more frequent in {listing(pairs)}" if pairs else "differ in frequency"
         texts.append(f"Failed segmentations {difference} ({p_text}).")
-    if report.get("rates"):
-        texts += [*_small_failures(report, "", groups.key), *_small_means(report, groups.key)]
-    return texts
+    return [*texts, *_small_failures(report, "", groups.key), *_small_means(report, groups.key)]
 
 
 def _without_failures(
@@ -206,7 +197,7 @@ def _sentence(groups: AttributeGroups, failure: Mapping[str, Any], definition: s
 
 def _is_significant_pair(difference: Mapping[str, Any]) -> bool:
     """Return whether a pair's corrected p value is below the level and its interval excludes zero."""
-    lower, upper = difference.get("interval_adjusted") or difference["interval"]
+    lower, upper = difference["interval_adjusted"] or difference["interval"]
     return _is_significant(difference) and not lower <= 0 <= upper
 
 
@@ -241,7 +232,7 @@ def _small_failures(report: Report, definition: str, attribute: str | None = Non
 def _small_means(report: Report, attribute: str | None = None) -> Iterator[str]:
     """Yield a sentence for each small group whose mean primary score differs from that of all other patients."""
     attributes, score = report["cohort"]["attributes"], family.from_report(report).score
-    for key, tests in (report["rates"]["small_groups"].get(score) or {}).items():
+    for key, tests in report["rates"]["small_groups"][score].items():
         for name, test in tests.items():
             if _is_significant(test) and attribute in (None, key):
                 estimate = test["estimate"] or 0.0

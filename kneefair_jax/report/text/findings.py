@@ -75,34 +75,28 @@ def judge(
         lower_is_better: whether the score is an error.
         primary: whether the score is that of the primary family; gaps of other scores are exploratory.
     """
-    summary: Mapping[str, Any] = scores["summaries"].get(groups.key) or {}
+    summary = scores["summaries"][groups.key]
     means = {
         name: mean
         for name in groups.labels
-        if scores["groups"][name].get("ranked", True) and (mean := scores["groups"][name]["mean"]) is not None
+        if scores["groups"][name]["ranked"] and (mean := scores["groups"][name]["mean"]) is not None
     }
-    overall_gap = (summary.get("gap") or {}).get("value")
-    if len(means) < 2 or overall_gap is None:
+    if len(means) < 2 or summary["gap"]["value"] is None:
         return Verdict(groups, "unranked", (), None, None, None, None, None, summary)
     tested_gap = gap_without_failures(summary)["value"]
-    gap = overall_gap if tested_gap is None else tested_gap
+    gap = summary["gap"]["value"] if tested_gap is None else tested_gap
     ranked = sorted(means, key=lambda name: means[name], reverse=not lower_is_better)
-    worst = (summary.get("worst") or {}).get("group") or ranked[-1]
-    ser = summary.get("ser") or {}
-    pairs = tuple(pair for pair in summary.get("pairs") or () if is_significant_pair(pair))
-    is_corrected = (summary.get("test") or {}).get("p_holm") is not None
-    kind = _kind(summary, pairs, primary and is_corrected and "," not in groups.key)
-    size = _size_effect(ser) if kind == "significant" else None
-    equivalence = _equivalence_kind(summary, kind)
+    pairs = tuple(pair for pair in summary["pairs"] if is_significant_pair(pair))
+    kind = _kind(summary, pairs, primary and _is_corrected(summary) and "," not in groups.key)
     return Verdict(
         groups,
         kind,
         pairs,
         gap,
         ranked[0],
-        worst,
-        size,
-        equivalence,
+        summary["worst"]["group"],
+        _size_effect(summary["ser"]) if kind == "significant" else None,
+        _equivalence_kind(summary, kind),
         summary,
         lower_is_better=lower_is_better,
     )
@@ -123,18 +117,21 @@ def gap_without_failures(summary: Mapping[str, Any]) -> dict[str, Any]:
 
     The interval has the correction of p where p is corrected.
     """
-    gap = summary.get("gap_without_failures") or {}
-    corrected = (summary.get("test") or {}).get("p_holm") is not None
-    return {"value": gap.get("value"), "interval": gap.get("interval_adjusted" if corrected else "interval")}
+    gap = summary["gap_without_failures"]
+    key = "interval_adjusted" if _is_corrected(summary) else "interval"
+    return {"value": gap["value"], "interval": gap[key]}
+
+
+def _is_corrected(summary: Mapping[str, Any]) -> bool:
+    return summary["test"] is not None and summary["test"]["p_holm"] is not None
 
 
 def corrected_p(summary: Mapping[str, Any]) -> tuple[float | None, str]:
     """Return the gap's p, after Holm's correction where there is one, and a phrase that names the correction."""
-    test = summary.get("test") or {}
-    for key, correction in (("p_holm", " after Holm's correction"), ("p", "")):
-        if test.get(key) is not None:
-            return test[key], correction
-    return None, ""
+    test = summary["test"]
+    if test is None:
+        return None, ""
+    return (test["p_holm"], " after Holm's correction") if _is_corrected(summary) else (test["p"], "")
 
 
 def _kind(summary: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]], primary: bool) -> Kind:
@@ -150,21 +147,21 @@ def _kind(summary: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]], primar
 
 def is_significant_pair(pair: Mapping[str, Any]) -> bool:
     """Return whether a pair's own corrected p is below the level, and the interval at that level excludes zero."""
-    ends, p = pair.get("interval_adjusted"), pair.get("p_holm")
+    ends, p = pair["interval_adjusted"], pair["p_holm"]
     return p is not None and p < LEVEL and ends is not None and not ends[0] <= 0 <= ends[1]
 
 
 def _equivalence_kind(summary: Mapping[str, Any], kind: Kind) -> Equivalence | None:
-    equivalence = summary.get("equivalence")
-    if not equivalence:
+    equivalence = summary["equivalence"]
+    if equivalence is None:
         return None
-    if not equivalence.get("equivalent"):
+    if not equivalence["equivalent"]:
         return "not shown"
     return "equivalent" if kind == "open" else "small"
 
 
 def _size_effect(ser: Mapping[str, Any]) -> Size | None:
-    ends = (ser.get("beyond_size") or {}).get("interval")
+    ends = ser["beyond_size"] and ser["beyond_size"]["interval"]
     if not ends:
         return None
     return "more" if ends[0] > 1 else "less" if ends[1] < 1 else "consistent"
@@ -196,7 +193,7 @@ def sentences(
     if best_mean == worst_mean:
         text = f"By {groups.title}, all ranked groups have the same mean {title} ({number(best_mean)})."
         return [text, *_equivalence(verdict, title)]
-    has_unranked = any(means[name].get("ranked") is False and not is_missing(name) for name in groups.labels)
+    has_unranked = any(not means[name]["ranked"] and not is_missing(name) for name in groups.labels)
     among = " of the ranked groups" if has_unranked else ""
     return [
         f"By {groups.title}, {best} has the {ends[0]} mean {title}{among} ({number(best_mean)}) and {worst} the "
@@ -211,7 +208,7 @@ def sentences(
 def _tested(verdict: Verdict, means: Mapping[str, Any], detectable_failures: str | None) -> list[str]:
     p, correction = corrected_p(verdict.summary)
     p_text = f"{p_equals(p)}{correction}"
-    detectable = verdict.summary.get("detectable")
+    detectable = verdict.summary["detectable"]
     gap = gap_without_failures(verdict.summary)
     if verdict.kind == "untested":
         return ["The gap was not tested: too few patients are without a failed segmentation."]
@@ -245,7 +242,7 @@ def _tested(verdict: Verdict, means: Mapping[str, Any], detectable_failures: str
 
 def _wide_interval(verdict: Verdict) -> list[str]:
     """Explain an interval of the gap over all patients that includes zero beside a test that rejects."""
-    ends = verdict.summary["gap"].get("interval")
+    ends = verdict.summary["gap"]["interval"]
     if verdict.kind not in ("significant", "unlocated") or not ends or ends[0] is None or ends[0] > 0:
         return []
     return [
@@ -256,11 +253,11 @@ def _wide_interval(verdict: Verdict) -> list[str]:
 
 def _excluded_groups(verdict: Verdict, means: Mapping[str, Any]) -> list[str]:
     """Name the ranked groups that the test excludes, as they have too few patients without a failed segmentation."""
-    tested = (verdict.summary.get("gap_without_failures") or {}).get("patients") or {}
+    tested = verdict.summary["gap_without_failures"]["patients"] or {}
     names = [
         label
         for name, label in verdict.groups.labels.items()
-        if means[name].get("ranked") and tested and name not in tested
+        if means[name]["ranked"] and tested and name not in tested
     ]
     if not names:
         return []
@@ -327,9 +324,7 @@ def _equivalence(verdict: Verdict, title: str) -> list[str]:
         return [f"Mean {title} is equivalent across the groups within {margin}: {intervals}."]
     if verdict.equivalence == "small":
         return [f"However, the gap lies within the equivalence margin of {margin}: {intervals}."]
-    reason = (
-        f" ({_replace_names(equivalence['reason'], verdict.groups)})" if equivalence.get("reason") else ""
-    )
+    reason = f" ({_replace_names(equivalence['reason'], verdict.groups)})" if equivalence["reason"] else ""
     return [f"Equivalence within {margin} is not shown{reason}."]
 
 
@@ -342,8 +337,8 @@ def _replace_names(text: str, groups: AttributeGroups) -> str:
 
 def table_cell(verdict: Verdict) -> str:
     """Return the verdict as a phrase for a cell of a table."""
-    detectable = verdict.summary.get("detectable")
-    margin = f"±{margin_value((verdict.summary.get('equivalence') or {}).get('delta'))}"
+    detectable, tested = verdict.summary["detectable"], verdict.summary["equivalence"]
+    margin = f"±{margin_value(tested['delta'])}" if tested else ""
     equivalence = f"; within {margin}" if verdict.equivalence == "small" else ""
     if verdict.kind == "significant":
         text = "significant"

@@ -134,11 +134,10 @@ def _scores(report: Report, cite: Bibliography) -> Iterator[str]:
     elif grid:
         yield f"All scores were computed at a working resolution of {grid} pixels."
     external = report.get("external")
-    external_resolution = external.get("resolution") if external else None
-    if external_resolution and external_resolution != report["run"].get("resolution"):
+    if external and external["resolution"] != report["run"].get("resolution"):
         resolution = (
             "the native resolution of its reference masks"
-            if external_resolution == "source"
+            if external["resolution"] == "source"
             else f"the working resolution of {grid} pixels"
         )
         yield f"Scores of the external cohort were computed at {resolution}."
@@ -149,9 +148,7 @@ def _scores(report: Report, cite: Bibliography) -> Iterator[str]:
 
 
 def _rates(report: Report, cite: Bibliography) -> Iterator[str]:
-    rates = report.get("rates")
-    if not rates:
-        return
+    rates = report["rates"]
     endpoints = {name: entry for name, entry in rates["endpoints"].items() if entry["reason"] is None}
     thresholds = [endpoint_title(name, entry) for name, entry in endpoints.items() if not entry["adverse"]]
     shares = (
@@ -185,19 +182,13 @@ def _summaries(report: Report) -> list[Summary]:
 def _intervals(report: Report, cite: Bibliography) -> Iterator[str]:
     """Yield the sentences on the intervals of means."""
     summaries = _summaries(report)
-    pairs = any(summary.get("pairs") for summary in summaries)
-    of_pairs = " and of their gaps over all patients" if pairs else ""
-    rates = report.get("rates")
-    failure_dice = rates["failure_dice"] if rates else patient_table.FAILURE_DICE
-    has_several_pairs = any(len(summary.get("pairs") or []) > 1 for summary in summaries)
-    simultaneous = (
-        ", simultaneous by Bonferroni's method where an attribute has more than two groups"
-        if has_several_pairs
-        else ""
-    )
+    most_pairs = max((len(summary["pairs"]) for summary in summaries), default=0)
+    of_pairs = " and of their gaps over all patients" if most_pairs else ""
+    several = ", simultaneous by Bonferroni's method where an attribute has more than two groups"
+    simultaneous = several if most_pairs > 1 else ""
     yield (
         f"95 % intervals of means{of_pairs} have two parts{simultaneous}: Student's interval of the scores of patients "
-        f"without a failed segmentation (Dice below {failure_dice:g}), corrected for skewness "
+        f"without a failed segmentation (Dice below {report['rates']['failure_dice']:g}), corrected for skewness "
         f"{cite('hall')}, and Stringer's bounds of the loss through failures {cite('stringer')}, combined by the "
         f"method of variance estimates recovery {cite('mover')}. They allow for failures that were not observed."
     )
@@ -211,7 +202,7 @@ def _inequality(report: Report, cite: Bibliography) -> Iterator[str]:
         "Inequality is summarized by the gap between the highest and the lowest group mean, the skewed error ratio "
         f"(SER) {cite('ser')} and the equity-scaled score {cite('es')}."
     )
-    if any((summary.get("ser") or {}).get("size") is not None for summary in _summaries(report)):
+    if any(summary["ser"]["size"] is not None for summary in _summaries(report)):
         yield (
             "The SER that size alone would give was obtained by dilating and eroding every reference mask by the "
             "pooled average surface distance. Among patients without a failed segmentation, the observed ratio of "
@@ -223,11 +214,11 @@ def _inequality(report: Report, cite: Bibliography) -> Iterator[str]:
 def _tests(report: Report, cite: Bibliography) -> Iterator[str]:
     """Yield the sentences on tests of gaps, of structures and of ranks."""
     summaries = _summaries(report)
-    tests = [test for summary in summaries if (test := summary.get("test"))]
+    tests = [test for summary in summaries if (test := summary["test"])]
     if tests:
         holm = (
             f", corrected by Holm's method {cite('holm')}"
-            if any(t.get("p_holm") is not None for t in tests)
+            if any(test["p_holm"] is not None for test in tests)
             else ""
         )
         names = listing(dict.fromkeys(test["name"] for test in tests))
@@ -245,11 +236,11 @@ def _tests(report: Report, cite: Bibliography) -> Iterator[str]:
         for scores in report["scores"].values()
         for structure in scores["structures"].values()
         for summary in structure["summaries"].values()
-        if (test := summary.get("test"))
+        if (test := summary["test"])
     ]
-    if any(test.get("p_bh") is not None for test in structure_tests):
+    if any(test["p_bh"] is not None for test in structure_tests):
         yield f"Tests of single structures are exploratory, corrected by Benjamini and Hochberg's method {cite('bh')}."
-    ranks = dict.fromkeys(rank["name"] for summary in summaries if (rank := summary.get("rank")))
+    ranks = dict.fromkeys(rank["name"] for summary in summaries if (rank := summary["rank"]))
     if ranks:
         names = listing(f"{name} {cite(_RANK_TESTS[name])}" for name in ranks)
         yield f"Rank tests ({names}) and Cliff's delta {cite('cliff')} are reported beside them."
@@ -257,12 +248,12 @@ def _tests(report: Report, cite: Bibliography) -> Iterator[str]:
 
 def _sample_size(report: Report) -> Iterator[str]:
     """Yield the sentences on detectable differences and numbers of patients."""
-    if any(summary.get("detectable") is not None for summary in _summaries(report)):
+    if any(summary["detectable"] is not None for summary in _summaries(report)):
         yield (
             "The smallest detectable gap is the gap that a single uncorrected test at the 5 % level detects with 80 % "
             "power, by Welch's standard error."
         )
-    if report.get("power"):
+    if report["power"]:
         yield (
             "Detectable failure rates, and numbers of patients needed, follow from the exact power of Fisher's test, "
             "from the power of Welch's test and, for equivalence, from the intervals above at the observed failure "
@@ -276,7 +267,7 @@ def _equivalence(report: Report, cite: Bibliography) -> Iterator[str]:
         score: equivalence
         for score, scores in report["scores"].items()
         for summary in scores["summaries"].values()
-        if (equivalence := summary.get("equivalence"))
+        if (equivalence := summary["equivalence"])
         and score not in patient_table.MILLIMETRES  # equivalence in distances is never shown
     }
     if not tested:
@@ -311,12 +302,9 @@ def _equivalence(report: Report, cite: Bibliography) -> Iterator[str]:
 
 def _primary(report: Report, cite: Bibliography) -> Iterator[str]:
     """Yield the sentence on the primary family."""
-    entry = report.get("primary")
-    if not entry:
-        return
     primary = family.from_report(report)
     by = f" by {listing(primary.attributes)}" if primary.attributes else ""
-    kinds = {hypothesis["kind"] for hypothesis in entry["hypotheses"]}
+    kinds = {hypothesis["kind"] for hypothesis in report["primary"]["hypotheses"]}
     further = [
         name
         for name, members in (
@@ -333,17 +321,16 @@ def _primary(report: Report, cite: Bibliography) -> Iterator[str]:
 
 
 def _further_analyses(report: Report, cite: Bibliography) -> Iterator[str]:
-    if model := (report.get("model") or {}).get("dice"):
+    if model := report["model"].get("dice"):
         yield from _adjustment(model, cite)
-    if report.get("interactions"):
+    if report["interactions"]:
         yield (
             "Interactions of two attributes, the deviations from an additive model of the means among patients without "
             f"a failed segmentation, were tested by Johansen's statistic {cite('johansen')}; interactions in scores "
             "other than the primary one are exploratory."
         )
-    external_cohort = report.get("external")
-    external_pooled = external_cohort.get("pooled") if external_cohort else None
-    if report.get("pooled") or external_pooled:
+    external_pooled = "external" in report and report["external"]["pooled"]
+    if report["pooled"] or external_pooled:
         external = ", in the external cohort by its own groups" if external_pooled else ""
         yield (
             "Means of groups of 3 to 29 patients without a failed segmentation were also pooled toward the mean that "

@@ -1,13 +1,12 @@
-"""Compare the models of an audit: the significant gaps of each, a row a model, and the paired differences."""
+"""Compare the models of an audit: the paired differences, a row a model, and the significant gaps of each."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kneefair_jax.fairness import family
 from kneefair_jax.fairness.patient_table import LOWER_IS_BETTER
 from kneefair_jax.report.schema import (
     ModelAttribute,
-    ModelComparison,
     ModelPair,
     ModelSummary,
     Report,
@@ -85,7 +84,7 @@ def summaries(reports: Mapping[str, Report]) -> dict[str, ModelSummary]:
 def rows(report: Report) -> list[ModelRow]:
     """Return a row for each model; empty for a report of one model."""
     models = report.get("models")
-    if not models or "summaries" not in models:
+    if not models:
         return []
     first = models["order"][0]
     return [
@@ -99,31 +98,45 @@ def rows(report: Report) -> list[ModelRow]:
     ]
 
 
-def sentences(report: Report) -> list[str]:
-    """Return the headline: a sentence on the significant gaps of all models, and one on the changes of each pair."""
+def headline(report: Report) -> list[str]:
+    """Return two lines: the change of the mean from the first model to each other, and the changes of the gaps."""
     models = report.get("models")
     if not models:
         return []
-    pairs: dict[tuple[str, str], list[ModelPair]] = {}
-    for pair in models["pairs"]:
-        pairs.setdefault((pair["first"], pair["second"]), []).append(pair)
+    first = models["order"][0]
+    pairs = [pair for pair in models["pairs"] if pair["first"] == first]
+    means = {pair["second"]: pair["change_of_mean"] for pair in pairs}
     return [
-        *_significant_gaps(models, report),
-        *(
-            _changes(first, second, by_attribute, _attributes_with_gaps(models, (first, second)))
-            for (first, second), by_attribute in pairs.items()
-        ),
+        f"{'; '.join(_mean_text(name, first, change) for name, change in means.items())}.",
+        _gap_text(pairs, names_models=len(means) > 1),
     ]
+
+
+def significant_gaps(report: Report) -> str:
+    """State the significant gaps of each model, those of models that have some first; "" for a single model."""
+    models = report.get("models")
+    if not models:
+        return ""
+    by_model = {
+        name: [
+            text for key, numbers in entry["attributes"].items() for text in _gap_texts(key, numbers, report)
+        ]
+        for name, entry in models["summaries"].items()
+    }
+    texts = [
+        f"{name}: {listing(gaps) if gaps else _without_gap(models['summaries'][name])}"
+        for name, gaps in sorted(by_model.items(), key=lambda item: not item[1])
+    ]
+    return f"{'; '.join(texts)}."
 
 
 def _summary(report: Report) -> ModelSummary:
     score = report["scores"][family.from_report(report).score]
-    rates = report.get("rates")
-    failure = rates["endpoints"]["failure"] if rates else None
+    failure = report["rates"]["endpoints"]["failure"]
     return {
         "overall": score["overall"],
-        "failed": failure["count"] if failure else None,
-        "scored": failure["overall"]["n"] if failure and failure["overall"] else None,
+        "failed": failure["count"],
+        "scored": failure["overall"]["n"],
         "attributes": {
             verdict.groups.key: _attribute(report, verdict) for verdict in summary.verdicts(report)
         },
@@ -133,9 +146,9 @@ def _summary(report: Report) -> ModelSummary:
 def _attribute(report: Report, verdict: Verdict) -> ModelAttribute:
     score = report["scores"][family.from_report(report).score]
     return {
-        "gap": (verdict.summary.get("gap") or {}).get("value"),
+        "gap": verdict.summary["gap"]["value"],
         "gap_without_failures": findings.gap_without_failures(verdict.summary)["value"],
-        "p_holm": (verdict.summary.get("test") or {}).get("p_holm"),
+        "p_holm": verdict.summary["test"] and verdict.summary["test"]["p_holm"],
         "significant": verdict.kind in ("significant", "unlocated"),
         "pairs": [
             {"first": pair["first"], "second": pair["second"], "difference": pair["difference"]}
@@ -187,7 +200,7 @@ def _worst(entry: ModelSummary, attributes: list[str]) -> str:
 
 def _failed(entry: ModelSummary) -> str:
     failed, scored = entry["failed"], entry["scored"]
-    if failed is None or not scored:
+    if not scored:
         return ""
     return f"{count(failed)} of {count(scored)} ({percent(failed / scored, 0)})"
 
@@ -199,23 +212,6 @@ def _signed(change: Mapping[str, Any] | None) -> str:
 def is_significant(change: Mapping[str, Any] | None) -> bool:
     """Return whether the corrected test of a change rejects."""
     return change is not None and change["p_holm"] is not None and change["p_holm"] < family.LEVEL
-
-
-def _significant_gaps(models: ModelComparison, report: Report) -> list[str]:
-    """State the significant gaps of each model, those of models that have some first."""
-    by_model = {
-        name: [
-            text for key, numbers in entry["attributes"].items() for text in _gap_texts(key, numbers, report)
-        ]
-        for name, entry in models.get("summaries", {}).items()
-    }
-    if not by_model:
-        return []
-    texts = [
-        f"{name}: {listing(gaps) if gaps else _without_gap(models['summaries'][name])}"
-        for name, gaps in sorted(by_model.items(), key=lambda item: not item[1])
-    ]
-    return [f"{'; '.join(texts)}."]
 
 
 def _gap_texts(attribute: str, numbers: ModelAttribute, report: Report) -> list[str]:
@@ -252,46 +248,39 @@ def _without_gap(entry: ModelSummary) -> str:
     return "no significant gap" if is_tested else "no gap was tested"
 
 
-def _attributes_with_gaps(models: ModelComparison, names: Sequence[str]) -> set[str]:
-    """Return the attributes in which one of some models has a significant gap."""
-    summaries_of = models.get("summaries", {})
-    return {
-        attribute
-        for name in names
-        if name in summaries_of
-        for attribute, numbers in summaries_of[name]["attributes"].items()
-        if numbers["significant"] or numbers["failures_differ"]
-    }
+def _mean_text(name: str, first: str, change: Mapping[str, Any]) -> str:
+    """Return `B is 0.010 lower on average than A (p = 0.003)`."""
+    if is_significant(change):
+        word = "lower" if change["value"] < 0 else "higher"
+        return f"{name} is {_amount(change)} {word} on average than {first} ({p_equals(change['p_holm'])})"
+    if change["p_holm"] is None:  # few patients, or all change by the same amount
+        return f"{name} was not tested against {first} on average{_estimate(change)}"
+    return f"{name} does not differ significantly from {first} on average{_estimate(change)}"
 
 
-def _changes(first: str, second: str, pairs: list[ModelPair], with_gap: Collection[str]) -> str:
-    """State the paired difference of the mean, and the changes of gaps where the gap or its change is significant."""
-    mean = pairs[0]["change_of_mean"]
-    if mean is None or mean["p_holm"] is None:  # few patients, or all change by the same amount
-        average = f"the mean difference of {second} from {first} was not tested{_estimate(mean)}"
-    else:
-        average = f"{second} does not differ significantly from {first} on average{_estimate(mean)}"
-    if is_significant(mean) and mean and mean["value"] is not None:
-        average = f"{second} is {_amount(mean)} {'lower' if mean['value'] < 0 else 'higher'} on average than {first}"
+def _gap_text(pairs: Sequence[ModelPair], *, names_models: bool) -> str:
+    """Name the gaps that change significantly from the first model to another; the others are in the table."""
     texts = []
     for pair in pairs:
-        change, name = pair["change_of_gap"], pair["attribute"]
-        if change and is_significant(change):
-            word = "smaller" if (change["value"] or 0) < 0 else "larger"
-            texts.append(f"its {name} gap is {_amount(change)} {word} ({p_equals(change['p_holm'])})")
-        elif change and change["p_holm"] is not None and name in with_gap:
-            texts.append(f"the change of the {name} gap is not significant{_estimate(change)}")
-    if not texts:
-        is_tested = any(
-            pair["change_of_gap"] and pair["change_of_gap"]["p_holm"] is not None for pair in pairs
-        )
-        texts = ["no gap changes significantly" if is_tested else "no change of a gap was tested"]
-    return f"Over all patients, {average}; {'; '.join(texts)}."
+        change = pair["change_of_gap"]
+        if is_significant(change):
+            word = "smaller" if change["value"] < 0 else "larger"
+            owner = (
+                f"the {pair['attribute']} gap of {pair['second']}"
+                if names_models
+                else f"its {pair['attribute']} gap"
+            )
+            texts.append(f"{owner} is {_amount(change)} {word} ({p_equals(change['p_holm'])})")
+    is_tested = [pair["change_of_gap"]["p_holm"] is not None for pair in pairs]
+    if len(texts) < sum(is_tested):
+        texts.append("no other gap changes significantly" if texts else "no gap changes significantly")
+    text = "; ".join(texts) or "no change of a gap was tested"
+    return f"{text[0].upper()}{text[1:]}."
 
 
-def _estimate(change: Mapping[str, Any] | None) -> str:
+def _estimate(change: Mapping[str, Any]) -> str:
     """Format a change with its interval, `, +0.067 [−0.012, 0.198]`."""
-    if not change or change["value"] is None:
+    if change["value"] is None:
         return ""
     ends = change["interval"]
     return f", {signed(change['value'])}" + (f" {interval(ends)}" if ends else "")

@@ -37,7 +37,7 @@ def detectable_failures(report: Report, attribute: str) -> str | None:
         `a failure rate of at least 14.0 % in female (observed in all ranked groups: 2.0 %)`; None where the
         report has no power for the attribute, or where not even a failure rate of 100 % is detectable.
     """
-    entry = (report.get("power") or {}).get(attribute)
+    entry = report["power"].get(attribute)
     if entry is None or entry["detectable_failure_rate"] is None:
         return None
     smaller = _label(entry["groups"][0], attribute)
@@ -63,7 +63,7 @@ def required_patients(report: Report, attribute: str, *, equivalence: bool = Tru
         in male (now 60 and 120; 80 % power, one-sided 5 % level)`. None where the report has no power for the
         attribute, or where the groups have the patients that both questions need.
     """
-    entry = (report.get("power") or {}).get(attribute)
+    entry = report["power"].get(attribute)
     if entry is None:
         return None
     needed, present = entry["needed"], entry["patients"][0]
@@ -95,10 +95,9 @@ def _per_group(entry: AttributePower, attribute: str, patients: int | None, leve
 
 def paragraph(report: Report) -> str:
     """Return the paragraph that explains the table of `rows`; "" for a report without power."""
-    power = report.get("power")
-    if not power:
+    if not report["power"]:
         return ""
-    entry = next(iter(power.values()))
+    entry = next(iter(report["power"].values()))
     needed = entry["needed"]
     source = "stated in advance" if entry["margin_stated"] else "an example, because no margin was stated"
     return (
@@ -118,7 +117,7 @@ def paragraph(report: Report) -> str:
 
 def rows(report: Report) -> list[Row]:
     """Return the cells of the table, a row for each attribute with at least two ranked groups."""
-    return [_row(attribute, entry) for attribute, entry in (report.get("power") or {}).items()]
+    return [_row(attribute, entry) for attribute, entry in report["power"].items()]
 
 
 def study_power(entry: Mapping[str, Any], methods: int) -> str:

@@ -64,7 +64,7 @@ def origin(report: Report) -> str:
     """Return one sentence: who was tested, on what, by which model, when, by whom, from which files."""
     run, cohort = report["run"], report["cohort"]
     tested, model = report["scores"]["dice"]["overall"], audited_model(report)
-    if model and report.get("models"):
+    if model and "models" in report:
         model = listing(report["models"]["order"])
     config = run.get("config") or {}
     network = (config.get("model") or {}).get("name")
@@ -148,7 +148,7 @@ def _gaps(judged: Sequence[Verdict], title: str) -> list[str]:
             "does."
         )
     for verdict in (v for v in judged if v.kind == "untested"):
-        ends = verdict.summary["gap"].get("interval")
+        ends = verdict.summary["gap"]["interval"]
         includes_zero = (
             ", and its interval includes zero" if ends and ends[0] is not None and ends[0] <= 0 else ""
         )
@@ -182,7 +182,7 @@ def _open_gaps(judged: Sequence[Verdict], report: Report, title: str) -> list[st
             f"With this sample size the {_gap(gaps)} in mean {title} {_by(gaps)} {_is(gaps)} not distinguishable "
             "from zero."
         )
-    if detectable := [v for v in gaps if v.summary.get("detectable") is not None]:
+    if detectable := [v for v in gaps if v.summary["detectable"] is not None]:
         smallest = listing(f"{number(v.summary['detectable'])} by {_title(v)}" for v in detectable)
         sentences.append(
             f"This does not show equality: a single uncorrected test has 80 % power to detect a gap of at least "
@@ -213,13 +213,13 @@ def _equivalence(judged: Sequence[Verdict], title: str) -> list[str]:
 def _interactions(report: Report) -> list[str]:
     """Name the significant interactions: gaps by one attribute that depend on another."""
     sentences = []
-    for key, by_score in (report.get("interactions") or {}).items():
+    for key, by_score in report["interactions"].items():
         entry = by_score.get(family.from_report(report).score)
         if not entry or entry["p_holm"] is None or entry["p_holm"] >= findings.LEVEL:
             continue
         attribute, _, moderator = key.partition(",")
         p_text = f"{p_equals(entry['p_holm'])} after Holm's correction"
-        ends = entry.get("interval_adjusted")
+        ends = entry["interval_adjusted"]
         if not ends:
             sentences.append(
                 f"The gap by {attribute} depends on {moderator} ({p_text}); the test does not show in which groups."
@@ -255,9 +255,7 @@ def _is(judged: Sequence[Verdict]) -> str:
 
 
 def _excluded(report: Report) -> list[str]:
-    flow = report["cohort"].get("flow")
-    if not flow:
-        return []
+    flow = report["cohort"]["flow"]
     records = {entry["reason"]: entry["records"] for entry in flow["excluded"] if entry["records"]}
     listed = flow["listed"] - records.pop(_OTHER_SPLIT, 0)
     total = sum(records.values())

@@ -63,6 +63,8 @@ def test_failures_that_differ_are_significant_and_marked(report):
     rates = failed_cohort.rates(failed_cohort.cases(8))
     report["cohort"]["attributes"] = ["sex"]
     report["rates"] = rates
+    groups = report["scores"]["dice"]["groups"]
+    report["scores"]["dice"]["groups"] = {name: groups[name] for name in ("sex=female", "sex=male")}
     (card,) = cards.cards(page.plain(report))
     assert card.is_significant and any("Failure rates differ" in text for text in card.remarks)
     assert [group.label for group in card.groups if group.failed_significantly] == ["female"]
@@ -112,7 +114,8 @@ def test_equivalence_is_not_promised_with_a_group_too_small_to_rank_or_without_a
     }
     state_margin(audited)
     groups = audited["scores"]["dice"]["groups"]
-    groups["race=asian"] = groups["sex=female"] | {"ranked": False, "patients": 4}
+    for entries in (groups, audited["rates"]["endpoints"]["failure"]["groups"]):
+        entries["race=asian"] = entries["sex=female"] | {"ranked": False, "patients": 4}
     (text,) = [text for text in by_title(audited)["race"].remarks if "quivalence" in text]
     assert "cannot be shown" in text and "4 patients" in text and "needs" not in text
     audited["scores"]["dice"]["summaries"]["race"]["equivalence"] = None

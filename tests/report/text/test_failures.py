@@ -76,12 +76,9 @@ def test_without_attributes_all_patients_are_one_group(failed, words):
     table = failed_cohort.cases(failed)
     how = {"min_group_patients": 10, "draws": 99, "seed": 0}
     rates = endpoint_rates(table, failed_cohort.STRUCTURES, [], **how).to_dict()
-    sentences = failures.sentences({"rates": rates, "cohort": {"attributes": []}})
+    primary = {"score": "dice", "attributes": []}
+    sentences = failures.sentences({"rates": rates, "cohort": {"attributes": []}, "primary": primary})
     assert words in " ".join(sentences)
-
-
-def test_a_report_without_rates_has_no_sentence():
-    assert failures.sentences({}) == []
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
+from dataclasses import asdict
+
 import pytest
 
+from kneefair_jax.fairness.results import AttributeSummary
 from kneefair_jax.report.text import findings, formatting, summary
 
 BLOCK = formatting.AttributeGroups("sex", "sex", {"sex=f": "f", "sex=m": "m"})
@@ -8,11 +11,12 @@ BLOCK = formatting.AttributeGroups("sex", "sex", {"sex=f": "f", "sex=m": "m"})
 def block_of(*, p=0.5, low=0.0, beyond=None, equivalent=None, detectable=0.02) -> dict:
     return {
         "groups": {
-            "sex=f": {"mean": 0.92, "interval": None, "patients": 20, "cases": 40},
-            "sex=m": {"mean": 0.94, "interval": None, "patients": 30, "cases": 60},
+            "sex=f": {"mean": 0.92, "interval": None, "patients": 20, "cases": 40, "ranked": True},
+            "sex=m": {"mean": 0.94, "interval": None, "patients": 30, "cases": 60, "ranked": True},
         },
         "summaries": {
-            "sex": {
+            "sex": asdict(AttributeSummary())
+            | {
                 "worst": {"value": 0.08, "interval": None, "group": "sex=f"},
                 "gap": {"value": 0.02, "interval": None if low is None else [low, 0.04]},
                 "gap_without_failures": {
@@ -165,7 +169,7 @@ def test_what_size_gives_stands_beside_the_ratio_with_its_interval():
 
 def test_a_ratio_without_the_comparison_with_size_has_no_verdict():
     scores = block_of(p=0.01, low=0.01)
-    scores["summaries"]["sex"]["ser"] = {"value": 1.3, "interval": [1.1, 1.5], "size": 1.4}
+    scores["summaries"]["sex"]["ser"]["beyond_size"] = None
     assert findings.judge(BLOCK, scores).size is None
 
 
@@ -211,7 +215,7 @@ def test_equivalence_is_of_the_mean_and_says_why_not():
 
 def test_a_distance_is_worst_where_it_is_highest():
     scores = block_of()
-    scores["summaries"]["sex"]["worst"]["group"] = None
+    scores["summaries"]["sex"]["worst"]["group"] = "sex=m"
     verdict = findings.judge(BLOCK, scores, lower_is_better=True)
     assert (verdict.best, verdict.worst) == ("sex=f", "sex=m")
     words = findings.sentences(verdict, scores["groups"], "HD95", 10)[0]

@@ -1,6 +1,6 @@
 """Measure how well the shipped network ranks planted label errors among the masks of a phantom cohort.
 
-    python benchmarks/suspicious.py
+    python benchmarks/label_errors.py
 
 Clinical phantoms of a seed that the network never saw. Of each cohort's masks 10 % are made wrong in one way, or in one
 of all ways each; the rest are as drawn. The AUC is that of a planted case's score above another's; its interval is over
@@ -156,7 +156,7 @@ def measure(cases: int, repetitions: int) -> dict[str, Any]:
         masks, predictions, structures = cohort(name, cases)
         clean = ranked(masks, predictions, structures)
         entry: dict[str, Any] = {
-            "usual_dice": clean.median_dice,
+            "median_dice": clean.median_dice,
             "clean": {"falsely_accused": len(clean.label_errors), "of": cases},
             "clean_reasons": [one.reason for one in clean.label_errors],
         }
@@ -174,7 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "suspicious.json")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "label_errors.json")
     parser.add_argument("--cases", type=int, default=400)
     parser.add_argument("--repetitions", type=int, default=10)
     options = parser.parse_args()
