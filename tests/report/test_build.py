@@ -176,7 +176,8 @@ def test_without_intersections_no_pair_of_attributes_is_left():
 
 def test_an_external_cohort_is_never_bold():
     report = page.plain(report_of())
-    report["external"] = {"scores": report["scores"], "rates": report["rates"], "structures": STRUCTURES}
+    shared = {name: report[name] for name in ("scores", "rates", "pooled")}
+    report["external"] = shared | {"structures": STRUCTURES}
     report = page.plain(report)
     html = page.page(report, cases(), [], [])
     inside, outside = re.split(r"<h2[^>]*>External cohort</h2>", html)
