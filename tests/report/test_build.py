@@ -177,7 +177,7 @@ def test_without_intersections_no_pair_of_attributes_is_left():
 def test_an_external_cohort_is_never_bold():
     report = page.plain(report_of())
     shared = {name: report[name] for name in ("scores", "rates", "pooled")}
-    report["external"] = shared | {"structures": STRUCTURES}
+    report["external"] = shared | {"structures": STRUCTURES, "resolution": "working"}
     report = page.plain(report)
     html = page.page(report, cases(), [], [])
     inside, outside = re.split(r"<h2[^>]*>External cohort</h2>", html)

@@ -162,7 +162,7 @@ class Planted:
 SLOW = [pytest.param(how, marks=pytest.mark.slow) for how in ("truncated", "nested", "pickle")]
 
 
-# Where a restore fails, orbax leaves event loops and coroutines behind; each is collected within this test.
+# Where a restore fails, orbax leaves event loops and coroutines behind.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("how", ["empty", *SLOW])
 def test_every_file_without_sums_that_is_damaged_is_one_line_or_the_same_state(tmp_path, monkeypatch, how):
@@ -186,9 +186,9 @@ def test_every_file_without_sums_that_is_damaged_is_one_line_or_the_same_state(t
         else:
             chex.assert_trees_all_equal(restored, state(7))
             assert seconds == 12.5
-        gc.collect()
         shutil.rmtree(copy)
     assert refused >= 3 and not (tmp_path / "was_loaded").exists()
+    gc.collect()
 
 
 def test_a_step_that_is_missing_is_named(tmp_path):
