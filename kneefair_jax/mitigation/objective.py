@@ -72,8 +72,8 @@ class GroupObjective(NamedTuple):
     Attributes:
         init: training cases of each group, [G] -> the state.
         update: losses f32[B], group i[B], mask f32[B], state -> weights f32[B] (dF/dlosses) and the new state.
-        value: weights, losses, group, mask, state -> F, for the log; by default the weighted sum, F if it is homogeneous
-            of degree 1 in them.
+        value: weights, losses, group, mask, state -> F, for the log; by default the weighted sum, which is F where F is
+            homogeneous of degree 1 in the losses.
     """
 
     init: Init
