@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from kneefair_jax.errors import InputError, lookup
 from kneefair_jax.mitigation.objective import GroupObjective
 from kneefair_jax.runtime.schema import Integer, Number, abbreviate
@@ -69,6 +72,7 @@ def register[**P](
     def add(function: Callable[P, GroupObjective]) -> Callable[P, GroupObjective]:
         @functools.wraps(function)
         def checked(*args: P.args, **settings: P.kwargs) -> GroupObjective:
+            settings.update({name: _number(value) for name, value in settings.items()})
             for name, value in settings.items():
                 if name in registration.ranges and not registration.ranges[name].accepts(value):
                     raise InputError(
@@ -83,6 +87,12 @@ def register[**P](
         return checked
 
     return add
+
+
+def _number(value: Any) -> Any:
+    """Return the number of an array without dimensions, and any other value as it is."""
+    is_scalar = hasattr(value, "item") and not jnp.ndim(value) and not isinstance(value, jax.core.Tracer)
+    return value.item() if is_scalar else value
 
 
 def _check_registration(name: str, new: Registration) -> None:

@@ -269,6 +269,19 @@ def test_a_setting_out_of_range_is_refused_by_name(name, field, value, message):
         mitigation.create(name, {field: value})
 
 
+@pytest.mark.parametrize("number", [jnp.float32, np.float32, np.array], ids=["jax", "numpy", "no dimension"])
+def test_a_setting_may_be_a_scalar_of_an_array(number):
+    data = (*batch(5), ())
+    expected, _ = mitigation.cvar_dro(alpha=0.25).update(*data)
+    np.testing.assert_array_equal(mitigation.cvar_dro(alpha=number(0.25)).update(*data)[0], expected)
+    with pytest.raises(
+        InputError, match=r"config\.mitigation\.objective\.alpha=1\.5: .*above 0 and at most 1"
+    ):
+        mitigation.cvar_dro(alpha=number(1.5))
+    with pytest.raises(InputError, match=r"anneal_steps=0\.5: .*whole number"):
+        mitigation.vrex(anneal_steps=number(0.5))
+
+
 HALF = {"alpha": 0.5}
 EXAMPLES = {  # name: settings, training cases, losses, groups, weights, F
     "erm": ({}, [2, 1], [1, 3], [0, 1], [1 / 2, 1 / 2], 2),
