@@ -77,13 +77,14 @@ def views(
             pixels = readers.to_uint8(film.pixels, valid=film.valid)
             image = readers.resize_image(pixels, masks.true.shape).mean(-1).astype(np.uint8)
             scale = np.array(film.pixels.shape[:2]) / masks.true.shape
-            headers[case] = _header(film.notes, film.orientation, film.spacing * scale, true.mask)
+            spacing = film.spacing * scale
+            headers[case] = _header(film.notes, film.orientation, spacing, film.spacing_kind, true.mask)
         layers[case] = image, masks.true, masks.predicted
     return [CaseView(*choice, *layers[choice.case_id]) for choice in choices], headers
 
 
 def _header(
-    notes: tuple[str, ...], film: Orientation | None, spacing: np.ndarray, mask: readers.Mask
+    notes: tuple[str, ...], film: Orientation | None, spacing: np.ndarray, kind: str, mask: readers.Mask
 ) -> FilmHeader:
     """Return the header of a radiograph, with a note if film and mask state different spacings.
 
@@ -91,10 +92,12 @@ def _header(
         notes: on the film.
         film: its orientation.
         spacing: f32[2], mm per pixel of the mask by the film's header.
+        kind: of this spacing.
         mask: the reference mask.
     """
     if orientation.relation(film, mask.orientation) != orientation.OPEN:
-        notes += tuple(inspection.spacing_notes(spacing, mask.spacing, limits.UNKNOWN_SPACING))
+        kinds = kind, mask.spacing_kind
+        notes += tuple(inspection.spacing_notes(spacing, mask.spacing, limits.UNKNOWN_SPACING, kinds))
     return FilmHeader(notes, film, mask.orientation)
 
 
@@ -164,7 +167,8 @@ def label_error_table(
             pictures = [film.to_displayed(film.image) for film in read_films]  # the layout of the masks
             for row, film, picture, mask in zip(batch, read_films, pictures, masks, strict=True):
                 spacing = film.view.of_pair(film.spacing)  # laid out as the mask
-                headers[ids[row]] = _header(film.notes, film.orientation, spacing, mask.mask)
+                kind = film.spacing_kind
+                headers[ids[row]] = _header(film.notes, film.orientation, spacing, kind, mask.mask)
                 if picture.shape[:2] != mask.label.shape:
                     raise InputError(
                         f"{film.path}: {picture.shape[0]} x {picture.shape[1]} pixels, its mask {mask.path} "

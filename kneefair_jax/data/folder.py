@@ -357,7 +357,9 @@ def _inspect(
     notes = [
         *(f"film: {text}" for text in (*film.notes, side) if text),
         *(f"mask: {text}" for text in mask.notes),
-        *inspection.spacing_notes(film.spacing, mask.spacing, case.spacing),
+        *inspection.spacing_notes(
+            film.spacing, mask.spacing, case.spacing, (film.spacing_kind, mask.spacing_kind)
+        ),
     ]
     kind = film.spacing_kind if np.isnan(case.spacing).any() else "table"
     return inspection.inspect_mask(

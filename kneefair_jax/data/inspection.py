@@ -79,25 +79,37 @@ def inspect_mask(
     return Inspection(spacing_kind, tuple(notes), interpolated, _sha256(label), void_pixels)
 
 
-def spacing_notes(film: np.ndarray, mask: np.ndarray, table: np.ndarray) -> list[str]:
-    """Return a note if the statements of one case's spacing differ by more than rounding (`limits.SPACING_RTOL`).
+def spacing_notes(
+    film: np.ndarray, mask: np.ndarray, table: np.ndarray, kinds: tuple[str, str] = ("", "")
+) -> list[str]:
+    """Return a note if the statements of one case's spacing contradict each other.
 
-    Film and mask are on one grid, so their pixels have one size, and an error of 1 % in it is one of 2 % in areas.
+    Film and mask are on one grid, so their headers differ by rounding alone (`limits.SPACING_RTOL`), unless they are of
+    different kinds: a calibrated spacing may be corrected for magnification. So may the table, which replaces the
+    headers; it contradicts them if magnification does not explain the difference.
 
     Args:
         film: f32[2], mm per pixel down and across by the film's header; NaN where it states none.
         mask: the same by the mask's header, laid out as the film.
         table: the same by the table, which has precedence.
+        kinds: `spacing_kind` of film and mask.
     """
-    statements = {"the film's header": film, "the mask's header": mask, "the table": table}
-    stated = {name: mm for name, mm in statements.items() if np.isfinite(mm).all()}
+    stated = {"the film's header": film, "the mask's header": mask}
+    table_differs = any(limits.exceeds_magnification(table, header) for header in stated.values())
+    if table_differs:
+        stated["the table"] = table
+    stated = {name: mm for name, mm in stated.items() if np.isfinite(mm).all()}
     if all(limits.same_spacing(first, second) for first, second in combinations(stated.values(), 2)):
         return []
+    remedy = "correct the wrong one"
+    is_magnification = len({*kinds} - {"", "unknown"}) > 1 and not limits.exceeds_magnification(film, mask)
+    if is_magnification and not table_differs:
+        remedy = f"magnification may be the cause, since their kinds differ ({' and '.join(kinds)})"
     sizes = np.stack([*stated.values()]).astype(float)
     difference = 100 * (sizes.max(axis=0) / sizes.min(axis=0) - 1).max()
     percent = f"{difference:.0f}" if difference >= 10 else f"{difference:.2g}"
     texts = " and ".join(f"{limits.format_mm(mm)} by {name}" for name, mm in stated.items())
-    return [f"the pixel spacing is {texts}, a difference of {percent} %; correct the wrong one"]
+    return [f"the pixel spacing is {texts}, a difference of {percent} %; {remedy}"]
 
 
 def encode(inspection: Inspection | None) -> str:

@@ -23,7 +23,7 @@ def test_notes_are_counted_by_their_text():
 def test_a_film_of_another_spacing_than_its_mask_is_noted():
     def notes(film, mask, turn=None):
         label_file = Mask(np.zeros((2, 2), np.uint8), np.array(mask, np.float32), turn)
-        return radiographs._header(("odd",), None, np.array(film, np.float32), label_file).notes
+        return radiographs._header(("odd",), None, np.array(film, np.float32), "", label_file).notes
 
     assert notes([0.2, 0.2], [0.2, 0.2]) == notes([np.nan, np.nan], [0.2, 0.2]) == ("odd",)
     assert "0.2 x 0.2 mm" in notes([0.2, 0.2], [0.21, 0.2])[1] and "5 %" in notes([0.2, 0.2], [0.21, 0.2])[1]

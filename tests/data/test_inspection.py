@@ -25,6 +25,7 @@ def pair(*values):
         (pair(0.3, 0.3), pair(0.3029, 0.3), UNKNOWN, 0),  # rounded
         (pair(0.3, 0.3), pair(0.3, 0.304), UNKNOWN, 1),
         (pair(0.3, 0.3), pair(0.36, 0.36), pair(0.25, 0.25), 1),
+        (pair(0.3, 0.3), pair(0.3, 0.3), pair(0.25, 0.25), 0),  # corrected for magnification
         (pair(0.3, 0.3), pair(3, 3), UNKNOWN, 1),
         (pair(0.3, 0.3), pair(0.3, 0.5), UNKNOWN, 1),
         (pair(0.3, 0.3), pair(0.3, 0.3), pair(0.15, 0.15), 1),
@@ -47,6 +48,27 @@ def test_a_note_holds_both_spacings():
 def test_a_difference_of_spacings_is_in_percent(mask, percent):
     (note,) = inspection.spacing_notes(pair(0.2, 0.2), pair(mask, 0.2), UNKNOWN)
     assert f" {percent}" in note
+
+
+@pytest.mark.parametrize("mask", [UNKNOWN, pair(0.2, 0.2)])
+def test_a_table_may_correct_magnification(mask):
+    assert inspection.spacing_notes(pair(0.2, 0.2), mask, pair(0.18, 0.18)) == []
+    (note,) = inspection.spacing_notes(pair(0.2, 0.2), mask, pair(0.12, 0.12))
+    assert "67 %" in note and "table" in note and "correct the wrong one" in note
+
+
+def test_headers_of_different_kinds_may_differ_by_magnification():
+    film, mask = pair(0.2, 0.2), pair(0.18, 0.18)
+    for kinds in [("detector", "calibrated"), ("detector", "header")]:
+        (note,) = inspection.spacing_notes(film, mask, UNKNOWN, kinds)
+        assert "magnification" in note and kinds[1] in note and "wrong" not in note
+    for other, kinds in [
+        (mask, ("detector", "detector")),
+        (mask, ("detector", "unknown")),
+        (pair(0.02, 0.02), ("detector", "calibrated")),
+    ]:
+        (note,) = inspection.spacing_notes(film, other, UNKNOWN, kinds)
+        assert "magnification" not in note and "correct the wrong one" in note
 
 
 def test_equal_masks_have_one_digest_and_empty_masks_have_none():

@@ -140,7 +140,12 @@ def read(film: Film, flag: orientation.Flag) -> Arrays:
     notes = [
         *(f"film: {text}" for text in dict.fromkeys((*radiograph.notes, *film.notes))),
         *(f"mask: {text}" for text in mask.notes),
-        *inspection.spacing_notes(spacing, correction.of_pair(mask.spacing), limits.UNKNOWN_SPACING),
+        *inspection.spacing_notes(
+            spacing,
+            correction.of_pair(mask.spacing),
+            limits.UNKNOWN_SPACING,
+            (radiograph.spacing_kind, mask.spacing_kind),
+        ),
     ]
     label = check_labels(label, image.shape[:2], film.mask)
     return Arrays(image, label, spacing, radiograph.spacing_kind, tuple(notes))

@@ -6,7 +6,6 @@ Reference:
     of a series. They "shall be consistent", so inconsistent tags are ignored.
 """
 
-import math
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +13,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kneefair_jax.data.readers import orientation
-from kneefair_jax.data.readers.limits import SPACING_REMEDY, UNKNOWN_SPACING, format_mm, require_spacing
+from kneefair_jax.data.readers.limits import (
+    SPACING_REMEDY,
+    UNKNOWN_SPACING,
+    exceeds_magnification,
+    format_mm,
+    require_spacing,
+)
 from kneefair_jax.data.readers.orientation import NONE, Orientation
 from kneefair_jax.errors import InputError
 
-_MAX_RATIO = 1.5  # exceeds the magnification of a bone by projection
 # Field -> kind, in order of precedence: PixelSpacing may be calibrated on an object in the film.
 _SPACINGS = {
     "ImagerPixelSpacing": "detector",
@@ -79,7 +83,7 @@ def spacing(dataset: Any, path: Path) -> tuple[np.ndarray, str, tuple[str, ...]]
             continue
         if not field:
             field, mm = name, field_mm
-        elif np.abs(np.log(field_mm / mm)).max() > math.log(_MAX_RATIO):
+        elif exceeds_magnification(field_mm, mm):
             notes.append(
                 f"{field} {format_mm(mm)} and {name} {format_mm(field_mm)} disagree; areas use {field}"
             )

@@ -6,6 +6,7 @@ Every reader of images, masks and tables opens its files with `open_regular`, an
 
 import contextlib
 import io
+import math
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +22,8 @@ MOST_BYTES = 256 << 20  # of a file on disk, of what it expands to, and of its p
 SMALLEST_MM, LARGEST_MM = 0.01, 5.0  # micrographs are finer, thumbnails of a whole leg coarser
 # Statements of one spacing differ by up to this share, as headers are rounded: 0.14 mm for 0.1388 mm.
 SPACING_RTOL = 0.01
+# A larger ratio of two spacings is not the magnification of a bone by projection.
+MAX_MAGNIFICATION = 1.5
 SPACING_REMEDY = "correct it, or delete it if it is unknown"
 UNKNOWN_SPACING: np.ndarray = np.full(2, np.nan, np.float32)
 UNKNOWN_SPACING.flags.writeable = False
@@ -179,6 +182,12 @@ def _wrong_unit(values: Sequence[float], unit: str) -> str:
 def same_spacing(first: np.ndarray, second: np.ndarray) -> bool:
     """Return whether two spacings, f32[2], are one but for rounding (`SPACING_RTOL`); False where one is unknown."""
     return np.allclose(first, second, rtol=SPACING_RTOL)
+
+
+def exceeds_magnification(first: np.ndarray, second: np.ndarray) -> bool:
+    """Return whether two spacings, f32[2], differ by more than `MAX_MAGNIFICATION`; False where one is unknown."""
+    ratio = np.abs(np.log(np.asarray(first, float) / second)).max()
+    return bool(ratio > math.log(MAX_MAGNIFICATION))
 
 
 def format_mm(spacing: Iterable[float]) -> str:
