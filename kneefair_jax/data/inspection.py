@@ -95,8 +95,9 @@ def spacing_notes(film: np.ndarray, mask: np.ndarray, table: np.ndarray) -> list
         return []
     sizes = np.stack([*stated.values()]).astype(float)
     difference = 100 * (sizes.max(axis=0) / sizes.min(axis=0) - 1).max()
+    percent = f"{difference:.0f}" if difference >= 10 else f"{difference:.2g}"
     texts = " and ".join(f"{limits.format_mm(mm)} by {name}" for name, mm in stated.items())
-    return [f"the pixel spacing is {texts}, a difference of {difference:.2g} %; correct the wrong one"]
+    return [f"the pixel spacing is {texts}, a difference of {percent} %; correct the wrong one"]
 
 
 def encode(inspection: Inspection | None) -> str:

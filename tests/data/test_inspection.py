@@ -38,8 +38,15 @@ def test_spacings_that_disagree(film, mask, table, count):
 def test_a_note_holds_both_spacings():
     (note,) = inspection.spacing_notes(pair(0.3, 0.25), pair(3, 2.5), UNKNOWN)
     assert "3 x 2.5 mm" in note and "0.3 x 0.25 mm" in note and "film" in note and "mask" in note
-    (note,) = inspection.spacing_notes(pair(0.2, 0.2), pair(0.21, 0.2), UNKNOWN)
-    assert "5 %" in note
+
+
+@pytest.mark.parametrize(
+    ("mask", "percent"),
+    [(0.21, "5 %"), (0.2034, "1.7 %"), (0.2194, "9.7 %"), (0.2234, "12 %"), (0.5, "150 %")],
+)
+def test_a_difference_of_spacings_is_in_percent(mask, percent):
+    (note,) = inspection.spacing_notes(pair(0.2, 0.2), pair(mask, 0.2), UNKNOWN)
+    assert f" {percent}" in note
 
 
 def test_equal_masks_have_one_digest_and_empty_masks_have_none():

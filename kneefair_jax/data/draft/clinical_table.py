@@ -33,6 +33,8 @@ _WORDS: Mapping[str, Mapping[str, frozenset[str]]] = {
         "both": frozenset({"b", "both", "bilateral", "beide", "beidseits"}),
     },
 }  # fmt: skip
+_ROMAN_GRADE = re.compile(r"((?:kl|grade|grad)[ -]?)?(I|II|III|IV)", re.IGNORECASE)
+_ROMAN_NUMERALS = ("I", "II", "III", "IV")
 _SHORT_CODE = re.compile(r"[0-9]{1,2}|[A-Za-z]")  # the only cells that a message repeats
 
 
@@ -102,8 +104,7 @@ def read(
     for cell in cells["birth"].unique():
         identifiers_found.add_date(identity.year_first(cell))
     problems: list[metadata.Problem] = []
-    # Words among measures may be names, which no other column may repeat.
-    for name in sorted(written, key=lambda name: name not in _MEASURES):
+    for name in written:
         cells[name], column_notes = _normalize(cells, name, values.get(name, {}), problems, identifiers_found)
         notes += [f"{path.name}: {note}" for note in column_notes]
         if name not in ("age", "site", *_WORDS):  # sites are numbered
@@ -174,26 +175,50 @@ def _normalize(
         return _years(cells.assign(age=column), problems)
     if name in _WORDS:
         return _levels(column, problems)
+    column, notes = _arabic_grades(column) if name == "kl" else (column, [])
     safe_cells = column.map(
         lambda cell: "" if identity.identifies(cell, name, identifiers_found) else identifiers.visible(cell)
     )
     removed = int((safe_cells != column.map(identifiers.visible)).sum())
-    notes = [f"{removed} cells of {name} are left empty: an identifier or a date"] if removed else []
+    if removed:
+        notes.append(f"cells of {name} left empty, with an identifier or a date: {removed}")
     if name not in _MEASURES:
         return safe_cells, notes
-    is_word = safe_cells.map({cell: _is_word(cell, name) for cell in safe_cells.unique()}).astype(bool)
-    if is_word.any():
-        for cell in safe_cells[is_word].unique():
-            identifiers_found.add_text(cell)  # a name, where the column is another one
-        notes.append(
-            f"{is_word.sum()} of {len(column)} cells of {name} are left empty: words, not numbers; state their meaning "
-            f"with --values {name}:CELL=NUMBER, or correct them"
-        )
-    return safe_cells.where(~is_word, ""), notes
+    numbers, word_notes = _without_words(safe_cells)
+    return numbers, notes + word_notes
+
+
+def _arabic_grades(column: pd.Series) -> tuple[pd.Series, list[str]]:
+    """Return a column with Roman grades as Arabic ones, `KL III` as `KL 3`, and a note on them."""
+    grades = {
+        cell: f"{match[1] or ''}{_ROMAN_NUMERALS.index(match[2].upper()) + 1}"
+        for cell in column.unique()
+        if (match := _ROMAN_GRADE.fullmatch(cell))
+    }
+    changed = ", ".join(f"{cell!r} as {grade}" for cell, grade in grades.items())
+    return column.map(lambda cell: grades.get(cell, cell)), [f"kl: {changed}"] if changed else []
+
+
+def _without_words(column: pd.Series) -> tuple[pd.Series, list[str]]:
+    """Return a measure without its words, and a note on them.
+
+    Few words are read as missing. Where most cells are words, the column is another one, so `identity.check_values`
+    refuses them by row, as it does wrong numbers, which may be IDs. Words such as `obese` occur in folders and in other
+    columns, so they are no identifiers.
+    """
+    name = str(column.name)
+    is_word = column.map({cell: _is_word(cell, name) for cell in column.unique()}).astype(bool)
+    if not is_word.any() or 2 * is_word.sum() > (column != "").sum():
+        return column, []
+    note = (
+        f"{is_word.sum()} of {len(column)} cells of {name} are left empty: words, not numbers; state their meaning "
+        f"with --values {name}:CELL=NUMBER, or correct them"
+    )
+    return column.where(~is_word, ""), [note]
 
 
 def _is_word(cell: str, name: str) -> bool:
-    """Return whether a cell holds no number. A word is read as missing; a wrong number may be an ID, and is refused."""
+    """Return whether a cell of a measure holds no number."""
     return bool(cell) and not re.search(r"[0-9]", cell) and not (name == "kl" and identity.KL.fullmatch(cell))
 
 

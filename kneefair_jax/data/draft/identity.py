@@ -49,6 +49,7 @@ _VOCABULARY_TEXT = (
     "site data raw original derived primary secondary standard default processed presentation normal clinical "
     "routine none unknown other yes no ja nein oui non si true false with without and of the for in mm cm kv mas "
     "male female man woman patient patients subject subjects case cases control controls test train validation "
+    "kl grade grad ii iii iv tkr tka "
     "carestream philips siemens healthineers ge gems fuji fujifilm agfa canon konica minolta samsung shimadzu "
     "toshiba hologic kodak medical healthcare systems health corporation inc gmbh company digital"
 )

@@ -43,12 +43,41 @@ def test_implausible_values_are_refused_by_row(tmp_path, column, cell):
 
 
 def test_words_among_measures_are_left_empty_and_noted(tmp_path):
-    text = "MRN,bmi,kl,ref\nP-1,25.5,TKR,x\nP-2,heavy,Kowalczyk,Kowalczyk 3\nP-3,n/a,2,x\n"
-    table = read(tmp_path, text, {"ref": "ref"})
+    text = "MRN,bmi,kl\nP-1,25.5,TKR\nP-2,heavy,Kowalczyk\nP-3,n/a,2\n"
+    table = read(tmp_path, text)
     assert table.cells["bmi"].tolist() == ["25.5", "", ""] and table.cells["kl"].tolist() == ["TKR", "", "2"]
-    assert table.cells["ref"].tolist() == ["x", "", "x"]
-    assert [note for note in table.notes if "1 of 3 cells of bmi" in note or "1 of 3 cells of kl" in note]
+    assert [note for note in table.notes if "1 of 3 cells of bmi" in note]
+    assert [note for note in table.notes if "1 of 3 cells of kl" in note]
     assert not any("heavy" in note or "Kowalczyk" in note for note in table.notes)
+
+
+def test_words_among_measures_are_no_identifiers(tmp_path):
+    found = Identifiers()
+    text = "MRN,bmi,kl,race,ref\nP-1,obese,2,British,mild\nP-2,30,mild,White,obese\nP-3,British,3,White,x\n"
+    text += "P-4,22,1,,x\n"
+    cells = read(tmp_path, text, {"ref": "ref"}, found=found).cells
+    assert cells["bmi"].tolist() == ["", "30", "", "22"] and cells["kl"].tolist() == ["2", "", "3", "1"]
+    assert cells["race"].tolist() == ["British", "White", "White", ""]
+    assert cells["ref"].tolist() == ["mild", "obese", "x", "x"]
+    assert not found.found_in("images/obese/film.dcm")
+
+
+def test_roman_grades_are_numbers_and_no_identifiers(tmp_path):
+    grades = ["I", "II", "III", "iv", "KL II", "0"]
+    centers = [f"Center {numeral}" for numeral in ("I", "II", "III", "IV", "I", "II")]
+    ids = [f"P-{number}" for number in range(6)]
+    table = read(tmp_path, rows("MRN,kl,site,second_reading", ids, grades, centers, grades[::-1]))
+    assert table.cells["kl"].tolist() == ["1", "2", "3", "4", "KL 2", "0"]
+    assert table.cells["site"].tolist() == centers
+    assert [note for note in table.notes if "'II' as 2" in note]
+
+
+@pytest.mark.parametrize(("column", "number"), [("bmi", "25"), ("kl", "2")])
+def test_a_measure_of_words_is_refused_by_row(tmp_path, column, number):
+    text = f"MRN,{column}\nP-1,Kowalczyk\nP-2,obese\nP-3,{number}\nP-4,\nP-5,\n"
+    with pytest.raises(InputError, match=rf"row 2: {column} .*correct(.|\n)*row 3: {column}") as error:
+        read(tmp_path, text)
+    assert "Kowalczyk" not in str(error.value)
 
 
 @pytest.mark.parametrize(
