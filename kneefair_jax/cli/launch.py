@@ -50,7 +50,9 @@ def define_flags(argv: Sequence[str], mode: str = "train") -> None:
     flags.DEFINE_bool("time", False, "With --dry-run: also compile and time a few steps, for an estimate.")
     flags.DEFINE_bool("overwrite", False, "With --mode=check: replace the result of an earlier check.")
     flags.DEFINE_bool(
-        "pdf", False, "Also print report/summary.pdf, one or two pages, by Chromium or WeasyPrint."
+        "pdf",
+        False,
+        "Also print report/summary.pdf, one or two pages, by Chromium or WeasyPrint; else delete an earlier one.",
     )
     flags.mark_flag_as_required("config")
 
@@ -65,10 +67,19 @@ def start(argv: Sequence[str], mode: str = "train") -> NoReturn:
     if {"--help", "-help", "-h"} & set(argv[1:]):
         sys.stdout.write(run_help.text(Path(argv[0]).name, mode))
         sys.exit(0)
-    # Before the seconds in which JAX is loaded; a near name is what a user needs.
+    # Before the seconds in which JAX is loaded.
+    check_field_names(argv)
+    command.exit_process(command.run(lambda: _start(argv, mode), REMEDIES))
+
+
+def check_field_names(argv: Sequence[str]) -> None:
+    """Check the names of the config's fields, and suggest the nearest name for a misspelled one.
+
+    Raises:
+        SystemExit: a field is given twice, has moved or does not exist; stderr gets one line.
+    """
     if message := _unusable_field(argv) or run_help.misspelled_field(_config_fields(argv)):
         raise _refusal(message)
-    command.exit_process(command.run(lambda: _start(argv, mode), REMEDIES))
 
 
 def with_run_folder(argv: Sequence[str], mode: str) -> list[str]:
@@ -188,8 +199,9 @@ def _print_summary(workdir: Path, *, wanted: bool) -> None:
         report = run_files.read_report(target.with_name(page.REPORT))
         pdf.write(target, page.summary_page(page.plain(report)))
         print(f"summary: {target}", flush=True)
-    else:
+    elif target.exists():
         target.unlink(missing_ok=True)
+        print(f"deleted {target}, which showed an earlier report; add --pdf to print it again", flush=True)
 
 
 def _check_distributed() -> None:
@@ -205,15 +217,13 @@ def _check_distributed() -> None:
 
 def parse_flags(argv: list[str]) -> list[str]:
     """Parse the flags with absl; an error in a flag, a field or the config file becomes one line."""
-    if not (message := _unusable_field(argv)):
-        from kneefair_jax.runs import config_file
+    from kneefair_jax.runs import config_file
 
-        flags.FLAGS["config"].parser = parser = config_file.Parser()
-        try:
-            return list(flags.FLAGS(argv))
-        except (AttributeError, KeyError, flags.Error, TypeError, ValueError) as error:
-            message = parser.describe_error(error, _config_fields(argv))
-    raise _refusal(message)
+    flags.FLAGS["config"].parser = parser = config_file.Parser()
+    try:
+        return list(flags.FLAGS(argv))
+    except (AttributeError, KeyError, flags.Error, TypeError, ValueError) as error:
+        raise _refusal(parser.describe_error(error, _config_fields(argv))) from None
 
 
 def _refusal(message: str) -> SystemExit:

@@ -384,7 +384,8 @@ def confounders(
         has_many_ages = lower_name == "age" and text[text != ""].nunique() > _MAX_CODES
         if lower_name != "site" and (_is_measured(text, numbers).any() or has_many_ages):
             remedy = (
-                f", rename the column so that no model adjusts for it, or name it in {options.attributes}"
+                "correct it, rename the column so that no model adjusts for it, or name it in "
+                f"{options.attributes}"
             )
             problems += _not_numbers(text, numbers, remedy)
             columns[str(name)] = numbers

@@ -55,7 +55,9 @@ def test_the_summary_of_an_earlier_report_is_replaced_or_deleted(tmp_path, monke
     launch._print_summary(tmp_path, wanted=True)
     assert summary.read_text() == "report.json" and str(summary) in capsys.readouterr().out
     launch._print_summary(tmp_path, wanted=False)
-    assert not summary.exists()
+    assert not summary.exists() and f"deleted {summary}" in capsys.readouterr().out
+    launch._print_summary(tmp_path, wanted=False)
+    assert capsys.readouterr().out == ""
 
 
 def test_a_check_has_no_dry_run(tmp_path):

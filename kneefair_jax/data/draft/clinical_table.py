@@ -33,7 +33,7 @@ _WORDS: Mapping[str, Mapping[str, frozenset[str]]] = {
         "both": frozenset({"b", "both", "bilateral", "beide", "beidseits"}),
     },
 }  # fmt: skip
-_ROMAN_GRADE = re.compile(r"((?:kl|grade|grad)[ -]?)?(I|II|III|IV)", re.IGNORECASE)
+_GRADE = re.compile(r"(?:(?:kl|grade|grad)[ -]?)?(?:([0-4])|(I|II|III|IV))", re.IGNORECASE)
 _ROMAN_NUMERALS = ("I", "II", "III", "IV")
 _SHORT_CODE = re.compile(r"[0-9]{1,2}|[A-Za-z]")  # the only cells that a message repeats
 
@@ -175,7 +175,7 @@ def _normalize(
         return _years(cells.assign(age=column), problems)
     if name in _WORDS:
         return _levels(column, problems)
-    column, notes = _arabic_grades(column) if name == "kl" else (column, [])
+    column, notes = _plain_grades(column) if name == "kl" else (column, [])
     safe_cells = column.map(
         lambda cell: "" if identity.identifies(cell, name, identifiers_found) else identifiers.visible(cell)
     )
@@ -188,14 +188,14 @@ def _normalize(
     return numbers, notes + word_notes
 
 
-def _arabic_grades(column: pd.Series) -> tuple[pd.Series, list[str]]:
-    """Return a column with Roman grades as Arabic ones, `KL III` as `KL 3`, and a note on them."""
+def _plain_grades(column: pd.Series) -> tuple[pd.Series, list[str]]:
+    """Return a column with grades as digits, `KL III` and `Grad 3` as `3`, and a note on them."""
     grades = {
-        cell: f"{match[1] or ''}{_ROMAN_NUMERALS.index(match[2].upper()) + 1}"
+        cell: match[1] or str(_ROMAN_NUMERALS.index(match[2].upper()) + 1)
         for cell in column.unique()
-        if (match := _ROMAN_GRADE.fullmatch(cell))
+        if (match := _GRADE.fullmatch(cell))
     }
-    changed = ", ".join(f"{cell!r} as {grade}" for cell, grade in grades.items())
+    changed = ", ".join(f"{cell!r} as {grade}" for cell, grade in grades.items() if cell != grade)
     return column.map(lambda cell: grades.get(cell, cell)), [f"kl: {changed}"] if changed else []
 
 
