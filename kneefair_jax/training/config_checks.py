@@ -198,12 +198,14 @@ def check_groups(config: Mapping[str, Any], partition: Partition, train: np.ndar
         train: i64[N], the training rows of the table.
 
     Raises:
-        InputError: fewer than two groups have a training case, or a group that the network needs at test time has none.
+        InputError: there is no such objective, fewer than two groups have a training case, or a group that the network
+            needs at test time has none.
     """
+    objective = lookup(mitigation.OBJECTIVES, config["objective"]["name"], "mitigation.objective.name")
     by_group = (
         config["sampler"]["name"] in sampling.BALANCING
         or config["head"]["name"] != "none"
-        or mitigation.OBJECTIVES[config["objective"]["name"]].uses_groups
+        or objective.uses_groups
         or config["schedule"]["name"] in _SCHEDULES_BY_GROUP
     )
     count = len(np.setdiff1d(partition.index[train], [UNKNOWN]))

@@ -20,7 +20,7 @@ from kneefair_jax import anatomy, groups, losses, mitigation, models
 from kneefair_jax.data import sampling
 from kneefair_jax.data.augment import Augmentation
 from kneefair_jax.data.cohort_loader import Cohort
-from kneefair_jax.errors import InputError
+from kneefair_jax.errors import InputError, lookup
 from kneefair_jax.training import sharding, state, steps
 from kneefair_jax.weights import warm_start
 
@@ -238,11 +238,11 @@ def training_order(
         sampler: a key of `sampling.SAMPLERS`; None is the config's.
 
     Raises:
-        InputError: the sampler cannot serve these groups.
+        InputError: there is no such sampler, or it cannot serve these groups.
     """
     name = sampler or config.mitigation.sampler.name
     arguments = (partition, cohort.cases["patient_id"].to_numpy(), config.train.batch_size, config.seed)
-    order = sampling.SAMPLERS[name](train, *arguments)
+    order = lookup(sampling.SAMPLERS, name, "mitigation.sampler.name")(train, *arguments)
     return (sampling.undersample(train, *arguments) if name == "undersampled" else train), order
 
 
@@ -293,10 +293,10 @@ def single_group_notes(config: ConfigDict, cohort: Cohort) -> list[str]:
     these are the batches that the run trains on.
 
     Raises:
-        InputError: the sampler cannot serve these groups.
+        InputError: there is no such objective or sampler, or the sampler cannot serve these groups.
     """
     objective, train = config.mitigation.objective.name, cohort.rows("train")
-    compares_groups = mitigation.OBJECTIVES[objective].compares_groups
+    compares_groups = lookup(mitigation.OBJECTIVES, objective, "mitigation.objective.name").compares_groups
     if not compares_groups or not len(train):  # the union of folds trains on nothing
         return []
     partition = mitigation_groups(cohort, config.mitigation.groups)

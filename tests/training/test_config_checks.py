@@ -152,6 +152,11 @@ def test_a_mitigation_by_groups_needs_two_in_training(changes):
     config_checks.check_groups(fields(**changes), partition(0, 1, 2), np.arange(3))
 
 
+def test_an_unknown_objective_is_refused_where_groups_are_checked():
+    with pytest.raises(InputError, match=r"config\.mitigation\.objective\.name='dro': give one of cvar_dro,"):
+        config_checks.check_groups(fields(objective="dro"), partition(0, 1), np.arange(2))
+
+
 def test_the_rest_needs_no_group():
     for changes in ({}, {"sampler": "proportional"}, {"objective": "cvar_dro"}, {"schedule": "jtt"}):
         config_checks.check_groups(fields(**changes), partition(-1, -1), np.arange(2))

@@ -169,6 +169,16 @@ def test_what_loses_nothing_by_it_is_not(changes):
     assert notes(**changes) == []
 
 
+@pytest.mark.parametrize(
+    ("part", "name", "known"), [("objective", "dro", "cvar_dro"), ("sampler", "fair", "equal_share")]
+)
+def test_an_unknown_objective_or_sampler_is_refused_by_the_notes(part, name, known):
+    with pytest.raises(
+        InputError, match=rf"config\.mitigation\.{part}\.name='{name}': give one of .*{known}"
+    ):
+        notes(**{part: {"name": name}})
+
+
 def test_a_cohort_that_is_not_trained_on_has_no_batches():
     config, cohort = study.config(), study.cohort()
     config.mitigation.objective.name = "group_dro"
