@@ -3,56 +3,34 @@
 Each commit is checked out into a worktree of its own, and every scenario below is run in it as a user would run it,
 through the commands alone, so that modules may move between the two commits. Then the results are compared: arrays
 of every checkpoint and `.npz` file, weights and masks by their bytes, `cases.parquet` and `metrics.jsonl` value by
-value, JSON reports key by key, CSV files cell by cell, pages as text. Left out are times, dates, commits and commands;
-TensorBoard's files; the schema of reports; folds, external cohorts, the OAI's layouts and several processes.
+value, JSON reports key by key, CSV files cell by cell, pages clause by clause. Left out are times, dates, commits and
+commands; TensorBoard's files; the schema of reports; folds, external cohorts, the OAI's layouts and several processes.
 
-A difference has one of three kinds: `rounding`, where numbers of a report or table agree within 1e-9, as after a
-library replaces our code; `text`, where sentences or pages differ; and `values`, all others.
+A difference has one of three kinds, `rounding`, `text` and `values`; `benchmarks.result_differences` defines them.
 Results are kept by commit below --work; a scenario that has finished is run again only where it changed.
 """
 
 import argparse
 import inspect
 import json
-import math
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import numpy as np
 import pandas as pd
 from PIL import Image
 from scipy import ndimage
 
-from benchmarks.fault_runs import checkpoint_arrays
-from kneefair_jax.runtime import run_files
+from benchmarks.result_differences import differences
 
 ROOT = Path(__file__).parents[1]
-# Keys of JSON files that differ between two runs of one commit.
-VOLATILE = {"commit", "command", "started", "times", "seconds", "date"}
-# Parts of pages that hold the config, seconds, minutes or the commit; all of them are in the JSON file too.
-VOLATILE_CELLS = re.compile(
-    r"<pre><code>.*?</code></pre>|<(dd|td)>[\d.]+( s| min)?</(dd|td)>|<dt>(Commit|Command)</dt><dd>.*?</dd>",
-    re.DOTALL,
-)
-# Keys of a config that may be those of an earlier layout, at the end of a leaf's path.
-MOVED_PATH = re.compile(r"(\['(mitigation|data|report)'\]|\['study'\]\['settings'\]\['\w+'\])\['\w+'\]$")
-# Later commits alone write these: config fields, with the defaults as before; hashes of input files; the models of
-# an audit side by side.
-ADDED_PATH = re.compile(
-    r"\['data'\](\['phantom'\]\['(films|structures)'\]|\['external_orientation'\])$|\['run'\]\['inputs'\]"
-    r"|\['models'\]\['summaries'\]|/models\.csv\[|\['cohort'\]\['warnings'\]$|\['report'\]\['author'\]$"
-)
-# Largest difference of two numbers that counts as rounding, relative or absolute.
-TOLERANCE = {"rel_tol": 1e-9, "abs_tol": 1e-12}
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "SOURCE_DATE_EPOCH": "0"}  # pages state the date
 TIMEOUT_S = 1800.0
 
@@ -253,98 +231,6 @@ def record(commit: Commit, name: str, jsrt: Path) -> Path:
         SCENARIOS[name](commit, out, jsrt)
         marker.write_text(setting)
     return out
-
-
-def contents(out: Path) -> Iterator[tuple[str, Any]]:
-    """Name and value of everything that is compared below a folder of results."""
-    for path in sorted(out.rglob("*")):
-        name = str(path.relative_to(out))
-        if path.name == "state" and path.parent.parent.name == "checkpoints":
-            yield from leaves(checkpoint_arrays(path), name)
-        elif "checkpoints" in path.parts or "store" in path.parts or path.name == "environment.json":
-            continue
-        elif path.name == "cases.parquet":
-            yield from ((f"{name}/{column}", values) for column, values in pd.read_parquet(path).items())
-        elif path.suffix == ".npz":
-            with np.load(path) as file:
-                yield from leaves(dict(file), name)
-        elif path.name.startswith(".written-") or path.name.endswith(".schema.json"):
-            continue
-        elif path.suffix == ".json" and path.name not in ("config.json", "finished.json", "machine.json"):
-            values = leaves(json.loads(path.read_text()), name)
-            yield from ((in_new_names(leaf), value) for leaf, value in values)
-        elif path.suffix == ".jsonl":
-            yield from leaves([json.loads(line) for line in path.read_text().splitlines()], name)
-        elif path.suffix == ".csv":
-            yield from leaves(pd.read_csv(path).to_dict("list"), name)
-        elif path.suffix == ".html":
-            yield name, in_new_names(VOLATILE_CELLS.sub("", path.read_text()))
-        elif path.suffix in (".png", ".safetensors"):
-            yield name, path.read_bytes()
-
-
-def in_new_names(text: str) -> str:
-    """Return a leaf's path or a page with the new names of fields that moved, such as `mitigation.eta`."""
-
-    def rename(match: re.Match[str]) -> str:
-        return run_files.new_name(match[0]) or match[0]
-
-    def rename_path(match: re.Match[str]) -> str:
-        field = ".".join(re.findall(r"\w+", match[0]))
-        new = run_files.new_name(field)
-        return "".join(f"['{part}']" for part in new.split(".")) if new else match[0]
-
-    text = MOVED_PATH.sub(rename_path, text)
-    return re.sub(r"\bmitigation\.\w+(?![\w.])", rename, text)
-
-
-def leaves(tree: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """The leaves of a tree with their paths, keys of `VOLATILE` left out; None and empty nodes are leaves."""
-
-    def is_leaf(node: Any) -> bool:
-        return node is None or (isinstance(node, dict | list) and not node)
-
-    for keys, value in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_leaf):
-        if not VOLATILE & {getattr(key, "key", None) for key in keys}:
-            yield name + jax.tree_util.keystr(keys), value
-
-
-def equal(a: Any, b: Any) -> bool:
-    """Whether two values are the same: arrays and columns of floats by their bytes, other values by their text."""
-    if isinstance(a, pd.Series) and isinstance(b, pd.Series):
-        if pd.api.types.is_float_dtype(a) and pd.api.types.is_float_dtype(b):
-            return equal(a.to_numpy(), b.to_numpy())
-        return a.dtype == b.dtype and a.equals(b)
-    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
-        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
-    return type(a) is type(b) and repr(a) == repr(b)
-
-
-def kind(a: Any, b: Any) -> str:
-    """Return the kind of the difference of two values: `values`, `rounding` or `text`."""
-    if isinstance(a, str) and isinstance(b, str):
-        return "text"
-    if isinstance(a, float) and isinstance(b, float) and math.isclose(a, b, **TOLERANCE):
-        return "rounding"
-    return "values"
-
-
-def differences(before: Path, after: Path) -> tuple[int, dict[str, list[str]]]:
-    """Return how many values two result folders share, and the names of those that differ, by kind.
-
-    A value that only one folder has is one of `values`, unless it is null, which a report may omit, or of `ADDED_PATH`.
-    """
-    values_before, values_after = dict(contents(before)), dict(contents(after))
-    names = values_before.keys() & values_after.keys()
-    single = values_before.keys() ^ values_after.keys()
-    both = values_before | values_after
-    missing = [name for name in single if both[name] is not None and not ADDED_PATH.search(name)]
-    different: dict[str, list[str]] = {"values": sorted(missing)}
-    for name in sorted(names):
-        a, b = values_before[name], values_after[name]
-        if not equal(a, b):
-            different.setdefault(kind(a, b), []).append(name)
-    return len(names), different
 
 
 def main() -> None:

@@ -93,8 +93,10 @@ def dice(run: Path) -> pd.Series:
 
 
 def compared(runs: dict[str, list[Path]]) -> dict[str, Any]:
-    """The arms on the same test patients: means over seeds, intervals over patients by the bootstrap."""
-    scores = {arm: pd.concat([dice(run) for run in its], axis=1) for arm, its in runs.items()}
+    """Compare the arms on the test patients with a Dice in every run: means over seeds, intervals over patients."""
+    by_run = {arm: pd.concat([dice(run) for run in its], axis=1) for arm, its in runs.items()}
+    complete = pd.concat(by_run, axis=1).dropna().index
+    scores = {arm: frame.loc[complete] for arm, frame in by_run.items()}
     scratch, tuned = scores
     each = {arm: frame.mean(axis=1) for arm, frame in scores.items()}
     each["difference"] = each[tuned] - each[scratch]

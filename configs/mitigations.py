@@ -6,13 +6,25 @@ may change their settings:
     --config.study.methods="('erm','group_dro')" --config.study.settings.group_dro.objective.eta=0.5
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from kneefair_jax.configs import default
 from kneefair_jax.mitigation import OBJECTIVES
+
+# `--shard` divides a study's runs by the order of `METHODS`, which therefore must not follow the imports.
+BUILT_IN = (
+    *("erm", "reweighted", "group_balanced", "group_dro", "cvar_dro"),
+    *("within_group_cvar", "gap_penalty", "vrex", "error_bound"),
+)
+
+
+def order_objectives(names: Iterable[str]) -> list[str]:
+    """Return the names of objectives in the order of a study: those of `BUILT_IN`, then the others alphabetically."""
+    return sorted(names, key=lambda name: (name not in BUILT_IN, (*BUILT_IN, name).index(name), name))
+
 
 METHODS: dict[str, dict[str, Any]] = {
     "erm": {},
@@ -23,9 +35,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "oversampled": {"sampler": {"name": "oversampled"}},
     # How the losses of a batch become one.
     **{
-        name: {"objective": {"name": name, **objective.defaults}}
-        | ({"sampler": {"name": objective.sampler}} if objective.sampler else {})
-        for name, objective in OBJECTIVES.items()
+        name: {"objective": {"name": name, **OBJECTIVES[name].defaults}}
+        | ({"sampler": {"name": OBJECTIVES[name].sampler}} if OBJECTIVES[name].sampler else {})
+        for name in order_objectives(OBJECTIVES)
         if name != "erm"
     },
     # Parts of the network.

@@ -9,6 +9,7 @@ import ml_collections
 import numpy as np
 import pytest
 
+from configs import mitigations
 from kneefair_jax import models, weights
 from kneefair_jax.runs import modes
 from kneefair_jax.runtime import run_directory
@@ -141,6 +142,20 @@ def record_reads(monkeypatch):
     monkeypatch.setattr(cls, "__getitem__", lambda self, key: note(self, key, real_item(self, key)))
     monkeypatch.setattr(cls, "__getattr__", lambda self, key: note(self, key, real_attribute(self, key)))
     return paths
+
+
+def test_the_methods_keep_their_order_by_which_shards_divide_a_study():
+    """Another objective has its place between `error_bound` and `attribute_head`."""
+    samplers = ["erm", "undersampled", "proportional", "equal_share", "oversampled"]
+    objectives = ["reweighted", "group_balanced", "group_dro", "cvar_dro", "within_group_cvar"]
+    objectives += ["gap_penalty", "vrex", "error_bound"]
+    heads_and_stages = ["attribute_head", "adversarial", "moe", "group_specific", "fine_tuned", "distilled"]
+    heads_and_stages += ["jtt", "last_layer", "sam"]
+    assert list(mitigations.METHODS)[:13] == samplers + objectives
+    assert list(mitigations.METHODS)[-9:] == heads_and_stages
+    names = ["zeta", "vrex", "erm", "alpha", "group_dro", "reweighted"]
+    expected = ["erm", "reweighted", "group_dro", "vrex", "alpha", "zeta"]
+    assert mitigations.order_objectives(names) == expected
 
 
 @pytest.mark.parametrize("name", [*sorted(PARTS), *NAMES])

@@ -106,7 +106,9 @@ def parser() -> argparse.ArgumentParser:
     analysis.add_argument("--title", default="", metavar="TEXT", help="heading of the page")
     analysis.add_argument("--author", default="", metavar="NAME", help="who made the audit, for the page")
     analysis.add_argument(
-        "--pdf", action="store_true", help="also print summary.pdf, one page, by Chromium or WeasyPrint"
+        "--pdf",
+        action="store_true",
+        help="also print summary.pdf, one or two pages, by Chromium or WeasyPrint",
     )
     analysis.add_argument("--images", type=Path, metavar="DIR", help="radiographs to draw the examples on")
     analysis.add_argument(

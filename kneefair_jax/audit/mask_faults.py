@@ -110,7 +110,8 @@ def notes(faults: Sequence[FaultyMask], cases: int) -> list[str]:
     for (mask, kind, value), group in groups.items():
         of = "reference masks" if mask == REFERENCE else f"predictions by {mask}".removesuffix(" by ")
         # Text of a file is inserted last, since they may hold braces.
-        where = f"in {len(group)} of {cases} cases ({_first_cases(group)}; all in {FILE})"
+        affected = len({faulty.case_id for faulty in group})
+        where = f"in {affected} of {cases} cases ({_first_cases(group)}; all in {FILE})"
         text = _NOTES[kind].replace("{detail}", value).replace("{where}", where)
         lines.append(f"WARNING: {of} {text}")
     return lines

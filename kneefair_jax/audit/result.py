@@ -84,7 +84,7 @@ class Audit(NamedTuple):
 
         Args:
             out: the folder.
-            with_pdf: whether to print a summary of one page, `summary.pdf`, by Chromium or WeasyPrint.
+            with_pdf: whether to print a summary of one or two pages, `summary.pdf`, by Chromium or WeasyPrint.
             overwrite: whether to replace an earlier audit in the folder.
 
         Returns:

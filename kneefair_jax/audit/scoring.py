@@ -134,9 +134,20 @@ def score_cases(
         folders += [(masks, reading.of_model(model).prediction) for model, masks in predictions.items()]
         for masks, values in folders:
             mask_files.check_palettes([masks[case] for case in ids if case in masks], values)
-        for model, masks in () if are_readers else predictions.items():
-            _require_label_map(model, len(masks.keys() & set(ids)), [one for _, one in problems], reading)
-    metadata.refuse(cohort.path, [(row, str(failure.error)) for row, failure in problems])
+    without_map = {}
+    for model, masks in () if are_readers else predictions.items():
+        count = len(masks.keys() & set(ids))
+        if message := _missing_label_map(model, count, [failure for _, failure in problems], reading):
+            without_map[model] = message
+    metadata.refuse(
+        cohort.path,
+        [(metadata.WHOLE_COLUMN, message) for message in without_map.values()]
+        + [
+            (row, str(failure.error))
+            for row, failure in problems
+            if failure.model not in without_map or not isinstance(failure.error, UnknownValuesError)
+        ],
+    )
     cases = {case_id: case for case_id, case in zip(ids, results, strict=True) if isinstance(case, Case)}
     _check_palettes(cases.values(), predictions, reading)
     return cases
@@ -149,22 +160,23 @@ class _Failure(NamedTuple):
     error: InputError
 
 
-def _require_label_map(model: str, masks: int, failures: Sequence[_Failure], reading: Reading) -> None:
-    """Refuse a model if its label map does not name the values of most of its masks: one line, not one per file."""
+def _missing_label_map(model: str, masks: int, failures: Sequence[_Failure], reading: Reading) -> str:
+    """Return one message on a model whose label map does not name the values of most of its masks, or ""."""
     unknown = [
         failure.error.values
         for failure in failures
         if failure.model == model and isinstance(failure.error, UnknownValuesError)
     ]
-    if len(unknown) > masks / 2 and len(unknown) > 1:
-        labels = reading.of_model(model).prediction
-        option, name = (f"--pred {model}", f"{model}: ") if model else ("--pred", "")
-        values = shlex.join(f"{structure}=VALUE" for structure in reading.structures)
-        raise InputError(
-            f"{option}: {len(unknown)} of {masks} predictions hold values that name no structure: "
-            f"{label_map.first_values(sorted(set().union(*unknown)))} ({label_map.describe(labels)}); state the values "
-            f"of this model with --pred-labels {name}{values}, and other values as {label_map.BACKGROUND}=VALUE"
-        )
+    if len(unknown) <= max(1, masks / 2):
+        return ""
+    labels = reading.of_model(model).prediction
+    option, name = (f"--pred {model}", f"{model}: ") if model else ("--pred", "")
+    values = shlex.join(f"{structure}=VALUE" for structure in reading.structures)
+    return (
+        f"{option}: {len(unknown)} of {masks} predictions hold values that name no structure: "
+        f"{label_map.first_values(sorted(set().union(*unknown)))} ({label_map.describe(labels)}); state the values "
+        f"of this model with --pred-labels {name}{values}, and other values as {label_map.BACKGROUND}=VALUE"
+    )
 
 
 def _score(

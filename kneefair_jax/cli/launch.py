@@ -49,7 +49,9 @@ def define_flags(argv: Sequence[str], mode: str = "train") -> None:
     )
     flags.DEFINE_bool("time", False, "With --dry-run: also compile and time a few steps, for an estimate.")
     flags.DEFINE_bool("overwrite", False, "With --mode=check: replace the result of an earlier check.")
-    flags.DEFINE_bool("pdf", False, "Also print report/summary.pdf, one page, by Chromium or WeasyPrint.")
+    flags.DEFINE_bool(
+        "pdf", False, "Also print report/summary.pdf, one or two pages, by Chromium or WeasyPrint."
+    )
     flags.mark_flag_as_required("config")
 
 

@@ -48,7 +48,7 @@ _FLAGS = {
     "--dry-run": "show cohort, splits, groups and steps; train nothing, and write nothing",
     "--time": "with --dry-run: also compile and time a few steps, for an estimate of the time",
     "--overwrite": "check: replace the result of an earlier check",
-    "--pdf": "train, evaluate: also print report/summary.pdf, one page, by Chromium or WeasyPrint",
+    "--pdf": "train, evaluate: also print report/summary.pdf, one or two pages, by Chromium or WeasyPrint",
     "--shard=I/N": "study: train every N-th run from the I-th on, I = 0, ..., N - 1",
     "--distributed": "one of several processes of a run; SLURM, MPI, Kubernetes and Cloud TPUs are detected",
     "--coordinator=HOST:PORT": "of the first of several processes on other clusters",

@@ -54,8 +54,8 @@ class GroupReport:
         summaries: a row per structure and attribute: `gap` with its ends, `patients` of the ranked groups, then
             `worst_group`, `sd`, `ser`, ... with their ends, warnings.
         pairs: a row per structure, attribute and pair of groups: `difference`, its ends, `p`, `p_holm`.
-        tests: a row per structure and attribute: the test of equal means, `p`, `p_holm` (over attributes), `p_bh` (over
-            structures and attributes).
+        tests: a row per structure and attribute: the test of equal means, `p`, `p_holm` (over the primary family: means
+            and failure rates of all attributes), `p_bh` (over structures and attributes).
         rates: a row per endpoint, structure and group: failed segmentations and thresholds, `count`, `rate`, its ends.
         notes: how the table was read, and what limits the numbers.
     """

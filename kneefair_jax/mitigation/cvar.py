@@ -44,7 +44,7 @@ def cvar_dro(*, alpha: float = 0.5) -> GroupObjective:
     def update(
         losses: jax.Array, group: jax.Array, mask: jax.Array, state: Any, axis_name: str | None = None
     ) -> tuple[jax.Array, Any]:
-        check_examples(losses, group, mask)
+        losses, group, mask = check_examples(losses, group, mask)
         valid = mask.astype(jnp.result_type(losses))
         return tail_weights(losses, jnp.zeros_like(group), valid, alpha, axis_name), state
 
@@ -75,6 +75,7 @@ def within_group_cvar(*, alpha: float = 0.5) -> GroupObjective:
     def update(
         losses: jax.Array, group: jax.Array, mask: jax.Array, state: Any, axis_name: str | None = None
     ) -> tuple[jax.Array, Any]:
+        losses, group, mask = check_examples(losses, group, mask, state.shape[0])
         batch = group_losses(losses, group, mask, state.shape[0], axis_name)
         grouped = batch.member.sum(-1)
         return batch.share.max() * tail_weights(losses, group, grouped, alpha, axis_name), state

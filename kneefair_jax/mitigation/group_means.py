@@ -49,6 +49,7 @@ def gap_penalty(*, penalty: float = 1.0) -> GroupObjective:
     def update(
         losses: jax.Array, group: jax.Array, mask: jax.Array, state: Any, axis_name: str | None = None
     ) -> tuple[jax.Array, Any]:
+        losses, group, mask = check_examples(losses, group, mask, state.shape[0])
         batch = group_losses(losses, group, mask, state.shape[0], axis_name)
         # Computed once: a compiler that recomputed a mean could round it differently, and none would equal the largest.
         mean = jax.lax.optimization_barrier(batch.mean)
@@ -147,7 +148,7 @@ def erm() -> GroupObjective:
     def update(
         losses: jax.Array, group: jax.Array, mask: jax.Array, state: Any, axis_name: str | None = None
     ) -> tuple[jax.Array, Any]:
-        check_examples(losses, group, mask)
+        losses, group, mask = check_examples(losses, group, mask)
         return mean_weights(losses, mask, axis_name), state
 
     return GroupObjective(empty_state, update)
@@ -175,7 +176,7 @@ def reweighted() -> GroupObjective:
     def update(
         losses: jax.Array, group: jax.Array, mask: jax.Array, state: Any, axis_name: str | None = None
     ) -> tuple[jax.Array, Any]:
-        check_examples(losses, group, mask, state.shape[0])
+        losses, group, mask = check_examples(losses, group, mask, state.shape[0])
         valid = mask.astype(jnp.result_type(losses)) * (group >= 0)
         # By membership: -1 is a row of zeros, never group 0. Not a matrix product, which GPUs and TPUs would round.
         weight = (jax.nn.one_hot(group, state.shape[0], dtype=valid.dtype) * state).sum(-1)

@@ -63,11 +63,18 @@ def weighted_sum(
     """Return sum_i w_i l_i, which is F where F is homogeneous of degree 1 in the losses or its weights are stopped."""
     del group, mask, state
     # Padding may hold anything, NaN included.
-    return global_sum(jnp.where(weights == 0, 0, weights * losses), axis_name)
+    return global_sum(jnp.where(weights == 0, 0, weights * jnp.asarray(losses)), axis_name)
 
 
 class GroupObjective(NamedTuple):
-    """Pure functions, as in optax."""
+    """Pure functions, as in optax.
+
+    Attributes:
+        init: training cases of each group, [G] -> the state.
+        update: losses f32[B], group i[B], mask f32[B], state -> weights f32[B] (dF/dlosses) and the new state.
+        value: weights, losses, group, mask, state -> F, for the log; by default the weighted sum, which is F where F is
+            homogeneous of degree 1 in the losses.
+    """
 
     init: Init
     update: Update
@@ -121,7 +128,7 @@ def group_losses(
     Raises:
         ValueError: see `check_examples`.
     """
-    check_examples(losses, group, mask, groups)
+    losses, group, mask = check_examples(losses, group, mask, groups)
     dtype = jnp.result_type(losses)
     member = jax.nn.one_hot(group, groups, dtype=dtype) * mask.astype(dtype)[:, None]
     size = global_sum(member, axis_name)
@@ -167,36 +174,46 @@ def safe_divide(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)
 
 
-def check_examples(losses: jax.Array, group: jax.Array, mask: jax.Array, groups: int | None = None) -> None:
-    """Refuse arrays that are not all of one shape [B], groups that are no integers, and groups beyond the last.
+def check_examples(
+    losses: jax.Array, group: jax.Array, mask: jax.Array, groups: int | None = None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the arrays of a batch; refuse other shapes than [B], groups that are no integers or beyond the last.
 
     (B,) with (B, 1) would broadcast to (B, B) and hide it. Under `jax.jit` the values are unknown: there a group beyond
     the last counts as unknown, like -1.
 
     Args:
-        losses: f32[B].
+        losses: f32[B], an array or a sequence, as the two others.
         group: i32[B], -1 where unknown.
         mask: f32[B].
         groups: G; None where the objective uses no group.
 
+    Returns:
+        losses, group and mask, each as an array of JAX.
+
     Raises:
         ValueError: the shapes differ or are not [B], or a group is not one of -1, 0, ..., G - 1.
     """
-    shapes = [jnp.shape(array) for array in (losses, group, mask)]
+    losses, number, mask = (jnp.asarray(values) for values in (losses, group, mask))
+    shapes = [array.shape for array in (losses, number, mask)]
     if len(shapes[0]) != 1 or len(set(shapes)) > 1:
         raise ValueError(
             f"losses, group and mask have shapes {shapes}; give one number per example, [B], in each"
         )
-    if not jnp.issubdtype(dtype := jnp.result_type(group), jnp.integer):
-        raise ValueError(f"group has the type {dtype}; give integers, -1 where the group is unknown")
-    if groups is None or not shapes[0][0] or isinstance(group, jax.core.Tracer):
-        return
-    numbers = jax.device_get(group)
-    if numbers.min() < -1 or numbers.max() >= groups:
+    if not jnp.issubdtype(number.dtype, jnp.integer):
+        raise ValueError(f"group has the type {number.dtype}; give integers, -1 where the group is unknown")
+    if groups is None or not len(number):
+        return losses, number, mask
+    if isinstance(group, jax.core.Tracer):
+        known = (number >= 0) & (number < groups)
+        return losses, jnp.where(known, number.astype(jnp.int32), -1), mask
+    values = jax.device_get(group)
+    if min(values) < -1 or max(values) >= groups:
         raise ValueError(
-            f"group has the values {numbers.min()} to {numbers.max()}; give numbers from 0 to {groups - 1}, the groups "
-            "of `init`, and -1 where the group is unknown"
+            f"group has the values {min(values)} to {max(values)}; give numbers from 0 to {groups - 1}, the groups of "
+            "`init`, and -1 where the group is unknown"
         )
+    return losses, number, mask
 
 
 def ascend(params: Any, gradient: Any, radius: float) -> Any:

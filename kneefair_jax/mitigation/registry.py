@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from kneefair_jax.errors import InputError, lookup
 from kneefair_jax.mitigation.objective import GroupObjective
 from kneefair_jax.runtime.schema import Integer, Number, abbreviate
@@ -60,11 +63,16 @@ def register[**P](
     Args:
         ranges: the range of each of its settings.
         properties: other attributes of `Registration`.
+
+    Raises:
+        ValueError: the name is taken, the ranges are not those of the function's settings, a default is outside its
+            range, or another objective has a setting of the same name with another range or default.
     """
 
     def add(function: Callable[P, GroupObjective]) -> Callable[P, GroupObjective]:
         @functools.wraps(function)
         def checked(*args: P.args, **settings: P.kwargs) -> GroupObjective:
+            settings.update({name: _number(value) for name, value in settings.items()})
             for name, value in settings.items():
                 if name in registration.ranges and not registration.ranges[name].accepts(value):
                     raise InputError(
@@ -74,10 +82,40 @@ def register[**P](
             return function(*args, **settings)
 
         registration = Registration(checked, ranges or {}, **properties)
+        _check_registration(function.__name__, registration)
         OBJECTIVES[function.__name__] = registration
         return checked
 
     return add
+
+
+def _number(value: Any) -> Any:
+    """Return the number of an array without dimensions, and any other value as it is."""
+    is_scalar = hasattr(value, "item") and not jnp.ndim(value) and not isinstance(value, jax.core.Tracer)
+    return value.item() if is_scalar else value
+
+
+def _check_registration(name: str, new: Registration) -> None:
+    """Refuse an objective that a config could not name, or whose settings a config could not state."""
+    if name in OBJECTIVES:
+        raise ValueError(f"objective {name!r} is already registered; give the function another name")
+    if new.ranges.keys() != new.defaults.keys():
+        raise ValueError(
+            f"objective {name!r} has the settings {sorted(new.defaults)} and ranges of {sorted(new.ranges)}; give "
+            "`register` one range for each setting"
+        )
+    for setting, allowed in new.ranges.items():
+        if not allowed.accepts(default := new.defaults[setting]):
+            raise ValueError(f"objective {name!r}: give {setting} a default in its range, {allowed.expected}")
+        for other, registration in OBJECTIVES.items():
+            if setting not in registration.ranges:
+                continue
+            shared = (registration.ranges[setting], registration.defaults[setting])
+            if shared != (allowed, default):
+                raise ValueError(
+                    f"objective {name!r}: {setting} is a setting of {other!r} too; give it the same range, "
+                    f"{shared[0].expected}, and the same default, {shared[1]}, or another name"
+                )
 
 
 def create(name: str, settings: Mapping[str, Any]) -> GroupObjective:

@@ -9,6 +9,7 @@ from kneefair_jax import weights
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import films, predictor, run, session, writers
 from kneefair_jax.predict.areas import AREAS
+from kneefair_jax.predict.label_images import MOST_LABELS
 from kneefair_jax.predict.prediction import MIN_CONFIDENCE
 from kneefair_jax.runtime import command, output_folder
 from kneefair_jax.weights.network import FITS
@@ -42,10 +43,12 @@ lies before the detector appears larger there, and nothing is corrected for that
 more than a factor of 1.5. Masks as PNG lie as the film is displayed (its header followed); as nifti and dicomseg on its
 stored pixels.
 
-Masks in a folder (DICOM-SEG, or at most {films.MOST_LABELS} gray values) are left out, with one line for all.
+Masks in a folder (DICOM-SEG, or at most {MOST_LABELS} gray values in
+constant regions) are left out, with one line that names the
+first of them; name such a file itself to segment it. Its earlier results are kept.
 Files that cannot be segmented are reported on stderr, one line each, and skipped; the rest are processed. The exit
-status is 0 if every file was segmented, {SOME_FAILED} if some failed, and {ALL_FAILED} if nothing was
-segmented.
+status is 0 if no file failed (every file was segmented or left out as a mask), {SOME_FAILED} if some failed, and
+{ALL_FAILED} if nothing was segmented.
 
 For research only, not for the care of patients.
 """
@@ -214,11 +217,14 @@ def main(argv: Sequence[str]) -> int:
     counts = (
         f"{tally.segmentations} segmented{earlier}, {tally.warnings} with a warning, {tally.failures} failed"
     )
+    if tally.label_images:
+        counts += f", {tally.label_images} left out as masks"
     print(f"{counts}: {options.out / AREAS}")
     if tally.unknown_spacings:
         files = "1 file states" if tally.unknown_spacings == 1 else f"{tally.unknown_spacings} files state"
         print(f"{files} no pixel spacing: areas in pixels only; state it with --spacing")
     if not tally.segmentations:
-        print("error: no file was segmented; correct the files above", file=sys.stderr)
+        remedy = "correct the files above" if tally.failures else "name a file itself to segment it"
+        print(f"error: no file was segmented; {remedy}", file=sys.stderr)
         return ALL_FAILED
     return SOME_FAILED if tally.failures else 0

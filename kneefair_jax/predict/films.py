@@ -20,13 +20,10 @@ from kneefair_jax.data import cell_text, column_names, identifiers, mask_files, 
 from kneefair_jax.data.readers import limits
 from kneefair_jax.data.readers.limits import LARGEST_MM, SMALLEST_MM
 from kneefair_jax.errors import InputError
+from kneefair_jax.predict.label_images import is_label_image
 
 logger = logging.getLogger(__name__)
 SMALLEST = 16  # pixels along a side
-# An image with fewer distinct values is a mask: a radiograph of 16 x 16 pixels already has more.
-MOST_LABELS = 32
-_SAMPLE = 10_000  # pixels
-_LABEL_WORD = re.compile(r"(?<![a-z])(mask|label|seg|segmentation|annotation)s?(?![a-z])", re.IGNORECASE)
 STATED = "stated"  # the kind of a spacing that `--spacing` states
 _LARGEST_RATIO = 2  # of rows to columns or the reverse; pixels of radiographs are square, or nearly so
 
@@ -225,14 +222,21 @@ def read(path: Path, label_name: str | None = None) -> Film:
 
     Raises:
         LabelImageError: it holds labels, and `label_name` is given.
-        InputError: it is unreadable, too large, too small or blank.
+        InputError: it is unreadable, too large (also for the memory of the machine), too small or blank.
     """
+    try:
+        return _read(path, label_name)
+    except MemoryError as error:
+        raise InputError(f"{path}: too large for this machine's memory; make it smaller") from error
+
+
+def _read(path: Path, label_name: str | None) -> Film:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about damaged headers; the reader refuses what cannot be used
         if label_name is not None and mask_files.is_dicom_seg(path):
             raise LabelImageError(f"{path}: a DICOM segmentation, not a radiograph")
         film = readers.read_radiograph(path)
-    if label_name is not None and _holds_labels(film.pixels, label_name):
+    if label_name is not None and is_label_image(film.pixels, label_name):
         raise LabelImageError(f"{path}: a label image, not a radiograph")
     image = film.view.apply(readers.to_uint8(film.pixels, valid=film.valid))
     grey = readers.to_gray(image)
@@ -252,17 +256,6 @@ def read(path: Path, label_name: str | None = None) -> Film:
         film.view,
         film.laterality,
     )
-
-
-def _holds_labels(pixels: np.ndarray, name: str) -> bool:
-    """Return whether an image has as few values as a mask; a blank one is a mask if its name says so."""
-    values = pixels.ravel()
-    if (
-        len(np.unique(values[:: max(1, values.size // _SAMPLE)])) > MOST_LABELS
-    ):  # most radiographs, in a millisecond
-        return False
-    count = len(np.unique(values))
-    return count <= MOST_LABELS and (count > 1 or bool(_LABEL_WORD.search(name)))
 
 
 def require_picture(image: np.ndarray) -> None:

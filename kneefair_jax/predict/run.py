@@ -34,6 +34,7 @@ _FOLDERS = ("masks", "outlines", "overlays")
 WRITTEN = (".lock", RECORD, AREAS, *_FOLDERS)
 # Films in memory at a time: 32 of the largest allowed, of a byte a pixel, take 1.6 GB.
 MOST_READ = 32
+_MOST_NAMED = 5  # files that were left out
 
 
 class Tally(NamedTuple):
@@ -81,7 +82,8 @@ def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Set
 
     The results of files that an earlier run finished are kept. The results that an earlier run with other options wrote
     of a file are deleted once its new results are written, or once it fails. The log gets a line for each segmented
-    file (INFO) and for each file that fails (ERROR). Masks in a folder are left out, with one line for all.
+    file (INFO) and for each file that fails (ERROR). Masks in a folder are left out, with one line for
+    all; the results of one that an earlier run segmented by its name are kept.
 
     Args:
         predictor: segments.
@@ -110,11 +112,12 @@ def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Set
         session = Session(predictor, settings, out, table, record, network, film_paths)
         if not settings.overwrite:
             require_same_sources(session, items)
-        start, first = time.monotonic(), ""
+        start = time.monotonic()
+        label_images: list[str] = []
         for outcome in _process(session, items):
             tally = _count(tally, outcome)
             if outcome.is_label_image:
-                first = first or outcome.error
+                label_images.append(outcome.error)
             elif outcome.error:
                 logger.error("failed: %s", outcome.error)
             elif not outcome.is_kept:
@@ -126,12 +129,17 @@ def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Set
                 )
                 warning = f"  warning: {outcome.warning}" if outcome.warning else ""
                 logger.info("%d/%d%s  %s%s", count, total, left, outcome.view, warning)
-        if first:
-            noun = "file" if tally.label_images == 1 else "files"
-            logger.info(
-                "left out: %d %s (%s); name a file itself to segment it", tally.label_images, noun, first
-            )
+        if label_images:
+            logger.info("%s", _left_out(label_images))
     return tally
+
+
+def _left_out(errors: Sequence[str]) -> str:
+    """Return the line on the files that were left out as masks: their number, and the first of them."""
+    noun = "file" if len(errors) == 1 else "files"
+    more = f"; and {len(errors) - _MOST_NAMED} more" if len(errors) > _MOST_NAMED else ""
+    names = "; ".join(errors[:_MOST_NAMED])
+    return f"left out: {len(errors)} {noun} ({names}{more}); name a file itself to segment it"
 
 
 def _count(tally: Tally, outcome: _Outcome) -> Tally:
@@ -161,10 +169,11 @@ def _process(session: Session, items: Sequence[Input | InputError]) -> Iterator[
                 yield _finish(session, item, source, result)
             except InputError as error:
                 # A file that cannot be read, as on an unmounted drive, keeps its results.
-                is_readable = source is not None
-                if isinstance(item, Input) and is_readable and not session.is_finished(item, source):
-                    session.discard(item)
+                # So does a file that is left out as a mask: the user named it to segment it.
                 is_label_image = isinstance(error, films.LabelImageError)
+                has_failed = source is not None and not is_label_image
+                if isinstance(item, Input) and has_failed and not session.is_finished(item, source):
+                    session.discard(item)
                 yield _Outcome(error=" ".join(str(error).split()), is_label_image=is_label_image)
 
 
@@ -279,8 +288,6 @@ def _read(item: Input | InputError, predictor: Predictor, settings: Settings) ->
         return _Reading(film, halves, group)
     except InputError as error:
         return error
-    except MemoryError:
-        return InputError(f"{item.path}: too large for this machine's memory; make it smaller")
 
 
 def _write(out: Path, item: Input, result: _Segmented, settings: Settings) -> writers.BoneFiles:

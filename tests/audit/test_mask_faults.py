@@ -29,6 +29,17 @@ def test_a_note_for_each_kind_with_cases_and_remedy():
     assert "(c3: the same mask as c4; all" in copies
 
 
+def test_notes_count_cases_with_several_faults_once():
+    copies = [
+        FaultyMask(case, "reference", Fault(mask_faults.SAME_PIXELS, f"the same mask as {other}"))
+        for case in ("c0", "c1", "c2")
+        for other in ("c0", "c1", "c2")
+        if case != other
+    ]
+    (note,) = mask_faults.notes(copies, 8)
+    assert "in 3 of 8 cases" in note
+
+
 def test_short_warnings_count_the_masks_and_name_the_first():
     references, by_model, single = mask_faults.short_warnings(FAULTS)
     assert references.startswith("7 reference masks have interpolated") and references.count("c") < 12

@@ -51,10 +51,17 @@ def test_a_label_map_of_an_unknown_model_is_refused(masks, table):
 def test_a_model_without_the_label_map_that_it_needs_is_one_line(masks, table):
     truth, predictions = masks
     with pytest.raises(
-        InputError, match=r"^--pred b: 12 of 12 predictions .*10, 20.*--pred-labels b: femur="
+        InputError, match=r"--pred b: 12 of 12 predictions .*10, 20.*--pred-labels b: femur="
     ) as error:
         audit.masks(truth, predictions, table, ["sex"], audit.MaskOptions(labels=LABELS), SETTINGS)
     assert "\n" not in str(error.value)
+    # Every such model is named, and so is every other problem.
+    extended = predictions | {"c": predictions["b"]}
+    extended["a"] = predictions["a"] | {"c3": np.full((16, 16), 77, np.uint8)}
+    with pytest.raises(
+        InputError, match=r"3 problems:(?s:.*)--pred b: 12 of 12(?s:.*)--pred c: 12 of 12(?s:.*)row 3.*77"
+    ):
+        audit.masks(truth, extended, table, ["sex"], audit.MaskOptions(labels=LABELS), SETTINGS)
     # A single mask with another value is named with its row.
     predictions["b"] = predictions["a"] | {"c3": predictions["b"]["c3"]}
     with pytest.raises(InputError, match=r"row 3.*c3.*10, 20"):

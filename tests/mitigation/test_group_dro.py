@@ -244,5 +244,6 @@ def test_groups_without_loss_have_equal_weights(power):
 
 
 def test_a_large_power_does_not_overflow():
-    weights = error_bound_weights([1.0, 2, 3, 4], [0, 1, 2, 3], 100.0)
+    """Relative to the mean, the largest loss is 4, whose power of 100 exceeds float32."""
+    weights = error_bound_weights([1.0, 1, 1, 1e6], [0, 1, 2, 3], 100.0)
     np.testing.assert_allclose(weights, [0, 0, 0, 1], atol=1e-12)

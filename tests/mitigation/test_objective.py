@@ -145,6 +145,31 @@ def test_groups_that_are_no_numbers_of_groups_are_refused(name):
                 objective.update(losses, np.append(group[1:], outside), mask, state)
 
 
+def test_under_jit_a_group_beyond_the_last_is_unknown(objective):
+    losses, group, mask = batch(6)
+    state = objective.init(COUNTS)
+    unknown = np.where(np.arange(len(group)) < 4, -1, np.abs(group)).astype(np.int32)
+    outside = np.where(unknown < 0, [7, 3, -2, 100] * 4, unknown).astype(np.int32)
+    expected = objective.update(losses, unknown, mask, state)
+    jax.tree.map(np.testing.assert_array_equal, objective.update(losses, outside, mask, state), expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_lists_give_the_weights_of_arrays(name):
+    losses, group, mask = [0.5, 1.0, 2.0], [0, 1, -1], [1.0, 1.0, 1.0]
+    objective = mitigation.create(name, {})
+    state = objective.init(COUNTS)
+    data = (jnp.array(losses), jnp.array(group), jnp.array(mask))
+    expected, _ = objective.update(*data, state)
+    weights, _ = objective.update(losses, group, mask, state)
+    np.testing.assert_array_equal(weights, expected)
+    np.testing.assert_array_equal(
+        objective.value(weights, losses, group, mask, state), objective.value(weights, *data, state)
+    )
+    with pytest.raises(ValueError, match="float32.*integers"):
+        objective.update(losses, [0.0, 1.0, -1.0], mask, state)
+
+
 @by_groups
 def test_a_batch_of_unknown_groups_leaves_the_state(objective):
     losses, group, mask = batch(7)
@@ -244,6 +269,19 @@ def test_a_setting_out_of_range_is_refused_by_name(name, field, value, message):
         mitigation.create(name, {field: value})
 
 
+@pytest.mark.parametrize("number", [jnp.float32, np.float32, np.array], ids=["jax", "numpy", "no dimension"])
+def test_a_setting_may_be_a_scalar_of_an_array(number):
+    data = (*batch(5), ())
+    expected, _ = mitigation.cvar_dro(alpha=0.25).update(*data)
+    np.testing.assert_array_equal(mitigation.cvar_dro(alpha=number(0.25)).update(*data)[0], expected)
+    with pytest.raises(
+        InputError, match=r"config\.mitigation\.objective\.alpha=1\.5: .*above 0 and at most 1"
+    ):
+        mitigation.cvar_dro(alpha=number(1.5))
+    with pytest.raises(InputError, match=r"anneal_steps=0\.5: .*whole number"):
+        mitigation.vrex(anneal_steps=number(0.5))
+
+
 HALF = {"alpha": 0.5}
 EXAMPLES = {  # name: settings, training cases, losses, groups, weights, F
     "erm": ({}, [2, 1], [1, 3], [0, 1], [1 / 2, 1 / 2], 2),
@@ -288,11 +326,6 @@ def test_an_absent_group_has_no_share():
     np.testing.assert_array_equal(batch.present, [True, False, True, False])
     np.testing.assert_array_equal(batch.share, [0.5, 0, 0.5, 0])
     np.testing.assert_array_equal(batch.mean, [3, 0, 1, 0])
-
-
-def test_under_jit_a_group_beyond_the_last_is_unknown():
-    sizes = jax.jit(lambda group: group_losses(jnp.array([1.0, 3]), group, jnp.ones(2), 2).size)
-    np.testing.assert_array_equal(sizes(jnp.array([0, 2])), [1, 0])
 
 
 def test_the_state_of_stateless_objectives_is_the_counts():

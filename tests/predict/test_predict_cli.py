@@ -68,7 +68,7 @@ def test_every_kind_of_image_gets_a_mask_of_its_size(tmp_path, weights, capsys):
 
 def test_masks_in_a_folder_of_films_are_left_out_with_one_line(tmp_path, weights, capsys):
     folder = tmp_path / "films"
-    label = np.arange(PICTURE.size, dtype=np.uint8).reshape(PICTURE.shape) % 5
+    label = np.repeat(np.repeat(np.arange(4, dtype=np.uint8).reshape(2, 2), 20, 0), 24, 1)
     (folder / "masks").mkdir(parents=True)
     Image.fromarray(PICTURE).save(folder / "1.png")
     Image.fromarray(label).save(folder / "masks/1.png")
@@ -79,10 +79,58 @@ def test_masks_in_a_folder_of_films_are_left_out_with_one_line(tmp_path, weights
     assert run(weights, tmp_path / "out", "--images", folder) == 1
     out, err = capsys.readouterr()
     assert "1 segmented" in out and "1 failed" in out and "blank.png" in err
-    assert "left out: 4 files" in out and out.count("label image") == 1
+    assert "left out: 4 files" in out and ", 4 left out as masks" in out
+    assert all(out.count(f"{name}: a label image") == 1 for name in ("1.png", "colored.png", "1.nii.gz"))
     assert [path.name for path in (tmp_path / "out/masks").rglob("*.*")] == ["1.png"]
     # A file that is named is a film, whatever its values.
     assert run(weights, tmp_path / "named", "--images", folder / "masks/1.png") == 0
+
+
+@pytest.mark.parametrize(("count", "rest"), [(5, None), (7, "and 2 more")])
+def test_the_first_masks_that_are_left_out_are_named(tmp_path, weights, capsys, count, rest):
+    (tmp_path / "masks").mkdir()
+    for number in range(count):
+        Image.fromarray(np.uint8(PICTURE > 90)).save(tmp_path / f"masks/{number}.png")
+    assert run(weights, tmp_path / "out", "--images", tmp_path) == 2
+    out, err = capsys.readouterr()
+    (line,) = (line for line in out.splitlines() if "left out: " in line)
+    assert [f"{number}.png" in line for number in range(count)] == [True] * 5 + [False] * (count - 5)
+    assert (" more" in line) == (rest is not None) and (rest or "") in line
+    assert f"{count} left out as masks" in out and "name a file itself" in err
+
+
+def test_a_film_above_the_memory_fails_alone(tmp_path, weights, monkeypatch, capsys):
+    read = readers.read_radiograph
+
+    def read_radiograph(path):
+        if path.suffix == ".npy":
+            raise MemoryError
+        return read(path)
+
+    folder = tmp_path / "films"
+    folder.mkdir()
+    np.save(folder / "a.npy", PICTURE)  # of one name with the next file: both are decoded before the work
+    for name in ("a.png", "b.png"):
+        Image.fromarray(PICTURE).save(folder / name)
+    monkeypatch.setattr(readers, "read_radiograph", read_radiograph)
+    assert run(weights, tmp_path / "out", "--images", folder) == 1
+    out, err = capsys.readouterr()
+    assert "a.npy: too large" in err and "1 segmented" in out
+
+
+def test_earlier_results_of_a_file_that_is_left_out_as_a_mask_are_kept(tmp_path, weights, capsys):
+    folder, out = tmp_path / "films", tmp_path / "out"
+    folder.mkdir()
+    Image.fromarray(PICTURE).save(folder / "a.png")
+    Image.fromarray(np.repeat(np.arange(16, dtype=np.uint8) * 17, 24)[None].repeat(30, 0)).save(
+        folder / "b.png"
+    )
+    assert run(weights, out, "--images", folder / "b.png") == 0
+    before = (out / "masks/b.png").read_bytes()
+    capsys.readouterr()
+    assert run(weights, out, "--images", folder, "--overwrite", "--flip") == 0
+    assert "1 left out as masks" in capsys.readouterr().out
+    assert (out / "masks/b.png").read_bytes() == before and "b.png" in (out / "areas.csv").read_text()
 
 
 def test_nifti_masks_lie_where_their_films_do(tmp_path, weights):

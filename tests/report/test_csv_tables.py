@@ -6,7 +6,7 @@ import pytest
 from kneefair_jax.report import csv_tables
 from kneefair_jax.report.page import plain
 from tests.report import failed_cohort
-from tests.report.conftest import external
+from tests.report.reports import external
 
 
 def read(text: str) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from kneefair_jax.report.figures import scatter
 from kneefair_jax.report.overlays import choose
 from kneefair_jax.report.text import formatting, models
 from tests.report import failed_cohort
-from tests.report.conftest import external
+from tests.report.reports import external
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 

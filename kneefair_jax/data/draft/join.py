@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from kneefair_jax.data import identifiers
-from kneefair_jax.data.draft import scan
+from kneefair_jax.data import identifiers, mask_names
 from kneefair_jax.data.draft.clinical_table import ClinicalTable
 from kneefair_jax.data.draft.scan import File
 
@@ -175,7 +174,7 @@ def _file_form(cell: str) -> str:
 
 def _names(film: File) -> list[str]:
     """Return the distinct texts by which a table may name a film: its path, its name, its name without ending."""
-    names = (film.path.as_posix(), film.path.name, scan.stem(film.path))
+    names = (film.path.as_posix(), film.path.name, mask_names.stem(film.path))
     return list(dict.fromkeys(name.lower() for name in names))
 
 

@@ -5,14 +5,14 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kneefair_jax.data import mask_files
+from kneefair_jax.data import mask_files, mask_names
 from kneefair_jax.data.draft import scan
 from kneefair_jax.data.draft.scan import File
 
 _FILM_FOLDERS = (
     "image images img imgs film films imagestr imagests dicom dcm radiographs xray xrays bilder data"
 )
-_FOLDERS = scan.MASK_FOLDERS | set(_FILM_FOLDERS.split())
+_FOLDERS = mask_names.FOLDERS | set(_FILM_FOLDERS.split())
 _CHANNEL = "_0000"  # nnU-Net's name of the first channel
 
 
@@ -128,14 +128,14 @@ def _contains(first: tuple[str, ...], second: tuple[str, ...]) -> bool:
 
 def _key(path: Path) -> str:
     """Return what the names of a film and of its mask have in common."""
-    return scan.mask_stem(path).lower().removesuffix(_CHANNEL)
+    return mask_names.film_stem(path).lower().removesuffix(_CHANNEL)
 
 
 def _join_structures(masks: Sequence[File], structures: Sequence[str]) -> list[File]:
     """Return the masks, those of one file for every structure as one."""
     parts: dict[Path, dict[str, File]] = collections.defaultdict(dict)
     for mask in masks:
-        path = mask.path.parent / scan.stem(mask.path)
+        path = mask.path.parent / mask_names.stem(mask.path)
         for structure in structures:
             for ending in mask_files.structure_stems("", structure):
                 base = str(path).removesuffix(ending)

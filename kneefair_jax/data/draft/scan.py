@@ -9,18 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kneefair_jax.data import ages, dicom_seg, mask_files, readers
+from kneefair_jax.data import ages, dicom_seg, mask_files, mask_names, readers
 from kneefair_jax.data.draft.identity import SHORTEST_PART, Identifiers, is_placeholder
 from kneefair_jax.data.readers import dicom, dicom_header, nifti
 from kneefair_jax.errors import InputError
 
 FILM, MASK = "film", "mask"
-_MASK_FOLDERS = (
-    "mask masks label labels labelstr labelsts seg segs segmentation segmentations annotation annotations groundtruth "
-    "gt truth reference masken masques"
-)
-MASK_FOLDERS = frozenset(_MASK_FOLDERS.split())
-_MASK_WORD = re.compile(r"[-_. ](mask|label|labels|seg|segmentation|gt|annotation)$", re.IGNORECASE)
 _VIEWS = {
     "AP": r"AP|A\.P\.|ANTEROPOSTERIOR|ANTERIOR[ -]POSTERIOR",
     "PA": r"PA|P\.A\.|POSTEROANTERIOR|POSTERIOR[ -]ANTERIOR|ROSENBERG|FIXED FLEXION",
@@ -185,22 +179,9 @@ def _role(path: Path, images: str, masks: str) -> str:
         return MASK
     if images and path.is_relative_to(images):
         return FILM
-    is_mask = any(part.lower() in MASK_FOLDERS for part in path.parent.parts)
-    is_mask = is_mask or bool(_MASK_WORD.search(stem(path)))
-    if is_mask:
+    if mask_names.names_mask(path):
         return "" if masks else MASK
     return "" if images else FILM
-
-
-def stem(path: Path) -> str:
-    """Return the name of a file without the ending of its format."""
-    suffix = readers.suffix_of(path.name)
-    return path.name.removesuffix(path.name[-len(suffix) :]) if suffix else path.name
-
-
-def mask_stem(path: Path) -> str:
-    """Return the name of a mask without the ending of its format and a word such as `_mask`."""
-    return _MASK_WORD.sub("", stem(path))
 
 
 def _read_dicom(root: Path, path: Path, role: str, identifiers: Identifiers) -> File | str:

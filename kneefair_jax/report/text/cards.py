@@ -158,18 +158,31 @@ def headline(verdict: Verdict) -> str:
 
 
 def _detail(verdict: Verdict) -> list[str]:
-    """Return the tested gap with its interval and p, and the gap over all patients where it is another number."""
+    """Return the tested gap with its interval and p, and the gap over all patients where it is another number.
+
+    Where the two differ, the groups of the tested gap are named: they need not be those of the gap over all patients.
+    """
     p, _ = findings.corrected_p(verdict.summary)
     if verdict.kind not in ("significant", "unlocated", "open") or p is None:
         return []
     gap = findings.gap_without_failures(verdict.summary)
     ends = interval_ends(gap["interval"])
     overall = verdict.summary["gap"]["value"]
-    failed = abs((gap["value"] or 0.0) - overall) >= 0.0005
-    return [
-        f"Gap {number(gap['value'])}{f' [{ends[0]}, {ends[1]}]' if ends else ''}, {p_equals(p)}"
-        + (f" without failed segmentations; {number(overall)} with them" if failed else "")
-    ]
+    tested = f"Gap {number(gap['value'])}{f' [{ends[0]}, {ends[1]}]' if ends else ''}, {p_equals(p)}"
+    if not _failures_change_gap(verdict):
+        return [tested]
+    pair = max(verdict.summary["pairs"], key=lambda pair: abs(pair["difference"]), default=None)
+    groups = ""
+    if pair is not None and math.isclose(abs(pair["difference"]), gap["value"], abs_tol=1e-9):
+        first_is_worse = (pair["difference"] < 0) != verdict.lower_is_better
+        worse, better = (pair["first"], pair["second"])[:: 1 if first_is_worse else -1]
+        groups = f" ({verdict.groups.labels[worse]} worse than {verdict.groups.labels[better]})"
+    return [f"{tested} without failed segmentations{groups}; {number(overall)} with them"]
+
+
+def _failures_change_gap(verdict: Verdict) -> bool:
+    tested = findings.gap_without_failures(verdict.summary)["value"]
+    return tested is not None and bool(abs(tested - verdict.summary["gap"]["value"]) >= 0.0005)
 
 
 def _sample_size(report: Report, verdict: Verdict, groups: Sequence[Group]) -> list[str]:
@@ -197,8 +210,10 @@ def _lowest(report: Report, verdict: Verdict) -> str:
         return ""
     means = report["scores"][family.from_report(report).score]["groups"][verdict.worst]
     word = "Highest" if verdict.lower_is_better else "Lowest"
+    # The gap above it leaves failed segmentations out, and may be between other groups.
+    of = " of all patients" if _failures_change_gap(verdict) else ""
     return (
-        f"{word}: {verdict.groups.labels[verdict.worst]} {number(means['mean'])}, "
+        f"{word}{of}: {verdict.groups.labels[verdict.worst]} {number(means['mean'])}, "
         f"{amount(means['patients'], 'patient')}"
     )
 

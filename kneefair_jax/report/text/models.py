@@ -99,17 +99,22 @@ def rows(report: Report) -> list[ModelRow]:
 
 
 def headline(report: Report) -> list[str]:
-    """Return two lines: the change of the mean from the first model to each other, and the changes of the gaps."""
+    """Return two lines, the changes of the mean and those of the gaps; no line without a pair of models.
+
+    The first line compares each model with the first. Both lines state the significant changes of all other pairs.
+    """
     models = report.get("models")
-    if not models:
+    if not models or not models["pairs"]:
         return []
     first = models["order"][0]
-    pairs = [pair for pair in models["pairs"] if pair["first"] == first]
-    means = {pair["second"]: pair["change_of_mean"] for pair in pairs}
-    return [
-        f"{'; '.join(_mean_text(name, first, change) for name, change in means.items())}.",
-        _gap_text(pairs, names_models=len(means) > 1),
+    pairs = sorted(models["pairs"], key=lambda pair: pair["first"] != first)
+    means = {(pair["first"], pair["second"]): pair["change_of_mean"] for pair in pairs}
+    mean_texts = [
+        _mean_text(second, baseline, change)
+        for (baseline, second), change in means.items()
+        if baseline == first or is_significant(change)
     ]
+    return [f"{'; '.join(mean_texts)}.", _gap_text(pairs, names_models=len(means) > 1)]
 
 
 def significant_gaps(report: Report) -> str:
@@ -259,21 +264,23 @@ def _mean_text(name: str, first: str, change: Mapping[str, Any]) -> str:
 
 
 def _gap_text(pairs: Sequence[ModelPair], *, names_models: bool) -> str:
-    """Name the gaps that change significantly from the first model to another; the others are in the table."""
+    """Name the gaps that change significantly between two models; the others are in the table of all pairs."""
     texts = []
     for pair in pairs:
         change = pair["change_of_gap"]
         if is_significant(change):
+            attribute, amount = pair["attribute"], _amount(change)
             word = "smaller" if change["value"] < 0 else "larger"
-            owner = (
-                f"the {pair['attribute']} gap of {pair['second']}"
+            text = (
+                f"the {attribute} gap of {pair['second']} is {amount} {word} than that of {pair['first']}"
                 if names_models
-                else f"its {pair['attribute']} gap"
+                else f"its {attribute} gap is {amount} {word}"
             )
-            texts.append(f"{owner} is {_amount(change)} {word} ({p_equals(change['p_holm'])})")
+            texts.append(f"{text} ({p_equals(change['p_holm'])})")
     is_tested = [pair["change_of_gap"]["p_holm"] is not None for pair in pairs]
     if len(texts) < sum(is_tested):
-        texts.append("no other gap changes significantly" if texts else "no gap changes significantly")
+        rest = "no other gap changes significantly" if texts else "no gap changes significantly"
+        texts.append(f"{rest} between two models" if names_models else rest)
     text = "; ".join(texts) or "no change of a gap was tested"
     return f"{text[0].upper()}{text[1:]}."
 

@@ -127,3 +127,20 @@ def test_the_axis_of_equal_means_has_a_length(audited):
     equal = [group._replace(mean=1.0, interval=(1.0, 1.0)) for group in card.groups]
     axis = cards.axis([card._replace(groups=equal)])
     assert axis is not None and axis.low < 1 < axis.high and axis.ticks
+
+
+def test_the_groups_of_the_tested_gap_are_named_where_failures_reverse_it(audited):
+    """Over all patients one group is lower, by failed segmentations; without them it may be the other."""
+    summary = audited["scores"]["dice"]["summaries"]["race"]
+    pair = summary["pairs"][0]
+    first, second = pair["first"], pair["second"]
+    pair["difference"] = -0.007
+    summary["gap_without_failures"]["value"] = 0.007
+    summary["gap"]["value"] = 0.11
+    for first_is_worse, sign in ((True, -1), (False, 1)):
+        pair["difference"] = sign * 0.007
+        (remark,) = [text for text in by_title(audited)["race"].remarks if "0.110" in text]
+        worse, better = (first, second) if first_is_worse else (second, first)
+        assert f"({worse.split('=')[1]} worse than {better.split('=')[1]})" in remark
+    assert "of all patients" in by_title(audited)["race"].lowest
+    assert "of all patients" not in by_title(audited)["sex"].lowest

@@ -1,9 +1,12 @@
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 
+from kneefair_jax.fairness import scores as fairness_scores
 from kneefair_jax.fairness.results import AttributeSummary
 from kneefair_jax.report.text import findings, formatting, summary
+from tests.report import failed_cohort
 
 BLOCK = formatting.AttributeGroups("sex", "sex", {"sex=f": "f", "sex=m": "m"})
 
@@ -214,12 +217,17 @@ def test_equivalence_is_of_the_mean_and_says_why_not():
 
 
 def test_a_distance_is_worst_where_it_is_highest():
-    scores = block_of()
-    scores["summaries"]["sex"]["worst"]["group"] = "sex=m"
-    verdict = findings.judge(BLOCK, scores, lower_is_better=True)
-    assert (verdict.best, verdict.worst) == ("sex=f", "sex=m")
-    words = findings.sentences(verdict, scores["groups"], "HD95", 10)[0]
-    assert "f has the lowest mean HD95 (0.920) and m the highest (0.940)" in words
+    table = failed_cohort.cases(0)
+    table["hd95_mm"] = np.where(table["sex"] == "male", 3.0, 2.0) + np.arange(len(table)) / 1000
+    scores = fairness_scores.scores(
+        table, failed_cohort.STRUCTURES, ["sex"], min_group_patients=10, draws=99, seed=0
+    )["hd95_mm"]
+    (groups,) = formatting.attribute_groups(scores["groups"], ["sex"])
+    verdict = findings.judge(groups, scores, lower_is_better=True)
+    assert (verdict.best, verdict.worst) == ("sex=female", "sex=male")
+    text = findings.sentences(verdict, scores["groups"], "HD95", 10)[0]
+    female, male = (scores["groups"][name]["mean"] for name in ("sex=female", "sex=male"))
+    assert f"female has the lowest mean HD95 ({female:.3f}) and male the highest ({male:.3f})" in text
 
 
 def test_the_opening_sorts_the_attributes_by_verdict(audited):

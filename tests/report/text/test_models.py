@@ -50,18 +50,44 @@ def test_the_headline_has_one_line_on_the_mean_and_one_on_the_gaps(report):
     assert "gap" in gaps and "p =" not in gaps and pair["change_of_gap"]["p_holm"] >= 0.05
 
 
+def with_pairs(report, *pairs):
+    return report | {"models": report["models"] | {"order": ["a", "b", "c"], "pairs": list(pairs)}}
+
+
 def test_three_models_are_compared_with_the_first(report):
     (pair,) = report["models"]["pairs"]
     narrower = {"value": -0.034, "interval": [-0.05, -0.01], "p": 0.001, "p_holm": 0.002}
-    pairs = [
+    changed = with_pairs(
+        report,
         pair | {"change_of_gap": pair["change_of_gap"] | narrower},
         pair | {"second": "c"},
         pair | {"first": "b", "second": "c"},
-    ]
-    changed = report | {"models": report["models"] | {"order": ["a", "b", "c"], "pairs": pairs}}
+    )
     mean, gaps = models.headline(changed)
     assert mean.count(";") == 1 and "c " in mean
-    assert gaps == "The sex gap of b is 0.034 smaller (p = 0.002); no other gap changes significantly."
+    first, rest = gaps.split("; ")
+    assert all(word in first for word in ("sex gap of b", "0.034 smaller", "of a", "p = 0.002"))
+    assert rest.startswith("no other gap")
+
+
+def test_a_significant_change_between_later_models_is_stated(report):
+    (pair,) = report["models"]["pairs"]
+    lower = {"value": -0.05, "interval": [-0.06, -0.04], "p": 0.0004, "p_holm": 0.001}
+    changed = with_pairs(
+        report,
+        pair | {"first": "b", "second": "c", "change_of_mean": lower, "change_of_gap": lower},
+        pair,
+        pair | {"second": "c"},
+    )
+    mean, gaps = models.headline(changed)
+    *from_first, between = mean.split("; ")
+    assert [text[0] for text in from_first] == ["b", "c"] and all("from a" in text for text in from_first)
+    assert between.startswith("c is 0.050 lower") and "than b (p = 0.001)" in between
+    assert gaps.startswith("The sex gap of c is 0.050 smaller than that of b (p = 0.001); no other gap")
+
+
+def test_models_without_a_pair_have_no_headline(report):
+    assert models.headline(with_pairs(report)) == []
 
 
 def test_significant_gaps_are_of_each_model(report):

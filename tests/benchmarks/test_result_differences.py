@@ -5,7 +5,7 @@ import orbax.checkpoint as ocp
 import pandas as pd
 import pytest
 
-from benchmarks.compare_commits import differences, equal
+from benchmarks.result_differences import differences, equal, kind
 
 
 @pytest.fixture
@@ -66,6 +66,58 @@ def test_rounding_and_sentences_are_kinds_of_their_own(results):
         "rounding": ["run/report/pairs.csv['p'][0]"],
         "text": ["run/report/index.html", "run/report/pairs.csv['note'][0]"],
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "expected"),
+    [
+        ("r.json['worst']['group']", "f", "m", "values"),
+        ("r.json['test']['name']", "Welch", "Fisher", "values"),
+        ("r.json['value']", "left out", "excluded", "values"),
+        ("r.json['notes'][0]", "4 cases were left out", "4 cases were excluded", "text"),
+        ("r.json['notes'][0]", "4 cases were excluded", "5 cases were excluded", "values"),
+        ("pairs.csv['id'][0]", "007", "7", "values"),
+        ("pairs.csv['id'][0]", "10000000001", "10000000002", "values"),
+        ("pairs.csv['patients'][0]", "7", "7.0", "values"),
+        ("pairs.csv['p'][0]", "1e-07", "1.00000000000001e-07", "rounding"),
+        ("pairs.csv['p'][0]", "0.1", "0.1001", "values"),
+        ("pairs.csv['p'][0]", "0.1", "", "values"),
+        ("pairs.csv['warnings'][0]", "few", "few patients", "text"),
+        ("report/checklist.csv['value'][3]", "left out", "excluded", "text"),
+        ("index.html", "<td>p = 0.01</td>", "<td>p = 0.02</td>", "values"),
+        ("index.html", "<td>p &lt; 0.001</td>", "<td>p = 0.001</td>", "values"),
+        ("index.html", "<p>Real. p = 0.01</p>", "<p>Significant. p = 0.02</p>", "values"),
+        ("index.html", "<p>Real. p = 0.01</p>", "<p>Significant. p = 0.01</p>", "text"),
+        ("index.html", '<path d="M 0.1 2"/>', '<path d="M 0.10000000000000001 2"/>', "rounding"),
+        ("index.html", "<style>a {top: 1px}</style>", "<style>a {top: 2px}</style>", "text"),
+        (
+            "index.html",
+            '<img src="data:image/png;base64,iV">',
+            '<img src="data:image/png;base64,iW">',
+            "values",
+        ),
+    ],
+)
+def test_only_words_of_sentences_are_text(name, before, after, expected):
+    assert kind(name, before, after) == expected
+
+
+def test_the_order_of_columns_counts(results):
+    for folder, columns in zip(results, (["p", "id"], ["id", "p"]), strict=True):
+        pd.DataFrame({"p": [0.5], "id": ["007"]})[columns].to_csv(folder / "run" / "pairs.csv", index=False)
+    assert differences(*results)[1] == {"values": ["run/pairs.csv[columns]"]}
+
+
+def test_an_id_with_zeros_is_not_a_number(results):
+    for folder, case_id in zip(results, ("007", "7"), strict=True):
+        (folder / "run" / "pairs.csv").write_text(f"id\n{case_id}\n")
+    assert differences(*results)[1] == {"values": ["run/pairs.csv['id'][0]"]}
+
+
+def test_an_empty_file_differs_from_one_with_columns(results):
+    for folder, text in zip(results, ("", "id\n"), strict=True):
+        (folder / "run" / "pairs.csv").write_text(text)
+    assert "run/pairs.csv[columns]" in differences(*results)[1]["values"]
 
 
 def test_types_and_signs_count():
