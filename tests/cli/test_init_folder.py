@@ -12,6 +12,8 @@ from PIL import Image
 
 from kneefair_jax.cli import init_folder
 from kneefair_jax.data import folder as folder_source
+from kneefair_jax.data.draft import cases
+from kneefair_jax.data.readers import Mask
 from tests.cli import clinic
 
 SECRETS = [secret for patient in clinic.PATIENTS for secret in patient.secrets]
@@ -253,6 +255,23 @@ def test_the_printed_command_states_the_values_of_masks_that_are_no_numbers(
     words = shlex.split(run(root, "--link-dir", tmp_path / "links").rpartition("next:")[2])
     stated = [word for word in words if word.startswith("--config.data.structures=")]
     assert stated == ([f"--config.data.structures={structures}"] if structures else [])
+
+
+@pytest.mark.parametrize(("value", "fewest", "most"), [(1, 1, 16), (255, 40, 40)])
+def test_masks_are_read_until_a_value_is_the_number_of_a_structure(
+    monkeypatch, tmp_path, value, fewest, most
+):
+    read_paths = []
+
+    def read_mask(path, values):
+        read_paths.append(path)
+        return Mask(np.array([[0, value]], np.uint8))
+
+    monkeypatch.setattr(cases.mask_files, "read", read_mask)
+    table = pd.DataFrame({"mask": [f"{number}.png" for number in range(40)]})
+    structures = cases.mask_structures(tmp_path, cases.Draft(table, {}, {}, ()))
+    assert structures == ({} if value == 1 else {"structure 1": "255"})
+    assert fewest <= len(read_paths) <= most
 
 
 def test_films_without_headers_take_patients_from_their_names(tmp_path, run):

@@ -2,8 +2,9 @@
 
 import collections
 import dataclasses
+import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,6 +24,8 @@ COLUMNS = (
     *("case_id", "patient_id", "image", "mask", "sex", "age", "site", "manufacturer", "side", "view"),
     *("spacing_mm", "header_spacing_mm", "spacing_kind"),
 )
+_HIGH = label_map.MAX_UNNAMED + 1  # the lowest value of a mask that needs a name
+_BATCH = 16  # masks that are read before their values are compared
 _REMEDIES = {
     "sex": "add it with --table, or fill in male and female",
     "age": "add it with --table, or fill in years",
@@ -142,7 +145,8 @@ def mask_structures(root: Path, result: Draft, track: Track = lambda items, tota
     """Return structure -> its value in the masks; {} where `data.structures='auto'` reads them.
 
     `auto` reads the numbers 1, 2, ... up to `label_map.MAX_UNNAMED`; masks with higher values alone, such as 0 and 255,
-    need a value for each structure. Of masks with both, higher values may be void, which `check` asks about.
+    need a value for each structure. If masks also hold low values, a high value may be void; `kneefair check` reports
+    it. The first mask with a low value decides, and no further batch is read.
 
     Args:
         root: the folder of the films and masks.
@@ -157,10 +161,17 @@ def mask_structures(root: Path, result: Draft, track: Track = lambda items, tota
             return set()
 
     paths = [root / result.links.get(Path(mask), mask) for mask in result.table["mask"] if mask]
-    with ThreadPoolExecutor() as pool:
-        values = set().union(*track(pool.map(values_of, paths), len(paths))) - {0}
-    if min(values, default=0) <= label_map.MAX_UNNAMED:
-        return {}
+
+    def read() -> Iterator[set[int]]:
+        with ThreadPoolExecutor() as pool:
+            for batch in itertools.batched(paths, _BATCH):
+                yield from pool.map(values_of, batch)
+
+    values: set[int] = set()
+    for mask_values in track(read(), len(paths)):
+        values |= mask_values - {0}
+        if min(values, default=_HIGH) < _HIGH:
+            return {}
     return {f"structure {number}": str(value) for number, value in enumerate(sorted(values), start=1)}
 
 

@@ -268,10 +268,10 @@ def _years(cells: pd.DataFrame, problems: list[metadata.Problem]) -> tuple[pd.Se
             )
     result: pd.Series = pd.Series(years, dtype=object, name="age").reindex(cells.index)
     counts = {
-        "completed years by the dates": int(((cells["age"] == "") & (result != "")).sum()),
+        "in completed years by the dates": int(((cells["age"] == "") & (result != "")).sum()),
         "read in years from a text with a unit": int((cells["age"] != stated).sum()),
     }
-    return result, [f"{count} ages are {text}" for text, count in counts.items() if count]
+    return result, [f"ages {text}: {count}" for text, count in counts.items() if count]
 
 
 def top_coded(age: str) -> str:
