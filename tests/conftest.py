@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import math
 import os
 import shutil
 import signal
@@ -73,6 +74,15 @@ def terminal_log():
 
     with command.log_to_terminal():
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_progress_lines(request, monkeypatch):
+    """Write no line of progress, which a busy machine would add to the output that a test reads."""
+    from kneefair_jax.runtime import progress
+
+    if request.module.__name__.rpartition(".")[2] != "test_progress":
+        monkeypatch.setattr(progress, "PATIENCE", math.inf)
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """Match masks and radiographs to cases: by the file's name, by the paths of a table, or by the keys of arrays."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -23,10 +24,12 @@ class CaseFiles(NamedTuple):
     Attributes:
         by_case: case id -> its file, its files by structure, or its array, for the cases that have any.
         unlisted: names of the files that belong to no case.
+        remark: why a file with the name of a film belongs to no case; "" where there is none.
     """
 
     by_case: dict[str, MaskSource]
     unlisted: list[str]
+    remark: str = ""
 
 
 class MatchedFiles(NamedTuple):
@@ -118,8 +121,8 @@ def _predictions(
 ) -> CaseFiles:
     """Match predictions by case id or, if none has one as its name, by the names of the films in the column `image`.
 
-    `kneefair predict` names a mask as its film, by its path below a folder or by its name alone. Names that several
-    films or several files share match nothing.
+    `kneefair predict` names a mask as its film, by its path below a folder or by its name alone. A name that several
+    films share matches nothing; nor does any name if several files share one.
     """
     by_id = _find(source, cases, "--pred", structures)
     if by_id.by_case or not isinstance(source, Path):
@@ -127,20 +130,26 @@ def _predictions(
     images = cohort.paths["image"][cohort.frame["case_id"].isin(cases)]
     stems = [image[: len(image) - len(suffix_of(image))] for image in images]
     for names in (stems, [Path(stem).name for stem in stems]):
-        if all(names) and len(set(names)) == len(names):
-            try:
-                by_film = find(source, names, "--pred", structures)
-            except InputError:  # two files of one name
-                continue
-            if by_film.by_case:
-                cohort.notes.append(
-                    f"no file of --pred {source.name} has a case_id as its name, so masks were matched by the films' "
-                    "names (column image)"
-                )
-                matched = zip(cases, names, strict=True)
-                by_case = {case: by_film.by_case[name] for case, name in matched if name in by_film.by_case}
-                return CaseFiles(by_case, by_film.unlisted)
+        unique = [name for name, count in Counter(names).items() if name and count == 1]
+        try:
+            by_film = find(source, unique, "--pred", structures)
+        except InputError:  # two files of one name
+            continue
+        if by_film.by_case:
+            cohort.notes.append(
+                f"no file of --pred {source.name} is named by case_id: masks matched by film name (column image)"
+            )
+            matched = zip(cases, names, strict=True)
+            by_case = {case: by_film.by_case[name] for case, name in matched if name in by_film.by_case}
+            return CaseFiles(by_case, by_film.unlisted, _shared_names(by_film.unlisted, stems))
     return by_id
+
+
+def _shared_names(unlisted: Sequence[str], stems: Sequence[str]) -> str:
+    """Return a remark on the unlisted files whose name several films have, whose paths lack their endings."""
+    counts = Counter(Path(stem).name for stem in stems)
+    files = [name for name in unlisted if counts[name[: len(name) - len(suffix_of(name))]] > 1]
+    return f"; {len(files)} files (such as {files[0]}) have a name that several films share" if files else ""
 
 
 def _check_predictions(
@@ -155,7 +164,7 @@ def _check_predictions(
     of = f" by {model}" if model else ""
     _note_links(cohort, source, predictions.by_case, f"--pred{of}")
     if missing := [case for case in cases if case not in predictions.by_case]:
-        text = f"no prediction{of} for {len(missing)} of {len(cases)} cases (such as {missing[0]})"
+        text = f"no prediction{of} for {len(missing)} of {len(cases)} cases (such as {missing[0]}){predictions.remark}"
         if on_missing == "stop" or len(missing) == len(cases):
             raise InputError(
                 f"--pred {_name(source)}: {text}{_unmatched(predictions, missing)}; add them, each file with its "

@@ -37,7 +37,7 @@ def test_predictions_have_the_names_of_their_films(tmp_path, folder_of_masks):
     assert any("column image" in note for note in notes)
 
 
-def test_films_of_one_name_are_told_apart_by_their_folders(tmp_path):
+def test_films_of_one_name_are_distinguished_by_their_folders(tmp_path):
     names = ["x/a.png", "y/a.png"]
     assert matched(tmp_path, ["x/a.dcm", "y/a.dcm"], names)[0] == {"q0": names[0], "q1": names[1]}
 
@@ -47,11 +47,22 @@ def test_films_of_one_name_are_told_apart_by_their_folders(tmp_path):
     [
         (["x/a.dcm", "y/a.dcm"], ["a.png"]),  # which of the films?
         (["a.dcm", "b.dcm"], ["x/a.png", "y/a.png", "x/b.png"]),  # which of the masks?
-        (["", "b.dcm"], ["a.png", "b.png"]),
     ],
 )
 def test_ambiguous_names_are_refused(tmp_path, images, names):
     with pytest.raises(InputError, match=r"--pred .*no prediction for 2 of 2 cases"):
+        matched(tmp_path, images, names)
+
+
+@pytest.mark.parametrize(
+    ("images", "is_shared"), [(["", "b.dcm", "c.dcm"], False), (["x/a.dcm", "y/a.dcm", "c.dcm"], True)]
+)
+def test_an_empty_or_shared_name_of_a_film_hides_no_other(tmp_path, images, is_shared):
+    names = ["a.png", "b.png", "c.png"]
+    by_case, notes = matched(tmp_path, images, names, "zero")
+    assert by_case == ({} if is_shared else {"q1": "b.png"}) | {"q2": "c.png"}
+    assert any("a.png) have a name that several films" in note for note in notes) == is_shared
+    with pytest.raises(InputError, match=f"no prediction for {3 - len(by_case)} of 3 cases"):
         matched(tmp_path, images, names)
 
 
