@@ -82,7 +82,7 @@ def match(
             )
         cohort.notes.append(f"{text}: excluded")
     _note_links(cohort, truth, references.by_case, "--truth")
-    _note_unlisted(cohort, references, "reference mask")
+    _note_unlisted(cohort, references, "reference mask", f"no row of {cohort.path.name}")
     by_model = {
         model: _predictions(cohort, source, with_truth, structures) for model, source in predictions.items()
     }
@@ -172,7 +172,7 @@ def _check_predictions(
                 "them) or zero (score them as empty masks)"
             )
         cohort.notes.append(f"{text}: {'excluded' if on_missing == 'skip' else 'scored as empty masks'}")
-    _note_unlisted(cohort, predictions, f"prediction{of}")
+    _note_unlisted(cohort, predictions, f"prediction{of}", "no case with a reference mask")
 
 
 def _unmatched(files: CaseFiles, missing: Sequence[str]) -> str:
@@ -221,10 +221,10 @@ def _name(source: Path | Arrays) -> str:
     return str(source) if isinstance(source, Path) else "(arrays)"
 
 
-def _note_unlisted(cohort: Cohort, files: CaseFiles, noun: str) -> None:
+def _note_unlisted(cohort: Cohort, files: CaseFiles, noun: str, source: str) -> None:
     if files.unlisted:
         cohort.notes.append(
-            f"excluded, since {cohort.path.name} has no row for them: {len(files.unlisted)} x {noun} (such as "
+            f"excluded, since {source} matches them: {len(files.unlisted)} x {noun} (such as "
             f"{files.unlisted[0]})"
         )
 

@@ -187,9 +187,10 @@ def test_extra_files_are_counted_not_scored(root):
     (root / "pred" / "plans.json").write_text("{}")
     extra = masks(root)
     pd.testing.assert_frame_equal(extra.cases, plain.cases)
-    unlisted = "Excluded, since metadata.csv has no row for them: 1 x"
-    assert f"{unlisted} prediction (such as stranger.png)." in extra.notes
-    assert f"{unlisted} reference mask (such as unlisted.png)." in extra.notes
+    of_prediction, of_reference = "no case with a reference mask", "no row of metadata.csv"
+    text = "Excluded, since {} matches them: 1 x"
+    assert f"{text.format(of_prediction)} prediction (such as stranger.png)." in extra.notes
+    assert f"{text.format(of_reference)} reference mask (such as unlisted.png)." in extra.notes
 
 
 def test_empty_masks_are_scored_and_noted(root):
