@@ -1,5 +1,6 @@
 """Compare the models of an audit: the paired differences, a row a model, and the significant gaps of each."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -38,7 +39,7 @@ class Gap(NamedTuple):
             groups differ in their failure rates.
         change: the change of the gap from the first model, `−0.034`; "" for the first model.
         is_changed: whether the change is significant.
-        verdict: the words of the attribute's card, `Gap 0.038, significant`.
+        verdict: the words of the attribute's card without its number, `significant`.
     """
 
     value: float | None
@@ -177,7 +178,9 @@ def _row(name: str, entry: ModelSummary, changes: list[ModelPair], attributes: l
             numbers["significant"] or numbers["failures_differ"],
             _signed(change),
             is_significant(change),
-            numbers["verdict"] + (", failure rates differ" if numbers["failures_differ"] else ""),
+            # Without the tested gap: the cell states that of all patients, and two numbers would contradict each other.
+            re.sub(r"^Gap [^,]+, ", "", numbers["verdict"])
+            + (", failure rates differ" if numbers["failures_differ"] else ""),
         )
     return ModelRow(
         name,
