@@ -1,7 +1,9 @@
 """Films whose headers say who the patient is, and a search of output files for what must not be in them."""
 
+import base64
 import gzip
 import io
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,6 +79,9 @@ def folder(root: Path) -> Path:
     return root
 
 
+_BASE64 = re.compile(rb"(?<=;base64,)[A-Za-z0-9+/]+=*")
+
+
 def leaks(folder: Path, secrets: list[str]) -> list[str]:
     """`FILE: SECRET` of every file below the folder whose name, bytes or unpacked bytes hold one of the secrets."""
     return [
@@ -91,7 +96,9 @@ def leaks(folder: Path, secrets: list[str]) -> list[str]:
 
 def _unpacked(path: Path) -> Iterator[bytes]:
     content = path.read_bytes()
-    yield content
+    # Three letters such as Doe occur in base64 by chance, so embedded images are decoded.
+    yield _BASE64.sub(b"", content)
+    yield from (base64.b64decode(image) for image in _BASE64.findall(content))
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             yield from (archive.read(name) for name in archive.namelist())
