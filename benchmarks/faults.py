@@ -69,10 +69,10 @@ def killed(place: Place, times: int) -> Iterator[Row]:
             if at % 5 == 0:
                 time.sleep(place.draw.uniform(0, 8))  # imports, compilation and preparation too
             else:
-                wait_until(lambda: last_step(workdir) > reached_before, process)  # noqa: B023
+                wait_until(lambda: last_step(workdir) > reached_before, process)  # noqa: B023 - called within this turn of the loop
                 time.sleep(place.draw.uniform(0, 0.6))
                 if at % 2:
-                    wait_until(lambda: bool(unfinished_checkpoints(workdir) - left), process)  # noqa: B023
+                    wait_until(lambda: bool(unfinished_checkpoints(workdir) - left), process)  # noqa: B023 - called within this turn of the loop
             if process.poll() is not None:
                 wait(process)
                 break
@@ -150,7 +150,7 @@ def one_of_two(place: Place) -> Iterator[Row]:
         name = fault.replace(" ", "_")
         workdir = place.root / name
         processes = place.start_pair(name)
-        wait_until(lambda: last_step(workdir) >= 20, processes[0])  # noqa: B023
+        wait_until(lambda: last_step(workdir) >= 20, processes[0])  # noqa: B023 - called within this turn
         sent = time.monotonic()
         processes[which].send_signal(kind)
         status, err = wait(processes[1 - which])

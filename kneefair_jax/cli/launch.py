@@ -147,7 +147,7 @@ def _run(workdir: Path) -> int:
         print(f"--mode={flags.FLAGS.mode}: {path} in {workdir}", flush=True)
         modes.MODES[flags.FLAGS.mode](flags.FLAGS.config, workdir, **options)
         if flags.FLAGS.mode in ("train", "evaluate") and distributed.is_primary():
-            _print_summary(workdir, wanted=flags.FLAGS.pdf)
+            _print_summary(workdir, with_pdf=flags.FLAGS.pdf)
     except NonFiniteLossError as error:  # the same command would diverge again
         raise InputError(str(error)) from error
     except Exception as error:
@@ -189,13 +189,13 @@ def _check_pdf() -> None:
     pdf.require_printer()
 
 
-def _print_summary(workdir: Path, *, wanted: bool) -> None:
+def _print_summary(workdir: Path, *, with_pdf: bool) -> None:
     """Print the first screen of a run's page as `report/summary.pdf`, or delete that of an earlier page."""
     from kneefair_jax.report import page, pdf
     from kneefair_jax.runtime import run_files
 
     target = workdir / "report" / pdf.FILE
-    if wanted:
+    if with_pdf:
         report = run_files.read_report(target.with_name(page.REPORT))
         pdf.write(target, page.summary_page(page.plain(report)))
         print(f"summary: {target}", flush=True)

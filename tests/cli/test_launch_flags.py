@@ -52,11 +52,11 @@ def test_the_summary_of_an_earlier_report_is_replaced_or_deleted(tmp_path, monke
     monkeypatch.setattr(run_files, "read_report", lambda path: {"path": path.name})
     monkeypatch.setattr(page, "summary_page", lambda report: report["path"])
     monkeypatch.setattr(pdf, "write", lambda path, html: path.write_text(html))
-    launch._print_summary(tmp_path, wanted=True)
+    launch._print_summary(tmp_path, with_pdf=True)
     assert summary.read_text() == "report.json" and str(summary) in capsys.readouterr().out
-    launch._print_summary(tmp_path, wanted=False)
+    launch._print_summary(tmp_path, with_pdf=False)
     assert not summary.exists() and f"deleted {summary}" in capsys.readouterr().out
-    launch._print_summary(tmp_path, wanted=False)
+    launch._print_summary(tmp_path, with_pdf=False)
     assert capsys.readouterr().out == ""
 
 
