@@ -32,7 +32,7 @@ from benchmarks.result_differences import differences
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "SOURCE_DATE_EPOCH": "0"}  # pages state the date
-TIMEOUT_S = 1800.0
+TIMEOUT_S = 3600.0
 
 
 class Commit(NamedTuple):

@@ -39,6 +39,8 @@ ADDED_PATH = re.compile(
     r"\['data'\](\['phantom'\]\['(films|structures)'\]|\['external_orientation'\])$|\['run'\]\['inputs'\]"
     r"|\['models'\]\['summaries'\]|/models\.csv\[|\['cohort'\]\['warnings'\]$|\['report'\]\['author'\]$"
 )
+# Columns of CSV files that later commits alone write, by file.
+ADDED_COLUMNS = {"summaries.csv": ["patients"]}
 # Keys and columns that hold sentences, and pages.
 SENTENCE_PATH = re.compile(
     r"\['(notes?|warnings?|reasons?|unranked|left_out|detail)'\](\[\d+\])?$"
@@ -84,11 +86,12 @@ def contents(out: Path) -> Iterator[tuple[str, Any]]:
 
 
 def cells(path: Path, name: str) -> Iterator[tuple[str, Any]]:
-    """Yield the columns of a CSV file in their order, then its cells as they are written."""
+    """Yield the columns of a CSV file in their order, then its cells as written, without `ADDED_COLUMNS`."""
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
     except pd.errors.EmptyDataError:
         table = pd.DataFrame()
+    table = table.drop(columns=ADDED_COLUMNS.get(path.name, []), errors="ignore")
     yield f"{name}[columns]", list(table.columns)
     yield from leaves(table.to_dict("list"), name)
 

@@ -108,6 +108,16 @@ def test_the_order_of_columns_counts(results):
     assert differences(*results)[1] == {"values": ["run/pairs.csv[columns]"]}
 
 
+def test_a_column_that_later_commits_add_does_not_differ(results):
+    before, after = results
+    pd.DataFrame({"group": ["x"], "mean": [0.5]}).to_csv(before / "run/report/summaries.csv", index=False)
+    summaries = pd.DataFrame({"group": ["x"], "patients": [3], "mean": [0.5]})
+    summaries.to_csv(after / "run/report/summaries.csv", index=False)
+    assert not any(differences(before, after)[1].values())
+    summaries.assign(mean=0.6).to_csv(after / "run/report/summaries.csv", index=False)
+    assert differences(before, after)[1]["values"] == ["run/report/summaries.csv['mean'][0]"]
+
+
 def test_an_id_with_zeros_is_not_a_number(results):
     for folder, case_id in zip(results, ("007", "7"), strict=True):
         (folder / "run" / "pairs.csv").write_text(f"id\n{case_id}\n")
