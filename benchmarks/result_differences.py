@@ -26,9 +26,10 @@ from kneefair_jax.runtime import run_files
 
 # Keys of JSON files that differ between two runs of one commit.
 VOLATILE = {"commit", "command", "started", "times", "seconds", "date"}
-# Parts of pages that hold the config, seconds, minutes or the commit; all of them are in the JSON file too.
+# Parts of pages: figures, whose numbers are those of report.json, levels of headings, and what holds the config,
+# seconds, minutes or the commit; all of these are in the JSON file too.
 VOLATILE_CELLS = re.compile(
-    r"<pre><code>.*?</code></pre>|<(dd|td)>[\d.]+( s| min)?</(dd|td)>|<dt>(Commit|Command)</dt><dd>.*?</dd>",
+    r"<svg.*?</svg>|</?h[1-6]|<pre><code>.*?</code></pre>|<(dd|td)>[\d.]+( s| min)?</(dd|td)>|<dt>(Commit|Command)</dt><dd>.*?</dd>",
     re.DOTALL,
 )
 # Keys of a config that may be those of an earlier layout, at the end of a leaf's path.
@@ -44,7 +45,7 @@ ADDED_COLUMNS = {"summaries.csv": ["patients"]}
 # Keys and columns that hold sentences, and pages.
 SENTENCE_PATH = re.compile(
     r"\['(notes?|warnings?|reasons?|unranked|left_out|detail)'\](\[\d+\])?$"
-    r"|/checklist\.csv\['(topic|value|section)'\]\[\d+\]$|\.html$"
+    r"|/checklist\.csv\['(topic|value|section|where)'\]\[\d+\]$|\.html$"
 )
 # Largest difference of two numbers that counts as rounding, relative or absolute.
 TOLERANCE = {"rel_tol": 1e-9, "abs_tol": 1e-12}
