@@ -29,7 +29,8 @@ VOLATILE = {"commit", "command", "started", "times", "seconds", "date"}
 # Parts of pages: figures, whose numbers are those of report.json, levels of headings, and what holds the config,
 # seconds, minutes or the commit; all of these are in the JSON file too.
 VOLATILE_CELLS = re.compile(
-    r"<svg.*?</svg>|</?h[1-6]|<pre><code>.*?</code></pre>|<(dd|td)>[\d.]+( s| min)?</(dd|td)>|<dt>(Commit|Command)</dt><dd>.*?</dd>",
+    r"<svg.*?</svg>|</?h[1-6]|<pre><code>.*?</code></pre>|<(dd|td)>[\d.]+( s| min)?</(dd|td)>"
+    r"|<dt>(Commit|Command)</dt><dd>.*?</dd>",
     re.DOTALL,
 )
 # Keys of a config that may be those of an earlier layout, at the end of a leaf's path.
@@ -42,9 +43,12 @@ ADDED_PATH = re.compile(
 )
 # Columns of CSV files that later commits alone write, by file.
 ADDED_COLUMNS = {"summaries.csv": ["patients"]}
+# Keys of JSON files that were renamed, and values of `report.resolution`.
+RENAMED_KEYS = {"root_cause": "attribute_leakage", "fit": "train_scores", "left_out": "excluded"}
+RENAMED_VALUES = {"source": "native", "grid": "working"}
 # Keys and columns that hold sentences, and pages.
 SENTENCE_PATH = re.compile(
-    r"\['(notes?|warnings?|reasons?|unranked|left_out|detail)'\](\[\d+\])?$"
+    r"\['(notes?|warnings?|reasons?|unranked|excluded|detail)'\](\[\d+\])?$"
     r"|/checklist\.csv\['(topic|value|section|where)'\]\[\d+\]$|\.html$"
 )
 # Largest difference of two numbers that counts as rounding, relative or absolute.
@@ -73,9 +77,9 @@ def contents(out: Path) -> Iterator[tuple[str, Any]]:
                 yield from leaves(dict(file), name)
         elif path.name.startswith(".written-") or path.name.endswith(".schema.json"):
             continue
-        elif path.suffix == ".json" and path.name not in ("config.json", "finished.json", "machine.json"):
+        elif path.suffix == ".json" and path.name not in ("config.json", "finished.json", "hardware.json"):
             values = leaves(json.loads(path.read_text()), name)
-            yield from ((in_new_names(leaf), value) for leaf, value in values)
+            yield from ((in_new_names(leaf), in_new_values(leaf, value)) for leaf, value in values)
         elif path.suffix == ".jsonl":
             yield from leaves([json.loads(line) for line in path.read_text().splitlines()], name)
         elif path.suffix == ".csv":
@@ -109,7 +113,14 @@ def in_new_names(text: str) -> str:
         return "".join(f"['{part}']" for part in new.split(".")) if new else match[0]
 
     text = MOVED_PATH.sub(rename_path, text)
+    for old, new in RENAMED_KEYS.items():
+        text = text.replace(f"['{old}']", f"['{new}']")
     return re.sub(r"\bmitigation\.\w+(?![\w.])", rename, text)
+
+
+def in_new_values(leaf: str, value: Any) -> Any:
+    """Return a leaf of a JSON file; a resolution has its new name."""
+    return RENAMED_VALUES.get(value, value) if leaf.endswith("['resolution']") else value
 
 
 def leaves(tree: Any, name: str) -> Iterator[tuple[str, Any]]:

@@ -69,7 +69,7 @@ def read() -> dict[str, Any]:
 
 
 def _command(runs: Mapping[str, Any]) -> str:
-    """As it was typed, and what gives the same today: before `report.resolution` there was but the grid."""
+    """Return a study's command; runs older than `report.resolution` were scored at the working resolution."""
     config = runs["config"]
     older = (
         "resolution" not in config["report"] and config["data"]["source"] != "phantom"
@@ -79,7 +79,7 @@ def _command(runs: Mapping[str, Any]) -> str:
         r"kneefair study --config=\1",
         runs["command"],
     )
-    return f"{command}{older * ' --config.report.resolution=grid'}"
+    return f"{command}{older * ' --config.report.resolution=working'}"
 
 
 def gap_tests(comparison: Mapping[str, Any]) -> dict[str, tuple[list[float] | None, float | None]]:

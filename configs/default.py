@@ -150,9 +150,9 @@ def _report() -> ConfigDict:
     report.intersections = True  # also report by pairs of attributes
     report.bootstrap_draws = 10_000  # resamples of patients for each interval
     report.resolution = (
-        "source"  # score at the masks' own size and spacing; "grid": at the working resolution
+        "native"  # score at the masks' own size and spacing; "working": as the network sees them
     )
-    report.root_cause = (
+    report.attribute_leakage = (
         False  # how well image, crop, mask and features predict the attributes; reads every case again
     )
     return report

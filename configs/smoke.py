@@ -24,5 +24,5 @@ def get_config() -> ConfigDict:
     config.train.steps = 20
     config.train.eval_every = 20
     config.report.bootstrap_draws = 200
-    config.report.resolution = "grid"
+    config.report.resolution = "working"
     return config

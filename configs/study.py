@@ -26,8 +26,8 @@ DESCRIPTIONS = {
 }
 
 
-def get_config(regime: str = "short") -> ConfigDict:
-    """Return one of the four regimes."""
+def get_config(variant: str = "short") -> ConfigDict:
+    """Return one of the four variants."""
     config = default.get_config()
     data = config.data
     data.size = (64, 64)
@@ -37,26 +37,26 @@ def get_config(regime: str = "short") -> ConfigDict:
     phantom = data.phantom
     phantom.patients = 600
     phantom.attributes = ConfigDict({"race": ConfigDict({"A": 0.5, "B": 0.5})})  # of validation and test
-    planted = {"morphology": 1.0, "contrast": 0.4} if regime != "null" else {}
+    planted = {"morphology": 1.0, "contrast": 0.4} if variant != "null" else {}
     # An experiment, not a claim about people. At this strength, B has a tenth of the training places.
-    represented = {"representation": 0.936 if regime != "null" else 0.0}
+    represented = {"representation": 0.936 if variant != "null" else 0.0}
     phantom.bias = ConfigDict({"race=B": ConfigDict(planted | represented)})
 
     config.model.widths = (8, 16, 32, 64)
     config.mitigation.groups = ("race",)
     config.optimizer.learning_rate = 4e-3
-    config.train.steps = STEPS[regime]
-    config.train.eval_every = STEPS[regime] // 5
+    config.train.steps = STEPS[variant]
+    config.train.eval_every = STEPS[variant] // 5
     config.train.log_every = 50
     config.report.bootstrap_draws = 1000
 
     # Hyperparameters were chosen on the seeds 0 and 1, and on other patients.
     config.data.seed = 1
-    methods = {"all": tuple(METHODS), "long": SAMPLED}.get(regime, FEW)
-    seeds = SEEDS[:3] if regime in ("all", "long") else SEEDS
-    config.study = study = section(f"Mitigations on phantoms: {regime}", methods, seeds)
-    study.description = DESCRIPTIONS[regime]
-    study.oracle = regime != "null"  # equal shares in training
-    study.sweep = (0.0, 0.789, 0.936) if regime == "short" else ()  # the rare group's share: 1/2, 1/5, 1/10
+    methods = {"all": tuple(METHODS), "long": SAMPLED}.get(variant, FEW)
+    seeds = SEEDS[:3] if variant in ("all", "long") else SEEDS
+    config.study = study = section(f"Mitigations on phantoms: {variant}", methods, seeds)
+    study.description = DESCRIPTIONS[variant]
+    study.oracle = variant != "null"  # equal shares in training
+    study.sweep = (0.0, 0.789, 0.936) if variant == "short" else ()  # the rare group's share: 1/2, 1/5, 1/10
     study.sweep_methods = ("erm", "equal_share", "group_dro")
     return config

@@ -138,7 +138,7 @@ def test_check_reads_everything_and_refuses_what_training_would(films, straight,
     result = launch(films, workdir, "--mode=check")
     assert result.returncode == 0, result.stderr
     assert "sex=f" in result.stdout and "near-duplicate films" in result.stdout
-    assert {".written-check.json", "check.json", "contact_sheet.png", "faults.csv", "machine.json"} == set(
+    assert {".written-check.json", "check.json", "contact_sheet.png", "faults.csv", "hardware.json"} == set(
         os.listdir(workdir / "check")
     )
     assert "a training step takes" in result.stdout and "of disk free" in result.stdout

@@ -66,11 +66,11 @@ def eval_split(
         experiment: the run's experiment.
         cohort: the run's cohort.
         scored: the cohort to score, and its prepared cases.
-        resolution: "source" (native) or "grid" (working); sources without native masks are scored on the grid.
+        resolution: "native" or "working"; sources without native masks are scored at the working resolution.
         in_front: the bone that the masks show where two overlap (`anatomy.membership`); "" as in the scheme `knee`.
     """
     scored_cohort, cases = scored
-    is_native = resolution_of(scored_cohort, resolution) == "source"
+    is_native = resolution_of(scored_cohort, resolution) == "native"
     translation = anatomy.translation(cohort.structures, scored_cohort.structures, in_front)
     members = anatomy.scored_labels(scored_cohort.structures)
     step = jax.jit(
@@ -88,8 +88,8 @@ def eval_split(
 
 
 def resolution_of(cohort: Cohort, requested: str) -> str:
-    """Return the resolution of scores: `report.resolution`, or "grid" for a source without native masks."""
-    return "grid" if cohort.source.read_native is None else requested
+    """Return the resolution of scores: `report.resolution`, or "working" for a source without native masks."""
+    return "working" if cohort.source.read_native is None else requested
 
 
 def score(

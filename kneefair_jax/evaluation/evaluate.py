@@ -61,14 +61,16 @@ def evaluate(
     masks = _write_scores(workdir, cohort, evaluation, table, evaluation.steps[config.select])
     environment = run_files.read_environment(workdir / "environment.json")
     report = _report(config, cohort, cases, table, environment, [workdir])
-    if config.report.root_cause:
-        report["root_cause"] = gap_analysis.attribute_aucs(cohort, cases, evaluation.features, config.seed)
+    if config.report.attribute_leakage:
+        report["attribute_leakage"] = gap_analysis.attribute_aucs(
+            cohort, cases, evaluation.features, config.seed
+        )
     report["run"] |= {
         "step": _steps_by_model(evaluation.models, evaluation.steps[config.select]),
         "steps_in_all": steps_in_all,
         "times": {"train_seconds": seconds},
     }
-    report["fit"] = evaluation.train_scores
+    report["train_scores"] = evaluation.train_scores
     report["selection"] = {
         rule: {
             "step": _steps_by_model(evaluation.models, steps),
@@ -192,9 +194,9 @@ def merge_folds(
 
 
 def resolution(workdir: Path) -> str | None:
-    """Return the resolution of a run's scores, `source` or `grid`; None for a run that is not evaluated."""
+    """Return the resolution of a run's scores, `native` or `working`; None for a run that is not evaluated."""
     path = workdir / REPORT
-    return run_files.read_report(path)["run"].get("resolution", "grid") if path.exists() else None
+    return run_files.read_report(path)["run"].get("resolution", "working") if path.exists() else None
 
 
 def _scores(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str, Any]:
@@ -295,7 +297,7 @@ def _report(
     report["calibration"] = gap_analysis.explain(
         report["scores"],
         cohort,
-        cases if resolution == "grid" else None,
+        cases if resolution == "working" else None,
         test,
         rows,
         case_values,

@@ -113,7 +113,7 @@ def read(case_id: Sequence[str], *workdirs: Path) -> dict[str, np.ndarray]:
 def attribute_aucs(
     cohort: Cohort, cases: Arrays, features: np.ndarray | None, seed: int
 ) -> dict[str, dict[str, AttributeAuc]]:
-    """Return the `root_cause` of `report.json`: the area under the ROC curve by attribute and input.
+    """Return the `attribute_leakage` of `report.json`: the area under the ROC curve by attribute and input.
 
     Cross-validation runs over all cases of the cohort with a known level: train, validation and test together.
 
@@ -154,7 +154,7 @@ def network_features(
 
     None where the config does not ask for attribute leakage, and where groups shaped the network.
     """
-    if not config.report.root_cause or len(variables) > 1 or config.mitigation.head.name != "none":
+    if not config.report.attribute_leakage or len(variables) > 1 or config.mitigation.head.name != "none":
         return None
     step = jax.jit(steps.make_feature_step(experiment.model))
     values: dict[str, np.ndarray] = scoring.predict_cases(

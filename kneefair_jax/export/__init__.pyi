@@ -1,4 +1,4 @@
-from .model_card import card
+from .model_card import model_card_text
 from .network_files import FOLDER, NAME, export
 
-__all__ = ["FOLDER", "NAME", "card", "export"]
+__all__ = ["FOLDER", "NAME", "export", "model_card_text"]

@@ -48,7 +48,7 @@ class Suppression(NamedTuple):
         return self.small | self.complementary
 
 
-def card(
+def model_card_text(
     name: str,
     config: Mapping[str, Any],
     report: Mapping[str, Any],
@@ -223,7 +223,7 @@ def _limits(config: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[st
         yield "The network was tested only on cases of its own cohort."
     cohorts = {"Scores": report["run"], "Scores of the external cohort": report.get("external")}
     for subject, cohort in cohorts.items():
-        if cohort and cohort.get("resolution", "grid") == "grid":
+        if cohort and cohort.get("resolution", "working") == "working":
             yield f"{subject} are at the working resolution, not at the native resolution of the radiographs."
     for structure, cases in (report["run"].get("absent") or {}).items():
         yield f"{structure} is absent from both masks of {cases} test cases, which have no score for it."

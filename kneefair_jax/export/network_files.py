@@ -113,7 +113,7 @@ def export(
             parameters = models.count(variables["params"])
             of_checkpoint = {"group": checkpoint.group, "step": checkpoint.step, "parameters": parameters}
             weights.save_network(stage / file, variables, about | of_checkpoint, half=half)
-        text = model_card.card(name, *files, parameters=parameters, license_id=license_id)
+        text = model_card.model_card_text(name, *files, parameters=parameters, license_id=license_id)
         atomic.write_text(stage / f"{name}.md", text)
     return [out / file for file in checkpoints]
 

@@ -179,7 +179,7 @@ class AdjustedModel:
         formula: of the model with mediators.
         kind: of the fit.
         references: the levels without a coefficient.
-        left_out: variables, levels, cases and patients that the models exclude, and the reasons.
+        excluded: variables, levels, cases and patients that the models exclude, and the reasons.
         reasons: why a model cannot be fitted.
         without_mediators: None with a reason.
         with_mediators: None with a reason.
@@ -188,7 +188,7 @@ class AdjustedModel:
     formula: str
     kind: str
     references: list[str]
-    left_out: list[str]
+    excluded: list[str]
     reasons: list[str]
     without_mediators: Fit | None = None
     with_mediators: Fit | None = None
@@ -237,7 +237,7 @@ def models(
     for score in scored_columns:
         values = macro[score].reindex(area.index).dropna()
         model = _model(score, rows.loc[values.index], values, attributes, intersections)
-        models[score] = replace(model, left_out=model.left_out + excluded)
+        models[score] = replace(model, excluded=model.excluded + excluded)
     return models
 
 
@@ -271,7 +271,7 @@ def _model(
         formula=f"{name} ~ {full_design.formula(list(columns))}",
         kind=KIND,
         references=full_design.references,
-        left_out=list(dict.fromkeys(excluded)),
+        excluded=list(dict.fromkeys(excluded)),
         reasons=reasons,
         **{label: fit for label, fit in fits.items() if isinstance(fit, Fit)},
     )

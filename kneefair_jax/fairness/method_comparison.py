@@ -144,7 +144,7 @@ def compare_methods(  # each option is one choice of the analysis, so there are 
         confidence=CONFIDENCE,
         seeds=values.shape[1],
         patients=patients.values.shape[-1],
-        left_out=patient_count - patients.values.shape[-1],
+        excluded=patient_count - patients.values.shape[-1],
         groups={
             name: GroupSize(int((is_complete & (index == g)).sum()), g in strata.groups)
             for g, name in enumerate(names)

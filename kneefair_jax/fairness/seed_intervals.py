@@ -339,7 +339,7 @@ class Comparison:
         confidence: of every interval.
         seeds: number of seeds.
         patients: patients with a score in every run.
-        left_out: patients without one.
+        excluded: patients without one.
         groups: name -> its size.
         pair: None if fewer than two groups are ranked.
         repairable: None without an oracle.
@@ -352,7 +352,7 @@ class Comparison:
     confidence: float
     seeds: int
     patients: int
-    left_out: int
+    excluded: int
     groups: dict[str, GroupSize]
     pair: Pair | None
     repairable: RepairableGap | None

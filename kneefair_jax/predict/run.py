@@ -130,11 +130,11 @@ def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Set
                 warning = f"  warning: {outcome.warning}" if outcome.warning else ""
                 logger.info("%d/%d%s  %s%s", count, total, left, outcome.view, warning)
         if label_images:
-            logger.info("%s", _left_out(label_images))
+            logger.info("%s", _describe_excluded(label_images))
     return tally
 
 
-def _left_out(errors: Sequence[str]) -> str:
+def _describe_excluded(errors: Sequence[str]) -> str:
     """Return the line on the files that were left out as masks: their number, and the first of them."""
     noun = "file" if len(errors) == 1 else "files"
     more = f"; and {len(errors) - _MOST_NAMED} more" if len(errors) > _MOST_NAMED else ""

@@ -264,7 +264,7 @@ def _summary(prepared: Prepared, reading: Reading) -> dict[str, Any]:
         "void": group_sizes.void_of_groups(reading.void, cases, prepared.cohort.attributes),
         "cases": len(cases),
         "patients": cases["patient_id"].nunique(),
-        "left_out": [list(entry) for entry in prepared.excluded],
+        "excluded": [list(entry) for entry in prepared.excluded],
         "orientation": {
             "consistent": outliers.consistent(reading.misoriented, len(cases)),
             "turned": [case._asdict() for case in reading.misoriented],

@@ -113,53 +113,53 @@ def nvidia_gpus(devices: Path = Path("/dev")) -> int:
     return sum(path.name.removeprefix("nvidia").isdigit() for path in devices.glob("nvidia*"))
 
 
-def lines(machine: Hardware) -> Iterator[str]:
+def lines(hardware: Hardware) -> Iterator[str]:
     """Yield the lines for the terminal: the machine, its speed, and notes on what is slow or scarce."""
-    libraries = ", ".join(f"{name} {machine.versions[name]}" for name in ("python", "jax", "flax"))
-    memory_text = f"{machine.host_bytes / GIB:.0f} GiB of memory"
-    if machine.device_bytes:
-        memory_text += f", {machine.device_bytes / GIB:.0f} GiB a device"
-    yield f"machine: {machine.devices}; {libraries}; {memory_text}; {machine.free_bytes / GIB:.1f} GiB of disk free"
+    libraries = ", ".join(f"{name} {hardware.versions[name]}" for name in ("python", "jax", "flax"))
+    memory_text = f"{hardware.host_bytes / GIB:.0f} GiB of memory"
+    if hardware.device_bytes:
+        memory_text += f", {hardware.device_bytes / GIB:.0f} GiB a device"
+    yield f"machine: {hardware.devices}; {libraries}; {memory_text}; {hardware.free_bytes / GIB:.1f} GiB of disk free"
     train_rate, read_rate = (
-        machine.batch_size / machine.step_seconds,
-        machine.batch_size / machine.batch_seconds,
+        hardware.batch_size / hardware.step_seconds,
+        hardware.batch_size / hardware.batch_seconds,
     )
     yield (
-        f"a training step takes {1000 * machine.step_seconds:.0f} ms, {train_rate:.0f} cases a second, after "
-        f"{machine.compile_seconds:.0f} s of compilation; reading gives {read_rate:.0f} cases a second"
+        f"a training step takes {1000 * hardware.step_seconds:.0f} ms, {train_rate:.0f} cases a second, after "
+        f"{hardware.compile_seconds:.0f} s of compilation; reading gives {read_rate:.0f} cases a second"
     )
-    seconds = machine.steps * step_and_read_seconds(machine) + machine.compile_seconds
-    yield f"{machine.steps} steps: {duration(seconds)}, besides evaluations"
-    for note in notes(machine):
+    seconds = hardware.steps * step_and_read_seconds(hardware) + hardware.compile_seconds
+    yield f"{hardware.steps} steps: {duration(seconds)}, besides evaluations"
+    for note in notes(hardware):
         yield f"note: {note}"
 
 
-def step_and_read_seconds(machine: Hardware) -> float:
+def step_and_read_seconds(hardware: Hardware) -> float:
     """Return the seconds of a step with concurrent reading, which are those of the slower one."""
-    return max(machine.step_seconds, machine.batch_seconds)
+    return max(hardware.step_seconds, hardware.batch_seconds)
 
 
-def notes(machine: Hardware) -> Iterator[str]:
+def notes(hardware: Hardware) -> Iterator[str]:
     """Yield a note on each thing that is slow or scarce, with the reason and the remedy."""
-    if machine.hidden_gpus:
+    if hardware.hidden_gpus:
         yield (
-            f"this machine has {machine.hidden_gpus} NVIDIA GPUs and JAX detects none; install '.[cuda]', and check "
+            f"this machine has {hardware.hidden_gpus} NVIDIA GPUs and JAX detects none; install '.[cuda]', and check "
             "that JAX_PLATFORMS and CUDA_VISIBLE_DEVICES do not hide them"
         )
-    elif machine.backend == "cpu":
+    elif hardware.backend == "cpu":
         yield "JAX runs on the CPU, where convolutions take nearly all of a step; use a GPU"
-    if machine.batch_seconds > machine.step_seconds:
+    if hardware.batch_seconds > hardware.step_seconds:
         yield (
             "reading is slower than the step, so the first pass over the cases waits for it (later passes read from "
             "memory what fits); put data.store on a local disk"
         )
-    needed = _CHECKPOINTS * machine.checkpoint_bytes
-    if machine.free_bytes < needed:
+    needed = _CHECKPOINTS * hardware.checkpoint_bytes
+    if hardware.free_bytes < needed:
         yield (
-            f"the disk has {machine.free_bytes / GIB:.2f} GiB free, and checkpoints take about {needed / GIB:.2f} GiB; "
-            "make room, or give another --workdir"
+            f"the disk has {hardware.free_bytes / GIB:.2f} GiB free, and checkpoints take about "
+            f"{needed / GIB:.2f} GiB; make room, or give another --workdir"
         )
-    if machine.host_bytes < 4 * GIB:
+    if hardware.host_bytes < 4 * GIB:
         yield "less than 4 GiB of memory; a smaller train.batch_size needs less"
 
 

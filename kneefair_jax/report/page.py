@@ -266,8 +266,8 @@ def _figures(report: Report, cases: pd.DataFrame, curves: Sequence[Mapping[str, 
         figures["calibration"] = scatter.reliability(
             calibration["curves"], curve_groups, slopes, "calibration"
         )
-    if report.get("root_cause"):
-        figures["root_cause"] = forest.aucs(report["root_cause"], "root_cause")
+    if report.get("attribute_leakage"):
+        figures["attribute_leakage"] = forest.aucs(report["attribute_leakage"], "attribute_leakage")
     if curves:
         figures["curves"] = cohort_figures.curves(curves, "curves")
     external = report.get("external")

@@ -292,10 +292,10 @@ class Report(TypedDict):
     primary: Primary
     calibration: NotRequired[Calibration]
     external: NotRequired[External]
-    fit: NotRequired[dict[str, TrainScores] | None]
+    train_scores: NotRequired[dict[str, TrainScores] | None]
     models: NotRequired[ModelComparison]
     readers: NotRequired[dict[str, ReaderAgreement]]
-    root_cause: NotRequired[dict[str, dict[str, AttributeAuc]]]
+    attribute_leakage: NotRequired[dict[str, dict[str, AttributeAuc]]]
     selection: NotRequired[dict[str, Selection]]
 
 

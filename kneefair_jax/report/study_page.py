@@ -41,7 +41,7 @@ def write(directory: Path, study: Mapping[str, Any]) -> Path:
              "rules": {rule: comparison},         # the same runs by every rule, with the same pair; {} for none
              "sweep": {"field": config field, "label": str, "points": [{"share": float, "comparison": {...}}]} or None,
                                                    # all points with the pair of the comparison
-             "training": {method: {"rise": [float], "fit": {group: {"cases": int, "dice": [float]}}}},
+             "training": {method: {"rise": [float], "train_scores": {group: {"cases": int, "dice": [float]}}}},
                                                    # of `runs.study_summary.convergence`; optional
              "diverged": {method: [directory]},    # methods excluded because of diverged runs; optional
              "notes": [str],                       # sentences on differences between runs, such as devices; optional

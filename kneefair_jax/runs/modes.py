@@ -18,7 +18,7 @@ from kneefair_jax.runtime import distributed, output_folder, run_directory, writ
 logger = logging.getLogger(__name__)
 _CHECK_FILES = (
     *("check.json", "faults.csv", "contact_sheet.png", "label_errors.png", "label_errors_external.png"),
-    *("excluded.csv", "excluded_external.csv", "machine.json"),
+    *("excluded.csv", "excluded_external.csv", "hardware.json"),
 )
 
 
@@ -78,7 +78,7 @@ def check(config: ConfigDict, workdir: Path, overwrite: bool = False) -> None:
         inspect=inspect,
     )
     measurements = hardware.measure(config, run, main.cases, workdir)
-    written_files.write_json(folder, "check", "machine.json", measurements._asdict())
+    written_files.write_json(folder, "check", "hardware.json", measurements._asdict())
     for line in hardware.lines(measurements):
         logger.info("%s", line)
     unreadable = [*main.cases.excluded, *(external.cases.excluded if external else ())]

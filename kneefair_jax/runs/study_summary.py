@@ -120,18 +120,20 @@ def convergence(
         report: path of a run's report, within its folder.
 
     Returns:
-        `{method: {"rise": [float], "fit": {group: {"cases": int, "dice": [float]}}}}`, a number a seed: the rise of the
-        validation Dice from the last evaluation but one to the last, and the mean Dice of training cases. Either is
-        None where a run lacks it: it had one evaluation, or is of a version that did not report it.
+        `{method: {"rise": [float], "train_scores": {group: {"cases": int, "dice": [float]}}}}`, a number a seed: the
+        rise of the validation Dice from the last evaluation but one to the last, and the mean Dice of training cases.
+        Either is None where a run lacks it: it had one evaluation, or is of a version that did not report it.
     """
     result = {}
     for method, trials_of_method in runs.items():
         folders = [workdir / trial.directory for trial in trials_of_method]
         rises = [validation_rise(folder) for folder in folders]
-        fits = [run_files.read_report(folder / report).get("fit") for folder in folders]
+        train_scores = [run_files.read_report(folder / report).get("train_scores") for folder in folders]
         result[method] = {
             "rise": None if None in rises else rises,
-            "fit": None if None in fits else _by_seed([fit for fit in fits if fit]),
+            "train_scores": None
+            if None in train_scores
+            else _by_seed([entry for entry in train_scores if entry]),
         }
     return result
 
@@ -151,11 +153,11 @@ def validation_rise(folder: Path) -> float | None:
     return float(np.mean(rises)) if rises else None
 
 
-def _by_seed(fits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _by_seed(train_scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the groups' counts and, of each seed, their Dice."""
     return {
-        group: {"cases": entry["cases"], "dice": [fit[group]["dice"] for fit in fits]}
-        for group, entry in fits[0].items()
+        group: {"cases": entry["cases"], "dice": [seed[group]["dice"] for seed in train_scores]}
+        for group, entry in train_scores[0].items()
     }
 
 

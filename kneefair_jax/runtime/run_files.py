@@ -12,6 +12,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import checked_files
 from kneefair_jax.runtime.schema import (
     Anything,
+    Choice,
     Integer,
     ListOf,
     Nullable,
@@ -32,6 +33,7 @@ _SETTINGS = {
 _RENAMED = {
     "data.on_broken": "data.on_read_error",
     "report.delta": "report.equivalence_margin",
+    "report.root_cause": "report.attribute_leakage",
 }
 _SECTION = re.compile(r"(mitigation|study\.settings\.[^.]+)\.(\w+)")
 
@@ -78,10 +80,12 @@ _STRUCTURES = ListOf(Text(200, non_empty=True), 1, 254, unique=True)
 _SCORED = Table(
     {"scores": Table({"dice": _DICE}, _REST), "structures": Omittable(Nullable(_STRUCTURES))}, _REST
 )
-_FIT = Table(other_fields=Table({"cases": _COUNT, "dice": Nullable(Number(-10, 10))}, _REST))
+_TRAIN_SCORES = Table(other_fields=Table({"cases": _COUNT, "dice": Nullable(Number(-10, 10))}, _REST))
 _ROW = Table({"split": _TEXT, "group": _TEXT, "patients": _COUNT}, _REST)
 # Schemas of a study's or fold's own report, and of a report to export.
-EVALUATED = Table({"run": Omittable(Table(other_fields=_REST)), "fit": Omittable(Nullable(_FIT))}, _REST)
+EVALUATED = Table(
+    {"run": Omittable(Table(other_fields=_REST)), "train_scores": Omittable(Nullable(_TRAIN_SCORES))}, _REST
+)
 EXPORTED = Table(
     {
         "cohort": Table(
@@ -101,7 +105,7 @@ EXPORTED = Table(
                 "grid": ListOf(Integer(1, 4096), 2, 2),
                 "step": _REST,  # a number, or one a group
                 "steps_in_all": Omittable(STEP),
-                "resolution": Omittable(_TEXT),
+                "resolution": Omittable(Choice(("native", "working"))),
                 "times": Omittable(Table(other_fields=Nullable(_SECONDS))),
                 "absent": Omittable(Nullable(Table(other_fields=_COUNT))),
             },

@@ -305,7 +305,7 @@ def check_online(config: ConfigDict, random_columns: Collection[str]) -> None:
             f"mitigation.objective.adjustment={adjustment} needs a group's number of training patients",
         ),
         (config.data.folds > 0, f"data.folds={config.data.folds} divides a fixed list of patients"),
-        (config.report.root_cause, "report.root_cause=True reads the training cases again"),
+        (config.report.attribute_leakage, "report.attribute_leakage=True reads the training cases again"),
         *(
             (
                 name in random_columns,

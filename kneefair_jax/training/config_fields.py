@@ -207,7 +207,7 @@ REPORT = Table(
         "intersections": Flag(),
         "bootstrap_draws": DRAWS,
         "resolution": TEXT,
-        "root_cause": Flag(),
+        "attribute_leakage": Flag(),
         **optional({"author": TEXT}),
     }
 )

@@ -23,7 +23,7 @@ from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.state import TrainState
 
 # Where scores are taken: at the reference masks' own size, or on the working grid.
-RESOLUTIONS = dict.fromkeys(("source", "grid"))
+RESOLUTIONS = dict.fromkeys(("native", "working"))
 
 STAGES = "stages"  # the folder, within the run's, of all but the last stage of a schedule
 

@@ -347,7 +347,7 @@ def test_the_model_adjusts_for_confounders_of_the_cases_that_are_left(root):
     result = masks(root, on_missing="skip")
     model = result.report["model"]["dice"]
     assert model["formula"] == "dice ~ sex + bmi + KL"
-    assert model["left_out"] == ["log(area): follows from the other columns"]  # the same in all
+    assert model["excluded"] == ["log(area): follows from the other columns"]  # the same in all
     assert not {"bmi", "KL"} & set(result.cases)
 
 

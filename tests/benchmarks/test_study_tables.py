@@ -26,7 +26,7 @@ def test_a_table_s_rows_are_the_methods(name):
     assert not study["runs"]["commit"].endswith("-dirty")
 
 
-def test_a_study_older_than_the_choice_of_resolution_is_repeated_on_the_grid():
+def test_a_study_older_than_the_choice_of_resolution_is_repeated_at_working_resolution():
     studies = study_tables.read()
-    assert "--config.report.resolution=grid`: 21 runs" in study_tables.table(studies["jsrt"])
+    assert "--config.report.resolution=working`: 21 runs" in study_tables.table(studies["jsrt"])
     assert "report.resolution" not in study_tables.table(studies["null"])

@@ -24,7 +24,7 @@ from tests.training import study
 def run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run")
     cohort, config = study.cohort(), study.config(steps=20, eval_every=10)
-    config.report.root_cause = True
+    config.report.attribute_leakage = True
     cases = store.prepare(cohort.source, cohort.grid, workdir / "store")
     experiment = setup.build(config, cohort)
     run_directory.open_run(workdir, config, table="t", pixels=cases.digest)
@@ -131,7 +131,7 @@ def test_size_calibration_and_leakage_are_in_the_report(run):
     curves = report["calibration"]["curves"]
     pixels = {name: sum(curves[name]["pixels"]) for name in ("all", "sex=female", "sex=male")}
     assert pixels["all"] == pixels["sex=female"] + pixels["sex=male"] > 0
-    leakage = report["root_cause"]
+    leakage = report["attribute_leakage"]
     assert set(leakage["sex"]) == set(leakage["race"]) == {"image", "crop", "mask", "features"}
     assert leakage["sex"]["features"]["patients"] == 20
     assert leakage["race"]["features"]["reason"] == "fewer than two levels have 10 patients"
@@ -179,7 +179,7 @@ def test_masks_of_the_grid_s_size_score_the_same_at_their_own(run, tmp_path):
     pd.testing.assert_frame_equal(native, grid, check_dtype=False)
     assert "at the native resolution of the reference mask" in page.read_text()
     report = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
-    assert report["run"]["resolution"] == "source"
+    assert report["run"]["resolution"] == "native"
 
 
 def larger(rows):
@@ -205,7 +205,7 @@ def test_masks_of_another_size_and_scheme(run, tmp_path):
     config, cohort, cases, experiment, workdir, _ = run
     shutil.copytree(workdir, tmp_path / "run", ignore=shutil.ignore_patterns("store", "report"))
     config = config.copy_and_resolve_references()
-    config.report.root_cause = False
+    config.report.attribute_leakage = False
     own = cohort._replace(source=cohort.source._replace(read_native=larger))
     other = study.cohort(8)
     listed = other.cases.assign(split="external", case_id=[f"x{i}" for i in range(8)])
@@ -216,7 +216,7 @@ def test_masks_of_another_size_and_scheme(run, tmp_path):
     evaluate.evaluate(config, experiment, own, cases, tmp_path / "run", (external, Squares.of(cases)))
     table = pd.read_parquet(tmp_path / "run" / "cases.parquet").query("model == 'overall'")
     report = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
-    assert report["external"]["resolution"] == "source"
+    assert report["external"]["resolution"] == "native"
     np.testing.assert_allclose(report["run"]["spacing"], [0.1667, 0.25])
 
     # The likeliest of the network's own labels, and only then the other scheme's name for it.
@@ -258,7 +258,7 @@ def test_the_primary_family_and_the_choice_of_pairs_reach_the_report(run, tmp_pa
     config, cohort, cases, experiment, workdir, _ = run
     shutil.copytree(workdir, tmp_path / "run")
     config = config.copy_and_resolve_references()
-    config.report.update(primary="iou:race", intersections=False, root_cause=False)
+    config.report.update(primary="iou:race", intersections=False, attribute_leakage=False)
     table = study.cohort(8).cases.assign(split="external", case_id=[f"x{i}" for i in range(8)])
     external = (study.cohort(8)._replace(cases=table), cases)
     evaluate.evaluate(config, experiment, cohort, cases, tmp_path / "run", external)

@@ -49,7 +49,7 @@ def front(text):
 
 
 def test_a_hub_can_read_the_front_matter():
-    matter, _ = front(model_card.card("mine", CONFIG, REPORT, ENVIRONMENT, license_id="cc-by-4.0"))
+    matter, _ = front(model_card.model_card_text("mine", CONFIG, REPORT, ENVIRONMENT, license_id="cc-by-4.0"))
     assert matter["license"] == "cc-by-4.0" and matter["pipeline_tag"] == "image-segmentation"
     assert matter["library_name"] == "kneefair_jax" and "radiography" in matter["tags"]
     (model,) = matter["model-index"]
@@ -63,7 +63,7 @@ def test_a_hub_can_read_the_front_matter():
 
 
 def test_scores_and_patients_by_group_except_small_groups():
-    _, body = front(model_card.card("mine", CONFIG, REPORT, ENVIRONMENT, parameters=1234))
+    _, body = front(model_card.model_card_text("mine", CONFIG, REPORT, ENVIRONMENT, parameters=1234))
     assert "`unet`) with 1,234 parameters that segments tibia and femur" in body
     assert "| site=a\\|b | withheld | 0.900 [0.890, 0.910] | 0.950 [0.940, 0.960] |" in body
     assert "| site=c | fewer than 10 | too few | too few |" in body and "0.123" not in body
@@ -80,12 +80,12 @@ def test_missing_content_and_the_external_cohort_are_marked():
     bare = copy.deepcopy(REPORT)
     bare["cohort"] = {"structures": ["tibia", "femur"]}
     bare["run"] = {"grid": [64, 48], "step": 900}
-    matter, body = front(model_card.card("mine", {"model": {"name": "unet"}}, bare, {}))
+    matter, body = front(model_card.model_card_text("mine", {"model": {"name": "unet"}}, bare, {}))
     assert "license" not in matter
     assert "Patients by group: not recorded" in body and "commit: not recorded" in body
     assert "was not evaluated by group" in body and "No external cohort" in body
     bare["external"] = {"scores": {"dice": DICE}, "structures": ["femur", "tibia"]}
-    matter, body = front(model_card.card("mine", CONFIG, bare, {}))
+    matter, body = front(model_card.model_card_text("mine", CONFIG, bare, {}))
     (_, external) = matter["model-index"][0]["results"]
     assert (
         external["dataset"]["name"] == "external cohort" and external["metrics"][0]["name"] == "Dice, femur"
@@ -96,16 +96,19 @@ def test_missing_content_and_the_external_cohort_are_marked():
 def test_the_resolution_of_scores_and_the_minimum_of_patients():
     report = copy.deepcopy(REPORT)
     report["cohort"]["min_group_patients"] = 3
-    report["external"] = {"scores": {"dice": DICE}, "structures": ["femur", "tibia"], "resolution": "grid"}
-    report["run"]["resolution"] = "source"
-    _, body = front(model_card.card("mine", CONFIG, report, {}))
+    report["external"] = {"scores": {"dice": DICE}, "structures": ["femur", "tibia"], "resolution": "working"}
+    report["run"]["resolution"] = "native"
+    _, body = front(model_card.model_card_text("mine", CONFIG, report, {}))
     assert "\n* Scores of the external cohort are at the working resolution" in body
     assert "\n* Scores are at" not in body
     # Three patients are enough for both cohorts of this run.
     assert body.count("| site=c | 3 | 0.123") == 2
-    report["external"]["resolution"] = "source"
-    assert "working resolution, not" not in front(model_card.card("mine", CONFIG, report, {}))[1]
-    assert "\n* Scores are at the working resolution" in front(model_card.card("mine", CONFIG, REPORT, {}))[1]
+    report["external"]["resolution"] = "native"
+    assert "working resolution, not" not in front(model_card.model_card_text("mine", CONFIG, report, {}))[1]
+    assert (
+        "\n* Scores are at the working resolution"
+        in front(model_card.model_card_text("mine", CONFIG, REPORT, {}))[1]
+    )
 
 
 @pytest.mark.parametrize(
@@ -113,10 +116,10 @@ def test_the_resolution_of_scores_and_the_minimum_of_patients():
 )
 def test_the_origin_of_the_radiographs(source, sentence):
     config = CONFIG | {"data": {"source": source}}
-    assert sentence in model_card.card("mine", config, REPORT, ENVIRONMENT)
+    assert sentence in model_card.model_card_text("mine", config, REPORT, ENVIRONMENT)
 
 
 @pytest.mark.parametrize("online", [True, False])
 def test_online_training_cases_are_mentioned(online):
     config = CONFIG | {"data": {"source": "phantom", "phantom": {"online": online}}}
-    assert ("generated once" in model_card.card("mine", config, REPORT, ENVIRONMENT)) == online
+    assert ("generated once" in model_card.model_card_text("mine", config, REPORT, ENVIRONMENT)) == online

@@ -69,7 +69,9 @@ def test_card_and_description_hide_the_same_counts():
     assert small == {"sex=female,race=B", "sex=male,race=B"} and "race=B" in hidden
     assert all(scores[group]["cases"] is None for group in hidden)
     rows = re.findall(
-        r"^\| (\S.*) \| (.+) \| (.+) \|$", model_card.card("mine", *files).partition("## Scores")[2], re.M
+        r"^\| (\S.*) \| (.+) \| (.+) \|$",
+        model_card.model_card_text("mine", *files).partition("## Scores")[2],
+        re.M,
     )
     shown = {name.replace(", ", ","): (patients, dice) for name, patients, dice in rows}
     assert {

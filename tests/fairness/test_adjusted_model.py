@@ -137,7 +137,7 @@ def test_the_covariates_are_those_of_the_model_and_no_others():
     model = models(cases, cohort, ["sex", "race"])["dice"]
     assert model["without_mediators"]["covariates"] == ["age"]
     assert model["with_mediators"]["covariates"] == ["age", AREA]
-    assert model["left_out"] == ["bmi: unknown in all cases", "site=y: follows from the other columns"]
+    assert model["excluded"] == ["bmi: unknown in all cases", "site=y: follows from the other columns"]
     assert model["formula"] == "dice ~ sex * race + age + log(area)"
 
 
@@ -196,14 +196,14 @@ def test_patients_with_a_failed_segmentation_are_left_out_and_counted():
     expected = models(included, rest, ["sex", "race"])["dice"]
     assert model["without_mediators"] == expected["without_mediators"]
     assert model["without_mediators"]["patients"] == 58
-    assert model["left_out"] == ["patients with a failed segmentation (Dice below 0.5): 2"]
+    assert model["excluded"] == ["patients with a failed segmentation (Dice below 0.5): 2"]
 
 
 def test_failed_segmentations_of_all_patients_are_a_reason():
     cohort, cases, _ = study()
     model = models(cases.assign(dice=0.2), cohort, ["sex"])["dice"]
     assert model["with_mediators"] is model["without_mediators"] is None
-    assert len(model["reasons"]) == 1 and model["left_out"][-1].endswith(": 60")
+    assert len(model["reasons"]) == 1 and model["excluded"][-1].endswith(": 60")
 
 
 def test_a_score_nowhere_known_is_absent():
@@ -217,7 +217,7 @@ def test_too_few_patients_is_a_reason():
     cohort, cases, _ = study(patients=14)
     model = models(cases, cohort, ["sex", "race"])["dice"]
     # Two women of race B are no interaction; 5 coefficients are left, and 4 without the area.
-    assert model["left_out"] == ["sex=male:race=B: 2 patients, 5 are needed"]
+    assert model["excluded"] == ["sex=male:race=B: 2 patients, 5 are needed"]
     assert model["with_mediators"] is None and model["without_mediators"]["patients"] == 14
     assert model["reasons"] == [
         "with mediators: 14 patients with everything known are too few for 5 coefficients; 15 are needed"
@@ -228,7 +228,7 @@ def test_the_reason_names_groups_that_are_too_small_where_no_case_is_left():
     cohort, cases, _ = study(patients=8)
     few = models(cases, cohort, ["sex", "race"])["dice"]
     assert few["reasons"] == ["of adjusted gaps: no attribute has two groups of 5 tested patients"]
-    assert "sex=male: 4 patients, 5 are needed" in few["left_out"] and few["without_mediators"] is None
+    assert "sex=male: 4 patients, 5 are needed" in few["excluded"] and few["without_mediators"] is None
     cohort, cases, _ = study(patients=60)
     sites = groups.categorical(cohort["patient_id"])
     (reason,) = models(cases, cohort.assign(site=sites), ["sex"])["dice"]["reasons"]
@@ -239,7 +239,7 @@ def test_a_redundant_column_is_left_out_and_named():
     cohort, cases, _ = study()
     cohort["site"] = groups.categorical(cohort["sex"].map({"male": "x", "female": "y"}).astype(str))
     model = models(cases, cohort, ["sex", "race"])["dice"]
-    assert model["left_out"] == ["site=y: follows from the other columns"]
+    assert model["excluded"] == ["site=y: follows from the other columns"]
     assert "site=y" not in terms(model["with_mediators"])
 
 

@@ -111,7 +111,7 @@ def test_patients_with_rows_in_several_groups_count_once_in_the_mean():
     result = compare(
         rows, index, oracle=None, overall=(total, patient_groups), hd95=total, min_group_patients=3, draws=60
     )
-    assert result["patients"] == 10 and result["left_out"] == 0
+    assert result["patients"] == 10 and result["excluded"] == 0
     assert {name: group["patients"] for name, group in result["groups"].items()} == {"A": 10, "B": 3}
     for name, entry in result["methods"].items():
         assert entry["mean"]["per_seed"] == pytest.approx(total[name].mean(1))
@@ -224,8 +224,8 @@ def test_undefined_scores_leave_the_patient_out_of_every_run():
         compare(broken, index),
         compare({k: v[:, is_included] for k, v in scores.items()}, index[is_included]),
     )
-    assert result["left_out"] == 1 and result["patients"] == len(index) - 1
-    assert result | {"left_out": 0} == expected
+    assert result["excluded"] == 1 and result["patients"] == len(index) - 1
+    assert result | {"excluded": 0} == expected
 
 
 def test_small_and_unknown_groups_are_not_ranked():

@@ -219,9 +219,9 @@ def test_bad_spacings_stop_neither_films_nor_a_cohort(tmp_path, weights, no_timi
     good = {f"c{n:02d}" for n in range(geometry.CASES)} - set(bad)
     assert {path.stem for path in (out / "masks").iterdir()} == good
     assert checked(root, tmp_path / "run", on_read_error="skip")["cases"] == len(good)
-    left_out = json.loads((tmp_path / "run/check/check.json").read_text())["cohort"]["left_out"]
-    assert [case for case, _ in left_out] == list(bad)
-    assert all("PixelSpacing" in why and "correct it" in why for _, why in left_out)
+    excluded = json.loads((tmp_path / "run/check/check.json").read_text())["cohort"]["excluded"]
+    assert [case for case, _ in excluded] == list(bad)
+    assert all("PixelSpacing" in why and "correct it" in why for _, why in excluded)
     with pytest.raises(InputError, match=r"row 7.*c05\.dcm"):
         modes.check(config_of(root, on_read_error="stop"), tmp_path / "stop")
 

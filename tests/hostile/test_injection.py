@@ -106,13 +106,13 @@ def test_a_model_card_shows_names_as_they_are():
     report["cohort"]["structures"] = [f"tibia{evil}", "femur"]
     structures = report["scores"]["dice"]["structures"]
     structures[f"tibia{evil}"] = structures.pop("tibia")
-    text = model_card.card(evil, CONFIG, report, ENVIRONMENT, license_id="<b>")
+    text = model_card.model_card_text(evil, CONFIG, report, ENVIRONMENT, license_id="<b>")
     _, _, body = text.split("---\n", 2)
     assert "<img" not in body and "&lt;img" in body and "<b>" not in body
     assert "[a](" not in body.replace("\\[a\\](", "")
     rows = [line for line in body.splitlines() if line.startswith("| site=")]
     assert rows and len({line.replace("\\|", "").count("|") for line in rows if "0.9" in line}) == 1
-    assert "&lt;50" in model_card.card("n", CONFIG, report, {"device": "<50"})
+    assert "&lt;50" in model_card.model_card_text("n", CONFIG, report, {"device": "<50"})
 
 
 def test_launch_shows_escape_sequences_of_messages(tmp_path):

@@ -57,7 +57,7 @@ def test_a_cohort_in_order(root, tmp_path, capsys):
     assert result["cohort"] == {
         "cases": 24,
         "patients": 12,
-        "left_out": [],
+        "excluded": [],
         "orientation": {"consistent": "", "turned": []},
         "outliers": [],
         "absent": {},

@@ -177,7 +177,7 @@ def audited(report) -> dict:
                     "covariates": ["log(area)"],
                 },
                 "without_mediators": fit,
-                "left_out": ["bmi: unknown in most cases"],
+                "excluded": ["bmi: unknown in most cases"],
                 "references": [],
                 "reasons": [],
             }
@@ -204,7 +204,7 @@ def audited(report) -> dict:
                 for i, level in enumerate(LEVELS[a])
             },
         },
-        "root_cause": {
+        "attribute_leakage": {
             "sex": {
                 "image": {"auc": 0.93, "interval": [0.88, 0.97], "patients": 80},
                 "mask": {"auc": 0.71, "interval": [0.6, 0.81], "patients": 80},

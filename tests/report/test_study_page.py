@@ -211,8 +211,11 @@ def test_warnings_and_the_regime_are_on_the_page_where_they_are_known(study):
     _, words = render(study)
     assert "Warning." not in words and "Training and test scores" not in words
     groups = {"race=A": [0.96] * 5, "race=B": [0.95] * 5}
-    fit = {group: {"cases": 40, "dice": dice} for group, dice in groups.items()}
-    study["training"] = {"erm": {"rise": [0.02] * 5, "fit": fit}, "group_dro": {"rise": None, "fit": None}}
+    train_scores = {group: {"cases": 40, "dice": dice} for group, dice in groups.items()}
+    study["training"] = {
+        "erm": {"rise": [0.02] * 5, "train_scores": train_scores},
+        "group_dro": {"rise": None, "train_scores": None},
+    }
     _, words = render(study)
     assert "Warning. The validation Dice of erm still rose by more than 0.01" in words
     assert "(long-budget regime)" in words and re.search(r"erm race A 0\.960 0\.9\d\d .0\.0\d\d 40", words)

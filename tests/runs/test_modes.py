@@ -70,10 +70,10 @@ def test_folds_are_evaluated_again_together(folds, capsys):
     modes.evaluate_only(config(root), run)
     assert json.loads((run / "report" / "report.json").read_text())["scores"] == report["scores"]
     finer = config(root, fold=1)
-    finer.report.resolution = "grid"
+    finer.report.resolution = "working"
     capsys.readouterr()
     modes.evaluate_only(finer, run)
-    assert "waits for fold_0, with scores of report.resolution=grid" in capsys.readouterr().out
+    assert "waits for fold_0, with scores of report.resolution=working" in capsys.readouterr().out
 
 
 def test_an_external_cohort_of_unknown_groups_cannot_be_segmented_by_group(tmp_path):
@@ -172,7 +172,7 @@ def test_check_refuses_training_cases_that_are_drawn_online(tmp_path):
 
 @pytest.fixture
 def check_files(monkeypatch):
-    """The files that a check writes beside `machine.json`, in place of the real ones: name -> text."""
+    """The files that a check writes beside `hardware.json`, in place of the real ones: name -> text."""
     files = {"check.json": "first", "label_errors.png": "first"}
 
     def write(main, external, stage, *_):
@@ -205,7 +205,7 @@ def test_an_interrupted_check_leaves_the_earlier_result(check_files, tmp_path):
 
     modes.check(quickstart.get_config(), tmp_path)
     before = content()
-    assert {"check.json", "label_errors.png", "machine.json"} < set(before)
+    assert {"check.json", "label_errors.png", "hardware.json"} < set(before)
     with pytest.raises(InputError, match="--overwrite"):
         modes.check(quickstart.get_config(), tmp_path)
     check_files["check.json"] = "interrupted"
@@ -217,7 +217,7 @@ def test_an_interrupted_check_leaves_the_earlier_result(check_files, tmp_path):
     modes.check(quickstart.get_config(), tmp_path, overwrite=True)
     after = content()
     assert after["check.json"] == "second" and "label_errors.png" not in after
-    assert json.loads(after["machine.json"]) == {"seconds": 1}
+    assert json.loads(after["hardware.json"]) == {"seconds": 1}
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

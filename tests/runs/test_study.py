@@ -223,8 +223,8 @@ def test_another_config_in_the_folder_is_refused(calls, study_copy):
         ("environment.json", {"data": {"table": "other"}}, "has other patients or pixels than"),
         (
             "report/report.json",
-            {"run": {"resolution": "source"}},
-            r"runs/group_dro/seed_4: scored at another resolution than .* \(grid\).*--mode=evaluate",
+            {"run": {"resolution": "native"}},
+            r"runs/group_dro/seed_4: scored at another resolution than .* \(working\).*--mode=evaluate",
         ),
     ],
 )

@@ -15,7 +15,7 @@ def write(folder, scores, fit=None):
     records = [{"step": 1, "loss": 2.0}]
     records += [{"step": i, "validation": {"overall": score}} for i, score in enumerate(scores, 1)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    (folder / REPORT).write_text(json.dumps({"fit": fit} if fit else {}))
+    (folder / REPORT).write_text(json.dumps({"train_scores": fit} if fit else {}))
 
 
 def test_the_last_rise_and_the_fit_seed_by_seed(tmp_path):
@@ -25,9 +25,12 @@ def test_the_last_rise_and_the_fit_seed_by_seed(tmp_path):
         write(tmp_path / trial.directory, [0.1, 0.6, score], fit)
     result = study_summary.convergence(tmp_path, {"erm": trials}, REPORT)["erm"]
     assert result["rise"] == pytest.approx([0.2, 0.1])
-    assert result["fit"] == {"race=A": {"cases": 9, "dice": pytest.approx([0.9, 0.8])}}
+    assert result["train_scores"] == {"race=A": {"cases": 9, "dice": pytest.approx([0.9, 0.8])}}
     write(tmp_path / trials[1].directory, [0.7])  # evaluated once, by a version without train scores
-    assert study_summary.convergence(tmp_path, {"erm": trials}, REPORT)["erm"] == {"rise": None, "fit": None}
+    assert study_summary.convergence(tmp_path, {"erm": trials}, REPORT)["erm"] == {
+        "rise": None,
+        "train_scores": None,
+    }
 
 
 def test_several_models_are_one_run(tmp_path):

@@ -71,8 +71,8 @@ def test_the_later_result_replaces_the_earlier_one(result):
     write(result, ["report.json", "cases.csv"], "new", overwrite=True)
     assert content(result) == {"report.json": "new", "cases.csv": "new", "notes.txt": "mine"}
     assert written_files.earlier(result, "audit") == ["cases.csv", "report.json"]
-    written_files.write_json(result, "audit", "machine.json", 1)
-    assert written_files.earlier(result, "audit") == ["cases.csv", "machine.json", "report.json"]
+    written_files.write_json(result, "audit", "hardware.json", 1)
+    assert written_files.earlier(result, "audit") == ["cases.csv", "hardware.json", "report.json"]
 
 
 def test_all_files_of_a_killed_process_are_listed_and_replaced_by_the_next(tmp_path, monkeypatch):

@@ -106,7 +106,7 @@ def test_fifty_steps_do_not_depend_on_devices_or_interruptions(prepared, tmp_pat
         ("mitigation.schedule", "name", "jtt"),
         ("mitigation.schedule", "name", "last_layer"),
         ("data", "folds", 5),
-        ("report", "root_cause", True),
+        ("report", "attribute_leakage", True),
     ],
 )
 def test_what_needs_the_same_cases_again_is_refused(section, field, value):

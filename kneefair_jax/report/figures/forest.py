@@ -192,7 +192,7 @@ def aucs(leakage: Mapping[str, Any], name: str) -> str:
     """Draw how well each attribute is predicted from image, crop, mask and features, with a line at chance.
 
     Args:
-        leakage: `report["root_cause"]`: attribute -> stage -> `{"auc", "interval", "patients"}`.
+        leakage: `report["attribute_leakage"]`: attribute -> stage -> `{"auc", "interval", "patients"}`.
         name: the figure's name, unique on the page.
     """
     rows: list[Row] = []

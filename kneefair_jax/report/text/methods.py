@@ -125,7 +125,7 @@ def _scores(report: Report, cite: Bibliography) -> Iterator[str]:
         "structures was standardized for it."
     )
     grid = " x ".join(map(str, report["run"].get("grid") or ()))
-    if report["run"].get("resolution") == "source":
+    if report["run"].get("resolution") == "native":
         yield (
             f"The network's probabilities were interpolated linearly from the working resolution of {grid} pixels to "
             "the native resolution of the reference mask. There, each pixel took the likeliest label, and all scores "
@@ -137,7 +137,7 @@ def _scores(report: Report, cite: Bibliography) -> Iterator[str]:
     if external and external["resolution"] != report["run"].get("resolution"):
         resolution = (
             "the native resolution of its reference masks"
-            if external["resolution"] == "source"
+            if external["resolution"] == "native"
             else f"the working resolution of {grid} pixels"
         )
         yield f"Scores of the external cohort were computed at {resolution}."
@@ -341,7 +341,7 @@ def _further_analyses(report: Report, cite: Bibliography) -> Iterator[str]:
             "Calibration was assessed inside the dilated box of each predicted structure, by the mean difference "
             "between probability and truth and by the calibration slope, with intervals over patients."
         )
-    if report.get("root_cause"):
+    if report.get("attribute_leakage"):
         yield (
             "How well an attribute is predicted from the image, the crop, the mask and the network's features was "
             "measured by the area under the ROC curve, over patients."
@@ -380,5 +380,5 @@ def _adjustment(model: AdjustedModel, cite: Bibliography) -> Iterator[str]:
         yield f"One of the two models was not fitted ({'; '.join(model['reasons'])})."
     if fits and not any(fit["covariates"] for fit in fits):
         yield "Gaps were not adjusted for covariates."
-    if model["left_out"]:
-        yield f"Variables excluded from the model: {'; '.join(model['left_out'])}."
+    if model["excluded"]:
+        yield f"Variables excluded from the model: {'; '.join(model['excluded'])}."

@@ -130,7 +130,7 @@ def train_scores(study: Mapping[str, Any]) -> list[dict[str, Any]]:
             "cases": entry["cases"],
         }
         for name, method in study["comparison"]["methods"].items()
-        for group, entry in ((training.get(name) or {}).get("fit") or {}).items()
+        for group, entry in ((training.get(name) or {}).get("train_scores") or {}).items()
     ]
 
 

@@ -138,7 +138,9 @@ def test_areas_are_summed_over_structures_and_unknown_ones_left_out(audited_case
 
 
 def test_the_alt_texts_have_the_numbers(audited):
-    assert "sex from the mask 0.71, race from the image 0.55." in forest.aucs(audited["root_cause"], "a")
+    assert "sex from the mask 0.71, race from the image 0.55." in forest.aucs(
+        audited["attribute_leakage"], "a"
+    )
     curves = audited["calibration"]["curves"]
     alt = scatter.reliability(
         curves, formatting.attribute_groups(curves, ["sex", "race"]), {"sex=male": 0.871}, "r"

@@ -36,10 +36,10 @@ def test_no_margin_no_equivalence(report):
 
 
 def test_another_cohort_s_resolution_is_named(report):
-    report["run"]["resolution"] = "source"
-    report["external"] = {"scores": report["scores"], "resolution": "source", "pooled": {}}
+    report["run"]["resolution"] = "native"
+    report["external"] = {"scores": report["scores"], "resolution": "native", "pooled": {}}
     assert "Scores of the external cohort" not in methods.methods_text(report)[0]
-    report["external"]["resolution"] = "grid"
+    report["external"]["resolution"] = "working"
     assert (
         "Scores of the external cohort were computed at the working resolution of"
         in methods.methods_text(report)[0]
@@ -48,7 +48,7 @@ def test_another_cohort_s_resolution_is_named(report):
 
 def test_pooled_means_are_cited_where_either_cohort_has_them(report):
     assert not any("Herriot" in one for one in methods.methods_text(report)[1])
-    report["external"] = {"scores": report["scores"], "resolution": "grid", "pooled": {"sex=male": {}}}
+    report["external"] = {"scores": report["scores"], "resolution": "working", "pooled": {"sex=male": {}}}
     text, references = methods.methods_text(report)
     assert sum("Herriot" in one for one in references) == 1
     assert "external cohort" in next(part for part in text.split(". ") if "pooled" in part)
@@ -97,8 +97,8 @@ def test_an_adjustment_names_the_covariates_of_the_model_and_those_left_out(audi
     assert "bmi: unknown in most cases" in text and "Confounders" not in text
 
 
-@pytest.mark.parametrize("left_out", [[], ["age: unknown in all cases"]])
-def test_no_covariate_is_no_adjustment(audited, left_out):
+@pytest.mark.parametrize("excluded", [[], ["age: unknown in all cases"]])
+def test_no_covariate_is_no_adjustment(audited, excluded):
     """One attribute alone, `dice ~ sex`, whatever could not be read."""
     model = audited["model"]["dice"]
     for label in ("with_mediators", "without_mediators"):
@@ -108,12 +108,12 @@ def test_no_covariate_is_no_adjustment(audited, left_out):
             "covariates": [],
             "contrasts": [one for one in fit["contrasts"] if one["attribute"] == "sex"],
         }
-    model["left_out"] = left_out
+    model["excluded"] = excluded
     text, is_cited = adjustment(audited)
     assert not is_cited and "Gaps were not adjusted for covariates" in text
     assert "were adjusted" not in text and "dice ~ sex" not in text
-    assert all(reason in text for reason in left_out) and ("excluded from the model" in text) == bool(
-        left_out
+    assert all(reason in text for reason in excluded) and ("excluded from the model" in text) == bool(
+        excluded
     )
 
 
@@ -138,7 +138,7 @@ def test_covariates_without_an_attribute_adjust_no_gap(audited):
     model = audited["model"]["dice"]
     for label in ("with_mediators", "without_mediators"):
         model[label] |= {"contrasts": [], "covariates": ["age"], "formula": "dice ~ age"}
-    model["left_out"] = ["sex: the same in all cases"]
+    model["excluded"] = ["sex: the same in all cases"]
     text, is_cited = adjustment(audited)
     assert not is_cited and "Gaps were not adjusted" in text and "sex: the same in all cases" in text
     assert "dice ~ age" not in text

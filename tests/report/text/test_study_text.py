@@ -294,14 +294,14 @@ def training_study():
 def test_without_training_scores_there_is_no_text(training_study):
     assert not study_text.warnings(training_study) and not study_text.train_scores(training_study)
     assert study_text.convergence(training_study) == ""
-    training_study["training"] = {name: {"rise": None, "fit": None} for name in ("erm", "dro")}
+    training_study["training"] = {name: {"rise": None, "train_scores": None} for name in ("erm", "dro")}
     assert not study_text.warnings(training_study) and not study_text.train_scores(training_study)
 
 
 def test_hardly_trained_and_few_seeds(training_study):
     training_study["training"] = {
-        "erm": {"rise": [0.03, 0.01], "fit": None},
-        "dro": {"rise": [0.03, -0.03], "fit": None},
+        "erm": {"rise": [0.03, 0.01], "train_scores": None},
+        "dro": {"rise": [0.03, -0.03], "train_scores": None},
     }
     training_study["comparison"]["methods"]["dro"]["mean"]["value"] = 0.4
     training_study["comparison"]["seeds"] = 2
@@ -314,7 +314,7 @@ def test_hardly_trained_and_few_seeds(training_study):
 
 
 def test_which_regime(training_study):
-    training_study["training"] = {"erm": {"rise": None, "fit": fitted(0.95, 0.92)}}
+    training_study["training"] = {"erm": {"rise": None, "train_scores": fitted(0.95, 0.92)}}
     text = study_text.convergence(training_study)
     assert "erm is 0.030 on training patients and 0.040 on test patients" in text and "short-budget" in text
     assert "race B is not yet fitted, or is harder" in text
@@ -327,7 +327,7 @@ def test_which_regime(training_study):
         "cases": 30,
     }
     assert low["train"] == pytest.approx(0.92)
-    training_study["training"]["erm"]["fit"] = fitted(0.99, 0.98)
+    training_study["training"]["erm"]["train_scores"] = fitted(0.99, 0.98)
     assert "long-budget regime" in study_text.convergence(training_study)
     training_study["comparison"]["methods"]["erm"]["pair"]["value"] = 0.0
     assert "regime" not in study_text.convergence(training_study)
