@@ -1,7 +1,6 @@
 """Read the table of cases: their patients, groups, pixel spacings and paths."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +10,7 @@ import pandas as pd
 
 from kneefair_jax import cohort, groups
 from kneefair_jax.audit.options import CaseOptions
-from kneefair_jax.data import ages, cell_text, column_names, identifiers, metadata, typed_tables
+from kneefair_jax.data import ages, cell_text, column_names, identifiers, metadata, typed_tables, workbook
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness.patient_table import AREAS, IDENTIFIERS, MEASURES
 from kneefair_jax.report.text import formatting
@@ -71,7 +70,7 @@ def read(source: Path | pd.DataFrame, attributes: Sequence[str], options: CaseOp
     """
     if isinstance(source, pd.DataFrame):
         return describe(typed_tables.read_as_text(source)[0], typed_tables.FRAME, attributes, options)
-    if not os.path.lexists(source):
+    if not workbook.exists(source):
         raise InputError(f"{source}: no such file; give the table of cases as --metadata")
     return describe(metadata.read(source), source, attributes, options)
 

@@ -82,7 +82,7 @@ def mapping(
     for target, name in stated.items():
         if name not in names:
             raise InputError(
-                f"{path} row 1: --columns {target}={name}: there is no column {name!r}{suggestion(name, names)}; the "
+                f"{path}: --columns {target}={name}: there is no column {name!r}{suggestion(name, names)}; the "
                 f"columns are: {headers}"
             )
     result = dict(stated)
@@ -92,7 +92,7 @@ def mapping(
         candidates = [name for name in synonyms(target, names) if name not in stated.values()]
         if len(candidates) > 1 and target not in candidates:
             raise InputError(
-                f"{path} row 1: {' and '.join(map(repr, candidates))} may both be the column {target}; state one with "
+                f"{path}: {' and '.join(map(repr, candidates))} may both be the column {target}; state one with "
                 f"--columns {target}={candidates[0]}"
             )
         if candidates:

@@ -132,8 +132,9 @@ def test_a_clinical_table_is_joined_before_pseudonyms(root, run, tmp_path, kind)
         import openpyxl
 
         book = openpyxl.Workbook()
-        for row in rows:
+        for row in (["Knees"], [], *rows):  # a title, and another sheet
             book.active.append(row)
+        book.create_sheet("legend").append(["m", "male"])
         book.save(path)
     else:
         path.write_bytes("\n".join(";".join(map(str, row)) for row in rows).encode("cp1252"))
@@ -155,9 +156,9 @@ def test_a_clinical_table_is_joined_before_pseudonyms(root, run, tmp_path, kind)
     ("cells", "arguments", "message"),
     [
         ("MRN,sex\n{0},1\n", [], r"t\.csv row 2: sex '1' .*--values sex:1="),
-        ("MRN,Gendr\n{0},f\n", ["--columns", "sex=Gender"], r"row 1: .*did you mean 'Gendr'"),
-        ("MRN,Gender,Sexe\n{0},f,f\n", [], r"row 1: 'Gender' and 'Sexe' .*--columns sex=Gender"),
-        ("number,sex\n{0},f\n", [], r"row 1: no column states the patient's ID"),
+        ("MRN,Gendr\n{0},f\n", ["--columns", "sex=Gender"], r"did you mean 'Gendr'"),
+        ("MRN,Gender,Sexe\n{0},f,f\n", [], r"t\.csv: 'Gender' and 'Sexe' .*--columns sex=Gender"),
+        ("number,sex\n{0},f\n", [], r"t\.csv: no column states the patient's ID"),
         ("MRN,sex,age\n{0},f,65,5\n", [], r"row 2: malformed CSV: 4 cells"),
         ("MRN,age\n{0},1960\n", [], r"row 2: age is neither"),
         ("MRN,age\n{0},999\n", [], r"row 2: age is not between 0 and 120"),

@@ -15,7 +15,7 @@ def test_synonyms_are_used_where_only_one_header_has_the_meaning():
         "sex": "Geschlecht",
         "age": "Alter (Jahre)",
     }
-    with pytest.raises(InputError, match=r"t\.csv row 1: 'Gender' and 'Geschlecht' .*--columns sex=Gender"):
+    with pytest.raises(InputError, match=r"t\.csv: 'Gender' and 'Geschlecht' .*--columns sex=Gender"):
         column_names.mapping(["sex"], ["Gender", "Geschlecht"], {}, TABLE)
     stated = {"sex": "Geschlecht"}
     assert column_names.mapping(["sex"], ["Gender", "Geschlecht"], stated, TABLE) == stated

@@ -74,20 +74,20 @@ def read(
     Raises:
         InputError: the table has no column of patients or files, or a cell has no clear meaning; with row and remedy.
     """
-    if not path.is_file():
+    if not workbook.exists(path):
         raise InputError(f"--table {path}: no such file; give the clinical table (.xlsx or CSV)")
     stated = {name for name in _RESERVED if name in columns}
     if stated:
         raise InputError(f"--columns {min(stated)}=...: this column is drafted from the files; leave it out")
-    keys = tuple(columns.values()) if workbook.is_workbook(path) else ()
+    keys = frozenset(columns.values()).union(*(column_names.SYNONYMS[name] for name in KEYS))
     table = metadata.read(path, keys)
     headers = list(table.cells.columns)
     _require_headers(headers, columns, path)
     mapping = column_names.mapping((*KEYS, *TARGETS), headers, columns, path)
     if not set(KEYS) & mapping.keys():
         raise InputError(
-            f"{path} row 1: no column states the patient's ID or the file; write the columns' names in row 1, and name "
-            "one with --columns patient_id=HEADER or image=HEADER"
+            f"{path}: no column states the patient's ID or the file; write the columns' names in row 1, and name one "
+            "with --columns patient_id=HEADER or image=HEADER"
         )
     identity.collect(table.raw, mapping, identifiers_found)
     notes = list(table.notes)
@@ -125,13 +125,13 @@ def read(
 
 
 def _require_headers(headers: Sequence[str], columns: Mapping[str, str], path: Path) -> None:
-    """Refuse stated headers that a table lacks; row 1 is not repeated, as it may be a patient's."""
+    """Refuse stated headers that a table lacks; the header is not repeated, as it may be a patient's."""
     has_headers = any(column_names.synonyms(target, headers) for target in column_names.SYNONYMS)
     for target, name in columns.items():
         if name not in headers:
             near = column_names.suggestion(name, headers) if has_headers else ""
             raise InputError(
-                f"{path} row 1: --columns {target}={name}: there is no column {name!r}{near}; give a header of row 1"
+                f"{path}: --columns {target}={name}: there is no column {name!r}{near}; give a header of the table"
             )
 
 
