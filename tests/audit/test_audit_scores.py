@@ -289,6 +289,8 @@ def test_an_attribute_age_may_be_computed_from_two_dates(tmp_path):
 def test_notes_keep_the_names_of_files(tmp_path):
     result = table(save(wide().drop(columns="patient_id"), tmp_path / "mine.csv"))
     assert result.notes[0].startswith("mine.csv has no column patient_id")
+    renamed = table(save(wide().rename(columns={"patient_id": "PatientID"}), tmp_path / "mine.csv"))
+    assert "'PatientID'" not in result.notes[0] and "'PatientID'" in renamed.notes[0]
 
 
 @pytest.mark.parametrize("attributes", [["sex"], ["sex", "race"]], ids=["one", "two"])

@@ -159,6 +159,8 @@ def test_a_clinical_table_is_joined_before_pseudonyms(root, run, tmp_path, kind)
         ("MRN,Gendr\n{0},f\n", ["--columns", "sex=Gender"], r"did you mean 'Gendr'"),
         ("MRN,Gender,Sexe\n{0},f,f\n", [], r"t\.csv: 'Gender' and 'Sexe' .*--columns sex=Gender"),
         ("number,sex\n{0},f\n", [], r"t\.csv: no column states the patient's ID"),
+        ("Fallnummer,sex\n{0},f\n", [], r"'Fallnummer' may .*--columns patient_id=Fallnummer$"),
+        ("MRN,Patient,sex\n{0},{0},f\n", [], r"'MRN' and 'Patient' .*--columns patient_id=MRN"),
         ("MRN,sex,age\n{0},f,65,5\n", [], r"row 2: malformed CSV: 4 cells"),
         ("MRN,age\n{0},1960\n", [], r"row 2: age is neither"),
         ("MRN,age\n{0},999\n", [], r"row 2: age is not between 0 and 120"),

@@ -1,6 +1,7 @@
 """Reads the clinical table that a user joins to the films: mapped columns, normalized values, by patient or by file."""
 
 import re
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -79,16 +80,22 @@ def read(
     stated = {name for name in _RESERVED if name in columns}
     if stated:
         raise InputError(f"--columns {min(stated)}=...: this column is drafted from the files; leave it out")
-    keys = frozenset(columns.values()).union(*(column_names.SYNONYMS[name] for name in KEYS))
+    keys = frozenset(columns.values()).union(*(column_names.SYNONYMS[name] for name in (*KEYS, "case_id")))
     table = metadata.read(path, keys)
     headers = list(table.cells.columns)
     _require_headers(headers, columns, path)
     mapping = column_names.mapping((*KEYS, *TARGETS), headers, columns, path)
     if not set(KEYS) & mapping.keys():
-        raise InputError(
-            f"{path}: no column states the patient's ID or the file; write the columns' names in row 1, and name one "
-            "with --columns patient_id=HEADER or image=HEADER"
+        cases = column_names.synonyms("case_id", headers)
+        remedy = (
+            "write the columns' names in row 1, and name one with --columns patient_id=HEADER or image=HEADER"
         )
+        if cases:
+            remedy = (
+                f"{cases[0]!r} may differ between the examinations of a patient; if it is the PatientID of the films, "
+                f"give --columns {shlex.quote(f'patient_id={cases[0]}')}"
+            )
+        raise InputError(f"{path}: no column states the patient's ID or the file; {remedy}")
     identity.collect(table.raw, mapping, identifiers_found)
     notes = list(table.notes)
     if read_as := [f"{target} from {name!r}" for target, name in mapping.items() if target != name]:
