@@ -165,6 +165,8 @@ def _main(argv: Sequence[str]) -> int:
         structures = cases.mask_structures(
             options.folder, draft, lambda items, total: progress.track(items, total, "reading masks", "files")
         )
+        if structures:
+            print("structures have numbers for names; in the next command, replace structure 1 by femur, ...")
     print(f"next:\n  {next_command(draft, root, out, structures)}")
     return 0
 
