@@ -156,6 +156,19 @@ def check_words(
         metadata.refuse(path, problems)
 
 
+def check_models(table: pd.DataFrame, path: Path) -> None:
+    """Refuse a score table whose rows of a case differ by a column such as `vendor`, in place of `model`."""
+    keys = [name for name in ("case_id", "structure") if name in table]
+    if "model" in table or not table.duplicated(keys).any():
+        return
+    near = column_names.synonyms("model", table.columns)
+    if names := [name for name in near if not table.duplicated([*keys, name]).any()]:
+        raise InputError(
+            f"{path}: has several rows of a case and structure but no column 'model'; rename {names[0]!r} model, if "
+            "its values are the compared models"
+        )
+
+
 def of_split(table: pd.DataFrame, path: Path, split: str | None) -> pd.DataFrame:
     """Return the rows of one split; all rows if `split` is None."""
     if split is None:

@@ -168,6 +168,7 @@ def _word_notes(written: pd.DataFrame) -> list[str]:
 
 def read_scores(text: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
     """Return `case_id, model, structure` and all `patient_table.MEASURES` (f64, checked) by row; and notes."""
+    cases.check_models(text, path)
     long, notes = _melt(text, path)
     if "ece" in long and (long["ece"] != "").any():
         notes.append(

@@ -40,6 +40,8 @@ _HEADERS = {
     "institutionname hopital etablissement centro clinica",
     "side": "side laterality seite seitenangabe korperseite koerperseite lateralitat lateralitaet kneeside bodyside "
     "imagelaterality cote lateralite lado lateralidad lato knee",
+    "model": "model modelname modell modelle modelo modello vendor algorithm algorithmus algorithme algoritmo algo ai "
+    "aisystem aitool ki software network netz",
     "image": "image imagefile file filename film datei dateiname fichier",
 }
 SYNONYMS: Mapping[str, frozenset[str]] = {

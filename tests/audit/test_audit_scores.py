@@ -488,6 +488,16 @@ REFUSED = {
         r"^[^\n]* row 25: dice 1.2 is above 1; correct it$",
     ),
     "attribute absent": (spoilt(), {"attributes": ["age"]}, "there are: sex, race"),
+    "models under another name": (
+        lambda: pd.concat([wide().assign(Vendor=name) for name in "AB"]),
+        {},
+        r"^[^\n]*no column 'model'; rename 'Vendor' model[^\n]*$",
+    ),
+    "models under another name, a row each structure": (
+        lambda: pd.concat([long(wide()).assign(AI=name, software=1) for name in "AB"]),
+        {},
+        r"^[^\n]*rename 'AI' model[^\n]*$",
+    ),
     "case twice": (lambda: pd.concat([wide(), wide()[:1]]), {}, "row 26: case_id 'c0' has 'femur' twice"),
     "differing attribute": (
         lambda: long(wide()).assign(sex=["female"] * 24 + ["male"] * 24),
