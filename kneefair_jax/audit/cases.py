@@ -1,7 +1,6 @@
 """Read the table of cases: their patients, groups, pixel spacings and paths."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +10,7 @@ import pandas as pd
 
 from kneefair_jax import cohort, groups
 from kneefair_jax.audit.options import CaseOptions
-from kneefair_jax.data import ages, cell_text, column_names, identifiers, metadata, typed_tables
+from kneefair_jax.data import ages, cell_text, column_names, identifiers, metadata, typed_tables, workbook
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness.patient_table import AREAS, IDENTIFIERS, MEASURES
 from kneefair_jax.report.text import formatting
@@ -71,7 +70,7 @@ def read(source: Path | pd.DataFrame, attributes: Sequence[str], options: CaseOp
     """
     if isinstance(source, pd.DataFrame):
         return describe(typed_tables.read_as_text(source)[0], typed_tables.FRAME, attributes, options)
-    if not os.path.lexists(source):
+    if not workbook.exists(source):
         raise InputError(f"{source}: no such file; give the table of cases as --metadata")
     return describe(metadata.read(source), source, attributes, options)
 
@@ -99,6 +98,7 @@ def describe(source: metadata.Table, path: Path, attributes: Sequence[str], opti
         notes.append(
             f"{path.name} has no column patient_id, so every case counts as a patient of its own; where a patient has "
             "several cases (two knees, two visits), the intervals are too short"
+            f"{column_names.suggestion('patient_id', table.columns)}"
         )
     problems: list[metadata.Problem] = []
     frame, confounders, spacing = metadata.case_columns(
@@ -154,6 +154,19 @@ def check_words(
                     cells, name, name, options.similar, form=identifiers.canonical
                 )
         metadata.refuse(path, problems)
+
+
+def check_models(table: pd.DataFrame, path: Path) -> None:
+    """Refuse a score table whose rows of a case differ by a column such as `vendor`, in place of `model`."""
+    keys = [name for name in ("case_id", "structure") if name in table]
+    if "model" in table or not table.duplicated(keys).any():
+        return
+    near = column_names.synonyms("model", table.columns)
+    if names := [name for name in near if not table.duplicated([*keys, name]).any()]:
+        raise InputError(
+            f"{path}: has several rows of a case and structure but no column 'model'; rename {names[0]!r} model, if "
+            "its values are the compared models"
+        )
 
 
 def of_split(table: pd.DataFrame, path: Path, split: str | None) -> pd.DataFrame:

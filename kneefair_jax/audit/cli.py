@@ -7,7 +7,7 @@ from typing import Any
 
 from kneefair_jax import safe_text
 from kneefair_jax.audit import equivalence_margin, mask_faults, options, result, run
-from kneefair_jax.data import cell_text, label_map
+from kneefair_jax.data import cell_text, label_map, workbook
 from kneefair_jax.data.readers import orientation
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, family
@@ -28,8 +28,9 @@ examples:
 
 metadata.csv has a row per case: case_id (the masks' file name without its ending), the attributes, and optionally
 patient_id (the same for all cases of a patient), mask and image (paths relative to --truth and --images, or to the
-table), spacing_mm (mm per pixel, 0.3 or 0.3x0.2 for down x across) and split. Tables are Excel workbooks or text with
-commas, semicolons, tabs or bars between cells; ages may be in DICOM's form (065Y). A score table has case_id,
+table), spacing_mm (mm per pixel, 0.3 or 0.3x0.2 for down x across) and split. Tables are Excel workbooks
+(FILE.xlsx:SHEET for one of several sheets) or text with commas, semicolons, tabs or bars between cells; ages may be in
+DICOM's form (065Y). A score table has case_id,
 structure, dice, ... (a row per case and structure) or case_id, dice_femur, dice_tibia, ... (a row per case); the other
 scores are iou, hd95_mm, assd_mm and nsd (ece is stored, not compared). Overlaps are between 0 and 1; an empty cell is a
 structure absent from truth and prediction.
@@ -282,7 +283,8 @@ def _verdict(verdict: findings.Verdict) -> str:
 
 
 def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
-    inputs = list(filter(None, (arguments.scores, arguments.metadata, arguments.readers)))
+    tables = filter(None, (arguments.scores, arguments.metadata, arguments.readers))
+    inputs = [workbook.split_sheet(path)[0] for path in tables]
     models = _models(arguments.pred or ())
     result.require_folder(arguments.out, overwrite=arguments.overwrite, inputs=inputs, models=tuple(models))
     if arguments.pdf:

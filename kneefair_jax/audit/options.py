@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from kneefair_jax.data import label_map
+from kneefair_jax.data import label_map, workbook
 from kneefair_jax.data.label_map import Labels
 from kneefair_jax.data.readers import orientation
 from kneefair_jax.errors import InputError
@@ -118,8 +118,8 @@ class Settings(NamedTuple):
 
     def with_folders(self, *paths: object) -> "Settings":
         """Return the settings with further folders, and files with their digests; other arguments are ignored."""
-        folders = (Path(path) for path in paths if isinstance(path, str | Path))
-        digests = {**self.inputs, **run_directory.file_digests(paths)}
+        folders = [workbook.split_sheet(Path(path))[0] for path in paths if isinstance(path, str | Path)]
+        digests = {**self.inputs, **run_directory.file_digests(folders)}
         return self._replace(folders=(*self.folders, *folders), inputs=digests)
 
     def check(self, attributes: Sequence[str]) -> None:

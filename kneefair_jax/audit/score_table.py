@@ -9,7 +9,6 @@ it is excluded from the means, with a note.
 """
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +19,7 @@ import pandas as pd
 from kneefair_jax import groups
 from kneefair_jax.audit import cases, structure_names
 from kneefair_jax.audit.options import CaseOptions
-from kneefair_jax.data import ages, cell_text, column_names, identifiers, metadata, typed_tables
+from kneefair_jax.data import ages, cell_text, column_names, identifiers, metadata, typed_tables, workbook
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
 from kneefair_jax.report.text import formatting
@@ -169,6 +168,7 @@ def _word_notes(written: pd.DataFrame) -> list[str]:
 
 def read_scores(text: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
     """Return `case_id, model, structure` and all `patient_table.MEASURES` (f64, checked) by row; and notes."""
+    cases.check_models(text, path)
     long, notes = _melt(text, path)
     if "ece" in long and (long["ece"] != "").any():
         notes.append(
@@ -334,7 +334,7 @@ def _with_confounders(cohort: cases.Cohort, case_rows: pd.DataFrame, path: Path)
 def _splits_of(who: Path | pd.DataFrame) -> set[str]:
     if isinstance(who, pd.DataFrame):
         return set(who["split"].dropna().astype(str)) if "split" in who else set()
-    return set(metadata.read(who).cells.get("split", ())) if os.path.isfile(who) else set()
+    return set(metadata.read(who).cells.get("split", ())) if workbook.exists(who) else set()
 
 
 def _table(

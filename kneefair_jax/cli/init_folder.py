@@ -55,7 +55,10 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--images", default="", metavar="SUB", help="folder of the films below DIR")
     result.add_argument("--masks", default="", metavar="SUB", help="folder of the masks below DIR")
     result.add_argument(
-        "--table", type=Path, metavar="FILE", help="clinical table: .xlsx, or text with , ; tab or |"
+        "--table",
+        type=Path,
+        metavar="FILE",
+        help="clinical table: .xlsx (FILE.xlsx:SHEET), or text with , ; tab or |",
     )
     lists = {
         "--columns": (
@@ -110,11 +113,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     options = parser().parse_args(argv)
+    from kneefair_jax.data import workbook
     from kneefair_jax.data.draft import cases, clinical_table, output, scan
     from kneefair_jax.runtime import progress
 
     out = options.out or (options.link_dir or options.folder) / "metadata.csv"
-    inputs = {"--table": options.table, "--key": options.key}
+    table_file = options.table and workbook.split_sheet(options.table)[0]
+    inputs = {"--table": table_file, "--key": options.key}
     target = output.Output(
         folder=options.folder,
         table=out,
@@ -160,6 +165,8 @@ def _main(argv: Sequence[str]) -> int:
         structures = cases.mask_structures(
             options.folder, draft, lambda items, total: progress.track(items, total, "reading masks", "files")
         )
+        if structures:
+            print("structures have numbers for names; in the next command, replace structure 1 by femur, ...")
     print(f"next:\n  {next_command(draft, root, out, structures)}")
     return 0
 

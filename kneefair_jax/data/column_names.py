@@ -10,21 +10,38 @@ from kneefair_jax.errors import InputError
 
 # Headers in English, German, French, Spanish and Italian, as `plain` writes them.
 _HEADERS = {
-    "patient_id": "patientid patient patientno patientnumber subject subjectid mrn patientennummer patientenid "
-    "patientnr patnr patid pid idpatient numeropatient idpaciente idpaziente medicalrecordnumber",
-    "sex": "sex gender geschlecht sexe sexo sesso patientsex sexatbirth",
-    "age": "age alter edad eta patientage ageyears ageinyears alterjahre ageatexam",
+    "patient_id": "patientid patient patientno patientnumber patientnum patientnr patientcode patientidentifier "
+    "patientenid patientennummer patientennr patientenkennung patno patnum patnummer patnr patid pid mrn "
+    "medicalrecordnumber medicalrecordno hospitalnumber hospitalno krankenhausnummer krankenhausnr "
+    "npatient nopatient nodepatient nopaciente nodepaciente subject subjectid subjectno "
+    "subjectnumber participant participantid probandid probandennummer probandennr "
+    "idpatient numeropatient numeropatiente numerodepatient numpatient identifiantpatient ipp idpaciente "
+    "numeropaciente numerodepaciente historiaclinica numerohistoriaclinica nhc idpaziente",
+    # A patient may have several cases (stays, examinations), so that these never stand for patient_id.
+    "case_id": "caseid caseno casenumber casenum casenr fallnummer fallnr fallid studyid accession accessionno "
+    "accessionnumber auftragsnummer untersuchungsnummer numerocas idcas numerodecas numerocaso idcaso numerodecaso",
+    "sex": "sex gender geschlecht patientengeschlecht sexe genre sexo genero sesso patientsex patientgender "
+    "biologicalsex sexatbirth birthsex",
+    "age": "age alter lebensalter patientenalter edad eta patientage ageyears ageinyears ageyrs agey alterjahre "
+    "alterinjahren alterj ageatexam ageatexamination ageatstudy ageatscan alterbeiuntersuchung alterbeiaufnahme "
+    "ageannees ageans ageenannees edadanos edadenanos",
     "birth_date": "birthdate dateofbirth dob patientbirthdate birthday geburtsdatum gebdatum datedenaissance "
     "naissance fechadenacimiento fechanacimiento datadinascita",
     "study_date": "studydate examdate untersuchungsdatum aufnahmedatum datedexamen fechadeestudio",
     "name": "name patientname lastname firstname surname familyname givenname nachname vorname patientenname nom "
     "prenom nombre apellido apellidos cognome nome",
-    "race": "race patientrace",
-    "ethnicity": "ethnicity ethnicgroup ethnie etnia",
+    "race": "race patientrace selfreportedrace racialgroup raceethnicity raza",
+    "ethnicity": "ethnicity ethnicgroup ethnicorigin patientethnicity ethnischegruppe ethnischeherkunft ethnizitat "
+    "ethnizitaet ethnie ethnicite origineethnique etnia etnicidad origenetnico",
     "bmi": "bmi bodymassindex imc",
     "kl": "kl klgrade kellgrenlawrence kellgrenlawrencegrade xrkl",
-    "site": "site center centre hospital klinik zentrum institution",
-    "side": "side laterality seite cote lado lato knee",
+    "site": "site siteid sitename center centerid centername centre centreid centrename studysite studycenter "
+    "studycentre hospital hospitalname clinic klinik krankenhaus zentrum studienzentrum standort institution "
+    "institutionname hopital etablissement centro clinica",
+    "side": "side laterality seite seitenangabe korperseite koerperseite lateralitat lateralitaet kneeside bodyside "
+    "imagelaterality cote lateralite lado lateralidad lato knee",
+    "model": "model modelname modell modelle modelo modello vendor algorithm algorithmus algorithme algoritmo algo ai "
+    "aisystem aitool ki software network netz",
     "image": "image imagefile file filename film datei dateiname fichier",
 }
 SYNONYMS: Mapping[str, frozenset[str]] = {
@@ -82,7 +99,7 @@ def mapping(
     for target, name in stated.items():
         if name not in names:
             raise InputError(
-                f"{path} row 1: --columns {target}={name}: there is no column {name!r}{suggestion(name, names)}; the "
+                f"{path}: --columns {target}={name}: there is no column {name!r}{suggestion(name, names)}; the "
                 f"columns are: {headers}"
             )
     result = dict(stated)
@@ -92,7 +109,7 @@ def mapping(
         candidates = [name for name in synonyms(target, names) if name not in stated.values()]
         if len(candidates) > 1 and target not in candidates:
             raise InputError(
-                f"{path} row 1: {' and '.join(map(repr, candidates))} may both be the column {target}; state one with "
+                f"{path}: {' and '.join(map(repr, candidates))} may both be the column {target}; state one with "
                 f"--columns {target}={candidates[0]}"
             )
         if candidates:

@@ -5,11 +5,11 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kneefair_jax.data import identifiers
+from kneefair_jax.data import column_names, identifiers
 from kneefair_jax.data.readers import limits
 from kneefair_jax.errors import InputError
 
@@ -27,6 +27,7 @@ _BOMS = {
 # 0,5 or 1,25e-3; and 0,3x0,2 of a spacing.
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?(\s*x\s*[0-9]*(,[0-9]+)?)?")
 _SAMPLE_LINES = 50  # that determine the delimiter of a table without a known column
+_HEADER_ROWS = 10  # among which the header is, below titles
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 # Limits of a table, beside those of any file: a cell takes about 140 bytes of memory (measured).
 MOST_CELLS, MOST_COLUMNS, LONGEST_LINE = 10_000_000, 10_000, 1 << 20
@@ -47,8 +48,8 @@ class Rows(NamedTuple):
 
     Attributes:
         header: the columns' names.
-        cells: line in the file (the header's is 1) -> trimmed cells, without lines that have no text.
-        notes: on the dialect, where it is not UTF-8 with commas and decimal points.
+        cells: line in the file -> trimmed cells below the header, without lines that have no text.
+        notes: on the dialect, where it is not UTF-8 with commas and decimal points, and on rows above the header.
     """
 
     header: list[str]
@@ -57,13 +58,14 @@ class Rows(NamedTuple):
 
 
 def read(path: Path, keys: Collection[str] = (KEY,)) -> Rows:
-    """Read a text table; its delimiter is the one that yields a column of `keys`, or else the comma.
+    """Read a text table; its delimiter is the one that yields a header with a column of `keys`.
 
     In tables with semicolons or tabs, a column whose numbers all have decimal commas is read with decimal points.
 
     Args:
         path: of the file.
-        keys: names of columns. If they are empty, the delimiter gives the first rows the same number of cells.
+        keys: names of columns (`header_row`). Without a header that has one, the delimiter gives the first rows the
+            same number of cells, and the first row is the header.
 
     Raises:
         InputError: the file cannot be opened or exceeds a limit, the encoding is neither UTF-8, UTF-16 with a byte
@@ -78,17 +80,21 @@ def read(path: Path, keys: Collection[str] = (KEY,)) -> Rows:
         if (count := text.count(delimiter) + text.count("\n")) > MOST_CELLS:
             raise InputError(f"{path}: {count} cells, more than {MOST_CELLS}; leave out columns, or split it")
         reader = csv.reader(_lines(text, path, skipped), delimiter=delimiter, strict=True)
-        header = [identifiers.visible(name) for name in next(reader, [])]
         cells = {}
-        line = reader.line_num
+        tall_rows = {}  # with cells of several lines
+        line = 0
         for row in reader:
             if reader.line_num - line > 1:
-                _refuse_merged_rows(row, header, delimiter, path, line + 1 + skipped)
+                tall_rows[line + 1 + skipped] = row
             line = reader.line_num
             if any(cell.strip() for cell in row):
                 cells[line + skipped] = [cell.strip() for cell in row]
     except csv.Error as error:
         raise InputError(f"{path}: malformed CSV ({error}); save it as UTF-8 text with commas") from error
+    first, header, title_notes = split_header(cells, keys, path)
+    for number, row in tall_rows.items():
+        if number > first:
+            _refuse_merged_rows(row, header, delimiter, path, number)
     notes = []
     if encoding != "UTF-8" or delimiter != ",":
         note = f"{path.name} is read as {encoding} text with {_DELIMITERS.get(delimiter, repr(delimiter))}"
@@ -98,7 +104,43 @@ def read(path: Path, keys: Collection[str] = (KEY,)) -> Rows:
         notes.append(note)
     if delimiter != "," and (names := replace_decimal_commas(header, cells)):
         notes.append(f"{path.name}: decimal commas are read as points in {', '.join(names)}")
-    return Rows(header, cells, notes)
+    return Rows(header, cells, notes + title_notes)
+
+
+def header_row(rows: Mapping[int, Sequence[str]], keys: Collection[str]) -> int | None:
+    """Return the number of the first row that has a name of `keys`, among the first 10; None if there is none.
+
+    Rows above it are titles, with at most half as many filled cells: a row of data, in which `patient` may be a level,
+    is no header.
+
+    Args:
+        rows: number -> trimmed cells, without empty rows.
+        keys: names of columns; one that `column_names.plain` has written stands for all its spellings.
+    """
+    most_above = 0
+    for number, row in itertools.islice(rows.items(), _HEADER_ROWS):
+        count = sum(map(bool, row))
+        names = set(map(identifiers.visible, row))
+        if 2 * most_above <= count and not {*names, *map(column_names.plain, names)}.isdisjoint(keys):
+            return number
+        most_above = max(most_above, count)
+    return None
+
+
+def split_header(
+    rows: dict[int, list[str]], keys: Collection[str], path: Path
+) -> tuple[int, list[str], list[str]]:
+    """Remove the header and the rows above it in place; return its number, its names and a note on these rows.
+
+    The header is that of `header_row`, or else the first row.
+    """
+    number = header_row(rows, keys) or min(rows, default=0)
+    titles = [row for row in rows if row < number]
+    for row in titles:
+        del rows[row]
+    header = [identifiers.visible(cell) for cell in rows.pop(number, [])]
+    notes = [f"{path.name}: row {number} is the header; rows of text above it, skipped: {len(titles)}"]
+    return number, header, notes if titles else []
 
 
 def _decoded(path: Path) -> tuple[str, str]:
@@ -176,18 +218,25 @@ def _pattern(cell: str) -> str:
 
 
 def _delimiter(text: str, keys: Collection[str], path: Path) -> str:
-    lines = list(itertools.islice(_lines(text, path), _SAMPLE_LINES if not keys else 1)) or [""]
-    header = lines[0]
-    if (count := max(map(header.count, _DELIMITERS)) + 1) > MOST_COLUMNS:
+    lines = [line for line in itertools.islice(_lines(text, path), _SAMPLE_LINES) if line.strip()] or [""]
+    if (count := max(map(lines[0].count, _DELIMITERS)) + 1) > MOST_COLUMNS:
         raise InputError(f"{path}: {count} columns, more than {MOST_COLUMNS}; remove those that are not used")
-    if not keys:
-        return _regular_delimiter(lines, path)
 
     def columns(delimiter: str) -> int:
-        names = next(csv.reader([header], delimiter=delimiter), [])
-        return len(names) if set(keys).intersection(map(identifiers.visible, names)) else 0
+        rows = {}
+        for number, row in enumerate(csv.reader(lines, delimiter=delimiter)):
+            if any(cells := [cell.strip() for cell in row]):
+                rows[number] = cells
+        header = header_row(rows, keys)
+        return 0 if header is None else len(rows[header])
 
-    return max(_DELIMITERS, key=columns)  # the comma comes first, so it wins a tie
+    widths = {delimiter: columns(delimiter) for delimiter in _DELIMITERS}
+    # The comma comes first, so it wins a tie.
+    return (
+        max(widths, key=lambda name: widths[name])
+        if any(widths.values())
+        else _regular_delimiter(lines, path)
+    )
 
 
 def _regular_delimiter(lines: Sequence[str], path: Path) -> str:

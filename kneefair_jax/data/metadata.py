@@ -5,7 +5,6 @@ and optionally `spacing_mm` (`0.3`, or `0.3x0.2` for down x across) and a split.
 file, `cell_text` the words for missing, `ages` the forms of an age; `identifiers` compares similar identifiers.
 """
 
-import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -81,19 +80,19 @@ def read(path: Path, keys: Collection[str] = (delimited.KEY,)) -> Table:
     `delimited` uses Python's CSV reader, since pandas fills short rows and shifts long ones silently.
 
     Args:
-        path: of the file.
-        keys: names of columns of which the table has one; they determine the delimiter, or the sheet of a workbook.
-            If they are empty, the delimiter is the one that gives the first rows the same number of cells.
+        path: of the file; it may end in the name of a sheet (`workbook.split_sheet`).
+        keys: names of columns of which the table has one; they determine the header, and the delimiter or the sheet of
+            a workbook (`delimited.header_row`).
 
     Raises:
         InputError: the file does not exist, or is not a table.
     """
-    if not os.path.lexists(path):
+    if not workbook.exists(path):
         raise InputError(f"{path}: no such file; set data.root and data.metadata to the table of cases")
     header, rows, notes = (workbook if workbook.is_workbook(path) else delimited).read(path, keys)
     if not rows or len(set(header)) < len(header):
         raise InputError(
-            f"{path}: malformed CSV; write the columns' names in line 1, each once, and a case in each further line"
+            f"{path}: malformed CSV; write the columns' names in row 1, each once, and a case in each further row"
         )
     ragged = [(row, len(cells)) for row, cells in rows.items() if len(cells) != len(header)]
     remedy = (

@@ -5,7 +5,6 @@ by the file's metadata before the file is decompressed.
 """
 
 import io
-import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_integer_dtype, is_numeric_dtype
 
-from kneefair_jax.data import cell_text, delimited, metadata
+from kneefair_jax.data import cell_text, delimited, metadata, workbook
 from kneefair_jax.data.readers import limits
 from kneefair_jax.errors import InputError, describe
 
@@ -60,7 +59,7 @@ def read_as_text(source: Path | pd.DataFrame) -> tuple[metadata.Table, dict[str,
     """
     if isinstance(source, pd.DataFrame):
         return _as_text(_plain_columns(source), FRAME, first_row=0)
-    if not os.path.lexists(source):
+    if not workbook.exists(source):
         raise InputError(f"{source}: no such file; give a CSV or parquet file of scores by case")
     if source.suffix.lower() not in (".parquet", ".pq"):
         return metadata.read(source), {}

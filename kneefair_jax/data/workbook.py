@@ -1,23 +1,28 @@
-"""Reads a sheet of an Excel workbook (.xlsx) as the cells of a text table, with openpyxl."""
+"""Reads a sheet of an Excel workbook (.xlsx) as the cells of a text table, with openpyxl.
+
+A path of a table may end in the name of a sheet: `patients.xlsx:Sheet2`.
+"""
 
 import datetime
 import io
 import itertools
+import os
 import re
 import warnings
 import zipfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kneefair_jax.data import identifiers
 from kneefair_jax.data.delimited import (
     KEY,
     LONGEST_LINE,
     MOST_CELLS,
     MOST_COLUMNS,
     Rows,
+    header_row,
     replace_decimal_commas,
+    split_header,
 )
 from kneefair_jax.data.readers import limits
 from kneefair_jax.errors import InputError
@@ -30,43 +35,54 @@ _EXACT = 10**15  # Excel stores 15 digits of a number
 _ZERO_FORMAT = re.compile(r'(?:"([^"]*)")?(0+)')
 
 
+def split_sheet(path: Path) -> tuple[Path, str]:
+    """Return the file and the sheet of `FILE:SHEET`; the sheet is "" if the path names none, or is a file."""
+    file, _, sheet = str(path).rpartition(":")
+    return (Path(file), sheet) if os.path.isfile(file) and not os.path.lexists(path) else (path, "")
+
+
+def exists(path: Path) -> bool:
+    """Return whether there is a table at a path, which may end in the name of a sheet."""
+    return os.path.lexists(split_sheet(path)[0])
+
+
 def is_workbook(path: Path) -> bool:
-    """Return whether a file is an Excel workbook by its first bytes."""
-    with limits.open_regular(path) as file:
+    """Return whether a file is an Excel workbook by its first bytes; the path may end in the name of a sheet."""
+    with limits.open_regular(split_sheet(path)[0]) as file:
         return file.read(len(_MAGIC)) == _MAGIC
 
 
 def read(path: Path, keys: Collection[str] = (KEY,)) -> Rows:
-    """Read the only sheet with cells, or the only sheet whose first row has a column of `keys`.
+    """Read the sheet that the path names, the only sheet with cells, or the only sheet with a header by `keys`.
 
     Numbers have a decimal point, dates are written as 1960-03-21, and a number shown with leading zeros keeps them.
 
     Raises:
-        InputError: the file is no workbook or exceeds a limit, several sheets may be the table, a formula has no stored
-            value, or a number has more digits than Excel stores.
+        InputError: the file is no workbook or exceeds a limit, it lacks the sheet, several sheets may be the table, a
+            formula has no stored value, or a number has more digits than Excel stores.
     """
-    data = limits.read_bytes(path)
-    _require_workbook(data, path)
+    file, sheet = split_sheet(path)
+    data = limits.read_bytes(file)
+    _require_workbook(data, file)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on parts that are not read, such as validation lists
         try:
-            sheets = {name: cells for name, cells in _sheets(data, path) if cells}
+            sheets = {name: cells for name, cells in _sheets(data, file) if cells}
         except InputError:
             raise
         except Exception as error:  # openpyxl and zipfile raise many errors for a damaged workbook
             cause = type(error).__name__
             raise InputError(
-                f"{path}: unreadable Excel workbook ({cause}); save it again as .xlsx or CSV"
+                f"{file}: unreadable Excel workbook ({cause}); save it again as .xlsx or CSV"
             ) from error
-    name = _choose(sheets, keys, path)
+    name = _choose(sheets, sheet, keys, file)
     rows = sheets[name]
-    first = min(rows)
-    header = [identifiers.visible(cell) for cell in rows.pop(first)]
+    _, header, title_notes = split_header(rows, keys, file)
     width = len(header)
     cells = {line: row + [""] * (width - len(row)) for line, row in rows.items()}
-    notes = [f"{path.name} is read as an Excel workbook, sheet {name!r}"]
+    notes = [f"{file.name} is read as an Excel workbook, sheet {name!r}", *title_notes]
     if names := replace_decimal_commas(header, cells):
-        notes.append(f"{path.name}: decimal commas are read as points in {', '.join(names)}")
+        notes.append(f"{file.name}: decimal commas are read as points in {', '.join(names)}")
     return Rows(header, cells, notes)
 
 
@@ -94,7 +110,8 @@ def _sheets(data: bytes, path: Path) -> Iterator[tuple[str, dict[int, list[str]]
         for each in (sheet, formula_sheet):
             each.reset_dimensions()  # some programs state wrong ones
         pairs = zip(sheet.iter_rows(), formula_sheet.iter_rows(), strict=True)
-        yield sheet.title, dict(_rows(pairs, path))
+        name = path if len(values.worksheets) == 1 else Path(f"{path}:{sheet.title}")
+        yield sheet.title, dict(_rows(pairs, name))
 
 
 def _rows(
@@ -151,19 +168,20 @@ def _text(cell: Any, formula: Any, path: Path, number: int) -> str:
     return text
 
 
-def _choose(sheets: dict[str, dict[int, list[str]]], keys: Collection[str], path: Path) -> str:
-    """Return the name of the sheet that is the table."""
+def _choose(
+    sheets: Mapping[str, Mapping[int, Sequence[str]]], sheet: str, keys: Collection[str], path: Path
+) -> str:
+    """Return the name of the sheet that is the table: `sheet`, if the user states one."""
     if not sheets:
         raise InputError(f"{path}: no sheet has a cell; write the columns' names in row 1")
-    if len(sheets) == 1:
-        return next(iter(sheets))
-    names = [
-        name for name, rows in sheets.items() if set(map(identifiers.visible, rows[min(rows)])) & set(keys)
-    ]
-    if len(names) != 1:
-        matches = f", and {len(names)} of them a column {' or '.join(sorted(keys))}" if keys else ""
+    candidates = [name for name, rows in sheets.items() if header_row(rows, keys)]
+    if sheet or (len(sheets) > 1 and len(candidates) != 1):
+        if sheet in sheets:
+            return sheet
+        names = ", ".join(map(repr, sheets))
+        fault = f"sheet {sheet!r} is not" if sheet else f"{len(candidates)} sheets with a known header are"
         raise InputError(
-            f"{path}: the sheets {', '.join(map(repr, sheets))} have cells{matches}; keep one sheet in the workbook, "
-            "or save the sheet as CSV"
+            f"{path}: {fault} among those with cells, {names}; name a sheet after the file, as in "
+            f"'{path.name}:{next(iter(candidates or sheets))}'"
         )
-    return names[0]
+    return next(iter(candidates or sheets))

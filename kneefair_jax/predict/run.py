@@ -34,7 +34,7 @@ _FOLDERS = ("masks", "outlines", "overlays")
 WRITTEN = (".lock", RECORD, AREAS, *_FOLDERS)
 # Films in memory at a time: 32 of the largest allowed, of a byte a pixel, take 1.6 GB.
 MOST_READ = 32
-_MOST_NAMED = 5  # files that were left out
+_MOST_NAMED = 5  # files that were left out, and films with a warning
 
 
 class Tally(NamedTuple):
@@ -82,8 +82,8 @@ def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Set
 
     The results of files that an earlier run finished are kept. The results that an earlier run with other options wrote
     of a file are deleted once its new results are written, or once it fails. The log gets a line for each segmented
-    file (INFO) and for each file that fails (ERROR). Masks in a folder are left out, with one line for
-    all; the results of one that an earlier run segmented by its name are kept.
+    file (INFO), the first five with their warnings, and for each file that fails (ERROR). Masks in a folder are left
+    out, with one line for all; the results of one that an earlier run segmented by its name are kept.
 
     Args:
         predictor: segments.
@@ -114,6 +114,7 @@ def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Set
             require_same_sources(session, items)
         start = time.monotonic()
         label_images: list[str] = []
+        warning_count = 0
         for outcome in _process(session, items):
             tally = _count(tally, outcome)
             if outcome.is_label_image:
@@ -127,8 +128,12 @@ def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Set
                     total - tally.earlier_segmentations,
                     time.monotonic() - start,
                 )
-                warning = f"  warning: {outcome.warning}" if outcome.warning else ""
+                warning_count += bool(outcome.warning)
+                is_shown = outcome.warning and warning_count <= _MOST_NAMED
+                warning = f"  warning: {outcome.warning}" if is_shown else ""
                 logger.info("%d/%d%s  %s%s", count, total, left, outcome.view, warning)
+        if (more := warning_count - _MOST_NAMED) > 0:
+            logger.info("and %d more films with a warning; %s lists all", more, out / AREAS)
         if label_images:
             logger.info("%s", _describe_excluded(label_images))
     return tally

@@ -99,7 +99,7 @@ def page(
         files: names of the files beside the page, which it lists; None for the files of `write`.
     """
     figures = _figures(report, cases, curves)
-    return template("page.html", verdict_cell=findings.table_cell, tick_label=_tick_label).render(
+    return template("page.html", verdict_cell=findings.table_cell).render(
         report=report,
         # Figures are safe to insert: matplotlib and `svg.text` escape every name in them.
         figures={name: Markup(figure) for name, figure in figures.items()},
@@ -115,7 +115,7 @@ def page(
 
 def summary_page(report: Report) -> str:
     """Return the HTML of a summary for one printed page: the first screen alone; `report` with plain numbers."""
-    return template("summary.html", verdict_cell=findings.table_cell, tick_label=_tick_label).render(
+    return template("summary.html", verdict_cell=findings.table_cell).render(
         report=report, other_pages={}, **_first_screen(report), **_helpers(report)
     )
 
@@ -156,10 +156,6 @@ def _heading(report: Report) -> str:
     rows = models.rows(report)
     model = f"{len(rows)} models" if rows else formatting.audited_model(report)
     return f"{title}: {model}" if model else title
-
-
-def _tick_label(value: float) -> str:
-    return f"{value:g}".replace("-", formatting.MINUS)
 
 
 def _texts(report: Report) -> dict[str, Any]:

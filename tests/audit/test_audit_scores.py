@@ -289,6 +289,8 @@ def test_an_attribute_age_may_be_computed_from_two_dates(tmp_path):
 def test_notes_keep_the_names_of_files(tmp_path):
     result = table(save(wide().drop(columns="patient_id"), tmp_path / "mine.csv"))
     assert result.notes[0].startswith("mine.csv has no column patient_id")
+    renamed = table(save(wide().rename(columns={"patient_id": "PatientID"}), tmp_path / "mine.csv"))
+    assert "'PatientID'" not in result.notes[0] and "'PatientID'" in renamed.notes[0]
 
 
 @pytest.mark.parametrize("attributes", [["sex"], ["sex", "race"]], ids=["one", "two"])
@@ -486,6 +488,16 @@ REFUSED = {
         r"^[^\n]* row 25: dice 1.2 is above 1; correct it$",
     ),
     "attribute absent": (spoilt(), {"attributes": ["age"]}, "there are: sex, race"),
+    "models under another name": (
+        lambda: pd.concat([wide().assign(Vendor=name) for name in "AB"]),
+        {},
+        r"^[^\n]*no column 'model'; rename 'Vendor' model[^\n]*$",
+    ),
+    "models under another name, a row each structure": (
+        lambda: pd.concat([long(wide()).assign(AI=name, software=1) for name in "AB"]),
+        {},
+        r"^[^\n]*rename 'AI' model[^\n]*$",
+    ),
     "case twice": (lambda: pd.concat([wide(), wide()[:1]]), {}, "row 26: case_id 'c0' has 'femur' twice"),
     "differing attribute": (
         lambda: long(wide()).assign(sex=["female"] * 24 + ["male"] * 24),

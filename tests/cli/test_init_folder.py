@@ -12,8 +12,11 @@ from PIL import Image
 
 from kneefair_jax.cli import init_folder
 from kneefair_jax.data import folder as folder_source
+from kneefair_jax.data import label_map
 from kneefair_jax.data.draft import cases
 from kneefair_jax.data.readers import Mask
+from kneefair_jax.errors import InputError
+from kneefair_jax.runs import config_file
 from tests.cli import clinic
 
 SECRETS = [secret for patient in clinic.PATIENTS for secret in patient.secrets]
@@ -132,8 +135,9 @@ def test_a_clinical_table_is_joined_before_pseudonyms(root, run, tmp_path, kind)
         import openpyxl
 
         book = openpyxl.Workbook()
-        for row in rows:
+        for row in (["Knees"], [], *rows):  # a title, and another sheet
             book.active.append(row)
+        book.create_sheet("legend").append(["m", "male"])
         book.save(path)
     else:
         path.write_bytes("\n".join(";".join(map(str, row)) for row in rows).encode("cp1252"))
@@ -155,9 +159,11 @@ def test_a_clinical_table_is_joined_before_pseudonyms(root, run, tmp_path, kind)
     ("cells", "arguments", "message"),
     [
         ("MRN,sex\n{0},1\n", [], r"t\.csv row 2: sex '1' .*--values sex:1="),
-        ("MRN,Gendr\n{0},f\n", ["--columns", "sex=Gender"], r"row 1: .*did you mean 'Gendr'"),
-        ("MRN,Gender,Sexe\n{0},f,f\n", [], r"row 1: 'Gender' and 'Sexe' .*--columns sex=Gender"),
-        ("number,sex\n{0},f\n", [], r"row 1: no column states the patient's ID"),
+        ("MRN,Gendr\n{0},f\n", ["--columns", "sex=Gender"], r"did you mean 'Gendr'"),
+        ("MRN,Gender,Sexe\n{0},f,f\n", [], r"t\.csv: 'Gender' and 'Sexe' .*--columns sex=Gender"),
+        ("number,sex\n{0},f\n", [], r"t\.csv: no column states the patient's ID"),
+        ("Fallnummer,sex\n{0},f\n", [], r"'Fallnummer' may .*--columns patient_id=Fallnummer$"),
+        ("MRN,Patient,sex\n{0},{0},f\n", [], r"'MRN' and 'Patient' .*--columns patient_id=MRN"),
         ("MRN,sex,age\n{0},f,65,5\n", [], r"row 2: malformed CSV: 4 cells"),
         ("MRN,age\n{0},1960\n", [], r"row 2: age is neither"),
         ("MRN,age\n{0},999\n", [], r"row 2: age is not between 0 and 120"),
@@ -242,10 +248,16 @@ def test_one_file_for_each_structure(tmp_path, run):
     assert names == ["femur.nii.gz", "tibia.nii.gz"]
 
 
-@pytest.mark.parametrize(("values", "structures"), [((0, 255), "structure 1=255"), ((0, 2), "")])
-def test_the_printed_command_states_the_values_of_masks_that_are_no_numbers(
-    tmp_path, run, values, structures
-):
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ((0, 255), {"structure 1": 255}),
+        ((0, 2), {"structure 2": 2}),
+        (range(5), {f"structure {value}": value for value in range(1, 5)}),
+        ((0, 1, 255), None),  # which may be void
+    ],
+)
+def test_the_printed_command_states_the_values_of_the_masks(tmp_path, run, values, labels):
     root = tmp_path / "knees"
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True)
@@ -253,24 +265,31 @@ def test_the_printed_command_states_the_values_of_masks_that_are_no_numbers(
             picture = np.repeat(np.array([values], np.uint8), 8, axis=0)
             Image.fromarray(np.kron(picture, np.ones((1, 4), np.uint8))).save(root / f"{folder}/{name}.png")
     words = shlex.split(run(root, "--link-dir", tmp_path / "links").rpartition("next:")[2])
-    stated = [word for word in words if word.startswith("--config.data.structures=")]
-    assert stated == ([f"--config.data.structures={structures}"] if structures else [])
+    stated = dict(word.removeprefix("--config.data.").split("=", 1) for word in words[4:])
+    assert words[:4] == ["kneefair", "check", "--config=folder", "--workdir=runs/check"]
+    assert stated.keys() == {"root", "attributes"} | ({"structures"} if labels else set())
+    config = config_file.load(config_file.find("folder")).data.to_dict() | stated | {"attributes": ()}
+    if labels is None:
+        with pytest.raises(InputError, match=r"--config\.data\.ignore_label=255"):
+            folder_source.source(config, size=(8, 8), channels=1)
+    else:
+        source = folder_source.source(config, size=(8, 8), channels=1)
+        assert source.structures == tuple(labels) and len(source.cases) == 2
+        assert label_map.parse_setting(stated["structures"], -1, "data.").values == labels
 
 
-@pytest.mark.parametrize(("value", "fewest", "most"), [(1, 1, 16), (255, 40, 40)])
-def test_masks_are_read_until_a_value_is_the_number_of_a_structure(
-    monkeypatch, tmp_path, value, fewest, most
-):
+@pytest.mark.parametrize(("values", "fewest", "most"), [((1, 255), 1, 16), ((1,), 40, 40), ((255,), 40, 40)])
+def test_all_masks_are_read_unless_a_value_may_be_void(monkeypatch, tmp_path, values, fewest, most):
     read_paths = []
 
-    def read_mask(path, values):
+    def read_mask(path, names):
         read_paths.append(path)
-        return Mask(np.array([[0, value]], np.uint8))
+        return Mask(np.array([[0, *values]], np.uint8))
 
     monkeypatch.setattr(cases.mask_files, "read", read_mask)
     table = pd.DataFrame({"mask": [f"{number}.png" for number in range(40)]})
     structures = cases.mask_structures(tmp_path, cases.Draft(table, {}, {}, ()))
-    assert structures == ({} if value == 1 else {"structure 1": "255"})
+    assert structures == ({"structure 1": str(values[0])} if len(values) == 1 else {})
     assert fewest <= len(read_paths) <= most
 
 

@@ -38,10 +38,23 @@ def test_utf16_of_either_order(tmp_path, code):
 def test_the_delimiter_is_the_one_that_yields_the_key(tmp_path):
     assert read(tmp_path, "case_id;note, long;x\n1;a, b;c\n").header == ["case_id", "note, long", "x"]
     assert read(tmp_path, "case_id,a;b;c,x\n1,2;3;4,5\n").header == ["case_id", "a;b;c", "x"]
-    assert read(tmp_path, "id;x\n1;2\n").header == ["id;x"]  # nobody's key: the comma, and an error elsewhere
+    assert read(tmp_path, "id;x\n1;2\n").header == ["id", "x"]  # without the key, by the number of cells
     assert read(tmp_path, "\u200bcase_id\u200b;x\n1;2\n").header == ["case_id", "x"]
     rows = read(tmp_path, "sep=;\r\ncase_id;x\r\n1;2\r\n")
     assert rows.header == ["case_id", "x"] and rows.cells == {3: ["1", "2"]}
+
+
+def test_rows_above_the_header_are_titles(tmp_path):
+    for text in ("Study, 2024\n\n", "Study\n", "\n\n", "Study;;;\n;;;\n"):
+        rows = read(tmp_path, f"{text}case_id;sex;age;bmi\na;f;60,5;25\n")
+        assert rows.header == ["case_id", "sex", "age", "bmi"]
+        assert list(rows.cells.values()) == [["a", "f", "60.5", "25"]]
+        assert list(rows.cells) == [text.count("\n") + 2]
+        assert sum("is the header" in note for note in rows.notes) == ("Study" in text)
+    data = "ID,kind\n17,Patient\n18,control\n"  # a level is no header
+    (tmp_path / "t.csv").write_text(data)
+    assert delimited.read(tmp_path / "t.csv", ["patient"]).header == ["ID", "kind"]
+    assert read(tmp_path, "x\n" * 10 + "case_id,sex\na,f\n").header == ["x"]
 
 
 def test_decimal_commas_by_column(tmp_path):

@@ -173,8 +173,8 @@ def wide(root):
 
 BAD_TABLES = [
     (lambda root: (root / "metadata.csv").unlink(), {}, "metadata.csv: no such file; set data.root"),
-    (write(b""), {}, "malformed CSV; .* line 1"),
-    (write(b"case_id,case_id\n1,2\n"), {}, "malformed CSV; .* line 1"),
+    (write(b""), {}, "malformed CSV; .* row 1"),
+    (write(b"case_id,case_id\n1,2\n"), {}, "malformed CSV; .* row 1"),
     (write(b'case_id,patient_id,image,mask\na,"b,c,d\n'), {}, r"malformed CSV \(.*save it as UTF-8"),
     (write(b"case_id,patient_id,image,mask\n\x81,b,c,d\n"), {}, r"malformed CSV \(.*save it as UTF-8"),
     (write(b"case_id,patient_id,image,mask\n\na,b,c\n"), {}, "row 3: malformed CSV: 3 cells under 4"),

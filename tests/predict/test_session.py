@@ -97,6 +97,21 @@ def test_a_second_run_keeps_everything(network, films, out, monkeypatch):
     assert tally == first._replace(earlier_segmentations=FILMS)
 
 
+@pytest.mark.parametrize("count", [5, 8])
+def test_the_log_has_the_first_five_warnings(network, tmp_path, count):
+    films = tmp_path / "films"
+    films.mkdir()
+    for number in range(count):
+        save(films / f"{number}.png", number)
+    with log_of_run() as records:
+        tally = run.run(network, [str(films)], tmp_path / "out", SETTINGS)
+    lines = [record.getMessage() for record in records]
+    assert tally.warnings == count and sum("  warning: " in line for line in lines) == 5
+    more = [line for line in lines if line.startswith(f"and {count - 5} more ")]
+    assert len(lines) == count + len(more) and len(more) == (count > 5)
+    assert all("areas.csv" in line for line in more)
+
+
 def test_another_batch_size_keeps_everything(network, films, out):
     assert segment(network, films, out, SETTINGS._replace(batch=3))[1] == list(range(FILMS))
 

@@ -142,11 +142,10 @@ def draft(files: scan.Scan, options: Options, table: ClinicalTable | None = None
 
 
 def mask_structures(root: Path, result: Draft, track: Track = lambda items, total: items) -> dict[str, str]:
-    """Return structure -> its value in the masks; {} where `data.structures='auto'` reads them.
+    """Return structure -> its value in the masks; {} if they have no values, or both numbers and higher values.
 
-    `auto` reads the numbers 1, 2, ... up to `label_map.MAX_UNNAMED`; masks with higher values alone, such as 0 and 255,
-    need a value for each structure. If masks also hold low values, a high value may be void; `kneefair check` reports
-    it. The first mask with a low value decides, and no further batch is read.
+    The values 1, 2, ... up to `label_map.MAX_UNNAMED` are the structures' numbers. Beside them, a higher value may be
+    void; `kneefair check` reports it, and no further batch is read.
 
     Args:
         root: the folder of the films and masks.
@@ -170,9 +169,11 @@ def mask_structures(root: Path, result: Draft, track: Track = lambda items, tota
     values: set[int] = set()
     for mask_values in track(read(), len(paths)):
         values |= mask_values - {0}
-        if min(values, default=_HIGH) < _HIGH:
+        if values and min(values) < _HIGH <= max(values):
             return {}
-    return {f"structure {number}": str(value) for number, value in enumerate(sorted(values), start=1)}
+    is_number = max(values, default=0) < _HIGH
+    numbers = enumerate(sorted(values), start=1)
+    return {f"structure {value if is_number else number}": str(value) for number, value in numbers}
 
 
 def remedy(column: str) -> str:

@@ -1,6 +1,7 @@
 """Reads the clinical table that a user joins to the films: mapped columns, normalized values, by patient or by file."""
 
 import re
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -74,21 +75,27 @@ def read(
     Raises:
         InputError: the table has no column of patients or files, or a cell has no clear meaning; with row and remedy.
     """
-    if not path.is_file():
+    if not workbook.exists(path):
         raise InputError(f"--table {path}: no such file; give the clinical table (.xlsx or CSV)")
     stated = {name for name in _RESERVED if name in columns}
     if stated:
         raise InputError(f"--columns {min(stated)}=...: this column is drafted from the files; leave it out")
-    keys = tuple(columns.values()) if workbook.is_workbook(path) else ()
+    keys = frozenset(columns.values()).union(*(column_names.SYNONYMS[name] for name in (*KEYS, "case_id")))
     table = metadata.read(path, keys)
     headers = list(table.cells.columns)
     _require_headers(headers, columns, path)
     mapping = column_names.mapping((*KEYS, *TARGETS), headers, columns, path)
     if not set(KEYS) & mapping.keys():
-        raise InputError(
-            f"{path} row 1: no column states the patient's ID or the file; write the columns' names in row 1, and name "
-            "one with --columns patient_id=HEADER or image=HEADER"
+        cases = column_names.synonyms("case_id", headers)
+        remedy = (
+            "write the columns' names in row 1, and name one with --columns patient_id=HEADER or image=HEADER"
         )
+        if cases:
+            remedy = (
+                f"{cases[0]!r} may differ between the examinations of a patient; if it is the PatientID of the films, "
+                f"give --columns {shlex.quote(f'patient_id={cases[0]}')}"
+            )
+        raise InputError(f"{path}: no column states the patient's ID or the file; {remedy}")
     identity.collect(table.raw, mapping, identifiers_found)
     notes = list(table.notes)
     if read_as := [f"{target} from {name!r}" for target, name in mapping.items() if target != name]:
@@ -125,13 +132,13 @@ def read(
 
 
 def _require_headers(headers: Sequence[str], columns: Mapping[str, str], path: Path) -> None:
-    """Refuse stated headers that a table lacks; row 1 is not repeated, as it may be a patient's."""
+    """Refuse stated headers that a table lacks; the header is not repeated, as it may be a patient's."""
     has_headers = any(column_names.synonyms(target, headers) for target in column_names.SYNONYMS)
     for target, name in columns.items():
         if name not in headers:
             near = column_names.suggestion(name, headers) if has_headers else ""
             raise InputError(
-                f"{path} row 1: --columns {target}={name}: there is no column {name!r}{near}; give a header of row 1"
+                f"{path}: --columns {target}={name}: there is no column {name!r}{near}; give a header of the table"
             )
 
 

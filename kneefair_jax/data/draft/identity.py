@@ -62,8 +62,8 @@ _LONG_NUMBER = 6  # digits, of telephone numbers and IDs; in a text, with separa
 _SMALLEST_BMI, _LARGEST_BMI = 10.0, 100.0  # kg/m2
 KL = re.compile(r"((kl|grade|grad)[ -]?)?[0-4](\.0*)?|tk[ra]", re.IGNORECASE)
 _IDENTIFIER_COLUMNS = (
-    "accession accessionnumber address adresse street strasse phone telefon email ssn insurancenumber "
-    "versicherungsnummer caseno fallnummer studyuid studyinstanceuid"
+    "address adresse street strasse phone telefon email ssn insurancenumber versicherungsnummer studyuid "
+    "studyinstanceuid"
 )
 _OTHER_IDENTIFIERS = frozenset(_IDENTIFIER_COLUMNS.split())
 
@@ -248,7 +248,7 @@ def collect(raw: pd.DataFrame, mapping: Mapping[str, str], identifiers: Identifi
     dates += [*column_names.synonyms("birth_date", headers), *column_names.synonyms("study_date", headers)]
     for name in dates:
         add[name] = identifiers.add_date
-    ids = [*column_names.synonyms("patient_id", headers)]
+    ids = [*column_names.synonyms("patient_id", headers), *column_names.synonyms("case_id", headers)]
     ids += [mapping["patient_id"]] if "patient_id" in mapping else []
     ids += [name for name in headers if column_names.plain(name) in _OTHER_IDENTIFIERS]
     for name in ids:

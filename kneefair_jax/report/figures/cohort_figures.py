@@ -72,6 +72,8 @@ def heat_map(
 ) -> str:
     """Draw the mean of every structure in every group, darker the worse it is than that structure's mean.
 
+    Groups too small to rank are gray and have no shade, as in the tables.
+
     Args:
         scores: one score of the report.
         groups: the groups to show, in order.
@@ -81,12 +83,13 @@ def heat_map(
     """
     rows = rows_of(groups)
     columns = {"all": scores, **scores["structures"]}
-    means = np.array(
-        [[row.name and part["groups"][row.name]["mean"] for part in columns.values()] for row in rows],
-        float,
-    ).reshape(len(rows), len(columns))
+    cells = [[part["groups"].get(row.name) or {} for part in columns.values()] for row in rows]
+    shape = len(rows), len(columns)
+    means = np.array([[cell.get("mean") for cell in line] for line in cells], float).reshape(shape)
+    ranked = np.array([[cell.get("ranked", False) for cell in line] for line in cells], bool).reshape(shape)
     overall = np.array([part["overall"]["mean"] for part in columns.values()], float)
-    shortfall = np.nan_to_num(np.clip((means - overall) if lower_is_better else (overall - means), 0, None))
+    shortfall = np.clip((means - overall) if lower_is_better else (overall - means), 0, None)
+    shortfall = np.where(ranked, np.nan_to_num(shortfall), 0.0)
     # At most about half opaque, so that the number is readable on a light and on a dark page.
     shade = 0.55 * shortfall / max(shortfall.max(initial=0), 1e-9)
     with svg.style():
@@ -97,13 +100,14 @@ def heat_map(
                 if row.name is None:
                     continue
                 axes.barh(y, 0.96, 0.92, x - 0.48, color=svg.ACCENT, alpha=shade[y, x], linewidth=0)
-                axes.text(x, y, number(means[y, x]), ha="center", va="center")
+                color = svg.INK if ranked[y, x] else svg.MUTED
+                axes.text(x, y, number(means[y, x]), ha="center", va="center", color=color)
         axes.set_xlim(-0.5, len(columns) - 0.5)
         axes.xaxis.tick_top()
         axes.set_xticks(range(len(columns)), [column.replace(" ", "\n") for column in columns])
         axes.tick_params(length=0, labelcolor=svg.INK)
         axes.spines[:].set_visible(False)
-        label_rows(axes, rows)
+        label_rows(axes, rows, [name for name, entry in scores["groups"].items() if not entry.get("ranked")])
         side = "excess over" if lower_is_better else "shortfall below"
         gaps = dict(zip(columns, shortfall.max(axis=0, initial=0), strict=True))
         furthest = max(gaps, key=gaps.__getitem__)

@@ -1,5 +1,6 @@
 """Draw a score by group against the structures' size or a second attribute, and accuracy against confidence."""
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from kneefair_jax.report.text.formatting import (
     number,
 )
 
+_TICK_CHARACTERS = 76  # of the labels of all ticks beside each other
 _BINS = 6
 _MIN_CASES = 5  # of a bin whose mean is drawn
 
@@ -96,7 +98,8 @@ def binned(x: np.ndarray, y: np.ndarray) -> tuple[list[float], list[float]]:
 def intersections(scores: Mapping[str, Any], groups: Sequence[AttributeGroups], title: str, name: str) -> str:
     """Draw the means of the groups of two attributes: levels of the second on the x axis, a line for each of the first.
 
-    Parallel lines mean that the gap by one attribute is the same at every level of the other.
+    Parallel lines mean that the gap by one attribute is the same at every level of the other. Groups too small to rank
+    are hollow and not joined.
 
     Args:
         scores: one score of the report.
@@ -104,6 +107,15 @@ def intersections(scores: Mapping[str, Any], groups: Sequence[AttributeGroups], 
         title: the score's name for a reader.
         name: the figure's name, unique on the page.
     """
+    with svg.style():
+        figure, texts = intersections_figure(scores, groups, title)
+        return svg.text(figure, name, f"Mean {title} by pairs of attributes: {listing(texts or [DASH])}.")
+
+
+def intersections_figure(
+    scores: Mapping[str, Any], groups: Sequence[AttributeGroups], title: str
+) -> tuple[Figure, list[str]]:
+    """Draw the figure of `intersections`; return its means in words too."""
     texts = []
     with svg.style():
         figure, panels = _panels(len(groups))
@@ -124,13 +136,19 @@ def intersections(scores: Mapping[str, Any], groups: Sequence[AttributeGroups], 
                     mean = scores["groups"].get(cells.get((row, column)) or "") or {}
                     if mean.get("mean") is None:
                         continue
-                    points.append((x + shift, mean["mean"]))
-                    texts.append(f"{row}, {column} {number(mean['mean'])}")
+                    points.append((x + shift, mean["mean"], mean["ranked"]))
+                    small = "" if mean["ranked"] else " (not ranked)"
+                    texts.append(f"{row}, {column} {number(mean['mean'])}{small}")
                     if mean.get("interval") and None not in mean["interval"]:
                         axes.plot([x + shift] * 2, mean["interval"], color=look["color"], linewidth=1.2)
                 if points:
-                    axes.plot(*zip(*points, strict=True), **look, linewidth=1.2, markersize=5, label=row)
-            axes.set_xticks(range(len(columns)), columns)
+                    at, means, ranked = zip(*points, strict=True)
+                    style = look | {"linewidth": 1.2, "markersize": 5}
+                    axes.plot(at, np.where(ranked, means, np.nan), **style, label=row)
+                    hollow = style | {"linestyle": "", "markerfacecolor": svg.PAPER}
+                    axes.plot(at, np.where(ranked, np.nan, means), **hollow)
+            width = max(_TICK_CHARACTERS // (min(2, len(groups)) * len(columns)), 1)
+            axes.set_xticks(range(len(columns)), [textwrap.fill(column, width) for column in columns])
             axes.set_xlim(-0.5, len(columns) - 0.5)
             axes.set_xlabel(x_attribute)
             # Room for the legend, so that it hides no interval.
@@ -138,7 +156,7 @@ def intersections(scores: Mapping[str, Any], groups: Sequence[AttributeGroups], 
             axes.set_ylim(lower - 0.35 * (upper - lower), upper)
             axes.legend(title=line_attribute, loc="lower center", ncols=3)
         panels[0].set_ylabel(f"mean {title}")
-        return svg.text(figure, name, f"Mean {title} by pairs of attributes: {listing(texts or [DASH])}.")
+    return figure, texts
 
 
 def reliability(

@@ -7,7 +7,7 @@ import io
 import itertools
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -115,13 +115,15 @@ def rows_of(groups: Sequence[AttributeGroups]) -> list[Row]:
     return rows
 
 
-def label_rows(axes: Axes, rows: Sequence[Row]) -> None:
-    """Write the labels on the left side, headings bold, the first row at the top."""
+def label_rows(axes: Axes, rows: Sequence[Row], unranked: Collection[str] = ()) -> None:
+    """Write the labels on the left side, headings bold, `unranked` groups gray, the first row at the top."""
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
         if row.name is None:
             tick.set_fontweight("bold")
+        elif row.name in unranked:
+            tick.set_color(MUTED)
 
 
 def value_axis(axes: Axes, ticks: int = 4) -> None:

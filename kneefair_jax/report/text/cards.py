@@ -23,6 +23,8 @@ from kneefair_jax.report.text.formatting import (
 # The axis reaches at most this many ranges of the group means beyond them; longer intervals are cut.
 _REACH = 1.5
 _TICKS = 4
+# In rem, by `style.html`: the narrowest axis, a digit of a tick's label (wider than in common fonts), and its margins.
+_AXIS_WIDTH, _DIGIT_WIDTH, _TICK_MARGIN = 5.2, 0.43, 0.3
 _TOO_SMALL = "too few to rank"
 
 
@@ -32,12 +34,14 @@ class Axis(NamedTuple):
     Attributes:
         low: the left end, in the unit of the score.
         high: the right end.
-        ticks: round values between the ends.
+        ticks: round values between the ends, so far apart that their labels do not overlap.
+        decimals: of the labels.
     """
 
     low: float
     high: float
     ticks: list[float]
+    decimals: int
 
     def percent(self, value: float) -> float:
         """Return the position of a value from the left end in percent; values beyond an end lie on it."""
@@ -112,16 +116,37 @@ def axis(entries: Sequence[Card]) -> Axis | None:
     # Where all groups have one mean, as in perfect masks, the axis still has a length.
     pad = max(0.06 * (high - low), 0.06 * spread)
     low, high = low - pad, high + pad
-    return Axis(low, high, _ticks(low, high))
+    return Axis(low, high, *_ticks(low, high))
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Return up to `_TICKS` round values between two numbers."""
+def _ticks(low: float, high: float) -> tuple[list[float], int]:
+    """Return up to `_TICKS` + 1 round values between two numbers, and the decimals of their labels.
+
+    They have the smallest step with two labels or more that fit, or are every k-th value of the smallest step; where
+    two labels do not fit, a single value is left.
+    """
     raw = (high - low) / _TICKS
     power_of_ten = 10.0 ** math.floor(math.log10(raw))
-    step = next(power_of_ten * factor for factor in (1, 2, 5, 10) if power_of_ten * factor >= raw)
-    first = math.ceil(low / step)
-    return [round(step * k, 10) for k in range(first, math.floor(high / step) + 1)]
+    steps = [power_of_ten * factor for factor in (1, 2, 5, 10, 20, 50) if power_of_ten * factor >= raw]
+    choices = [_multiples(step, low, high) for step in steps]
+    finest, digits = choices[0]
+    for ticks, decimals in [*choices, *((finest[::k], digits) for k in range(2, len(finest)))]:
+        if len(ticks) > 1 and _labels_fit(ticks, decimals, high - low):
+            return ticks, decimals
+    ticks, decimals = next(choice for choice in reversed(choices) if choice[0])
+    return [ticks[len(ticks) // 2]], decimals
+
+
+def _multiples(step: float, low: float, high: float) -> tuple[list[float], int]:
+    """Return the multiples of a step between two numbers, and the decimals that they need."""
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    multiples = range(math.ceil(low / step), math.floor(high / step) + 1)
+    return [round(step * k, decimals) for k in multiples], decimals
+
+
+def _labels_fit(ticks: Sequence[float], decimals: int, length: float) -> bool:
+    widest = max(len(number(tick, decimals)) for tick in ticks)
+    return (ticks[1] - ticks[0]) / length * _AXIS_WIDTH >= widest * _DIGIT_WIDTH + _TICK_MARGIN
 
 
 def _card(report: Report, verdict: Verdict) -> Card:

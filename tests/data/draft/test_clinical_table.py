@@ -152,6 +152,6 @@ def test_texts_of_single_patients_need_a_confirmation(tmp_path):
     ],
 )
 def test_messages_repeat_no_cell(tmp_path, text, columns):
-    with pytest.raises(InputError, match=r"t\.csv row [12]: ") as error:
+    with pytest.raises(InputError, match=r"t\.csv( row 2)?: ") as error:
         read(tmp_path, text, columns)
     assert not [name for name in ("Brzezinski", "Zbigniew", "Jan") if name in str(error.value)]

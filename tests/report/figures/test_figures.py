@@ -1,9 +1,11 @@
 import html
+import itertools
 import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from kneefair_jax.report.figures import cohort_figures, forest, scatter, svg
 from kneefair_jax.report.text import formatting
@@ -122,6 +124,47 @@ def test_a_heat_map_shades_what_is_worse(audited):
         assert words in html.unescape(text)
 
 
+def test_a_heat_map_does_not_shade_groups_too_small_to_rank(audited):
+    scores = audited["scores"]["dice"] | {"structures": {}}
+    blocks = [
+        block
+        for block in formatting.attribute_groups(scores["groups"], ["sex", "race", "age"])
+        if block.key == "sex"
+    ]
+    gap = scores["overall"]["mean"] - scores["groups"]["sex=female"]["mean"]
+    scores["groups"]["sex=male"] |= {"mean": 0.1, "ranked": False}
+    text = cohort_figures.heat_map(scores, blocks, "Dice", "h")
+    assert f"shortfall below a structure's mean is {gap:.3f}" in html.unescape(text)
+    for label, color in (("male", "muted"), ("0.100", "muted"), ("female", "ink")):
+        (line,) = re.findall(rf"<text[^>]*>{label}</text>", text)
+        assert f"fill: var(--{color}" in line
+
+
+def test_groups_too_small_to_rank_are_hollow_and_not_joined(audited):
+    scores = audited["scores"]["dice"]
+    crossed = [formatting.attribute_groups(scores["groups"], ["sex", "race"])[-1]]
+    small = "sex=female,race=Black"
+    scores["groups"][small] |= {"mean": 0.5, "ranked": False}
+    figure, texts = scatter.intersections_figure(scores, crossed, "Dice")
+    lines = [line for line in figure.axes[0].lines if 0.5 in line.get_ydata()]
+    assert [(line.get_linestyle(), line.get_markerfacecolor()) for line in lines] == [("None", svg.PAPER)]
+    assert [text for text in texts if "not ranked" in text] == ["female, Black 0.500 (not ranked)"]
+
+
+@pytest.mark.parametrize("panels", [1, 2])
+def test_the_labels_of_long_levels_do_not_overlap(panels):
+    levels = ["Native Hawaiian or Pacific Islander", "Non-Hispanic White", "Hispanic or Latino", "Black"]
+    names = [*(f"race={level}" for level in levels), "sex=f", "sex=m"]
+    names += [f"sex={sex},race={level}" for sex in "fm" for level in levels]
+    scores = {"groups": {name: {"mean": 0.9, "interval": None, "ranked": True} for name in names}}
+    crossed = [formatting.attribute_groups(names, ["sex", "race"])[-1]] * panels
+    figure, _ = scatter.intersections_figure(scores, crossed, "Dice")
+    FigureCanvasAgg(figure).draw()
+    for axes in figure.axes:
+        boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+        assert len(boxes) == 4 and all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
+
+
 def test_lines_of_means_in_bins_of_equally_many():
     x, y = np.arange(12.0)[::-1], np.arange(12.0)
     assert scatter.binned(x, y) == ([2.5, 8.5], [8.5, 2.5])
@@ -155,7 +198,7 @@ def test_levels_keep_the_order_of_the_bins_where_the_first_group_lacks_one():
     names = ("age=<=50", "age=51-64", "age=>=65", "sex=female", "sex=male")
     pairs = ("female,age=51-64", "female,age=>=65", "male,age=<=50", "male,age=51-64", "male,age=>=65")
     names += tuple(f"sex={pair}" for pair in pairs)
-    scores = {"groups": {name: {"mean": 0.9, "interval": None} for name in names}}
+    scores = {"groups": {name: {"mean": 0.9, "interval": None, "ranked": True} for name in names}}
     crossed = [formatting.attribute_groups(names, ["sex", "age"])[-1]]
     alt = scatter.intersections(scores, crossed, "Dice", "i")
     levels = [alt.index(f"male, {level} 0.900", alt.index("≥65")) for level in ("≤50", "51-64", "≥65")]

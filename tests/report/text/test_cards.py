@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from kneefair_jax.report import page
@@ -40,8 +42,29 @@ def test_all_cards_share_one_axis_that_holds_every_mean(audited):
     means = [group.mean for card in shown for group in card.groups if group.mean is not None]
     assert axis is not None and axis.low < min(means) and max(means) < axis.high
     assert axis.percent(axis.low) == 0 and axis.percent(axis.high) == 100 == axis.percent(axis.high + 1)
-    assert 2 <= len(axis.ticks) <= 6 and all(axis.low <= tick <= axis.high for tick in axis.ticks)
+    assert 1 <= len(axis.ticks) <= 5 and all(axis.low <= tick <= axis.high for tick in axis.ticks)
     assert axis.cut_ends([axis.low, axis.high]) == []
+
+
+@pytest.mark.parametrize(
+    ("means", "labels"),
+    [
+        ((0.0, 4.0), ["0", "2", "4"]),
+        ((0.92, 0.98), ["0.92", "0.96"]),
+        ((0.85, 0.87), ["0.85", "0.86", "0.87"]),
+        ((0.9982, 0.9991), ["0.998", "0.999"]),
+        ((0.8499999, 0.8500004), ["0.8495", "0.8505"]),
+        ((1.0, 118.0), ["0", "50", "100"]),
+    ],
+)
+def test_the_labels_of_the_axis_differ_and_do_not_overlap(audited, means, labels):
+    card = cards.cards(page.plain(audited))[0]
+    groups = [card.groups[0]._replace(mean=mean, interval=None, unranked=None) for mean in means]
+    axis = cards.axis([card._replace(groups=groups)])
+    assert axis is not None and [f"{tick:.{axis.decimals}f}" for tick in axis.ticks] == labels
+    # Digits of 11.5 pixels are at most 6.9 wide, and the narrowest axis has 83 pixels.
+    positions = [83 * axis.percent(tick) / 100 for tick in axis.ticks]
+    assert all(b - a > 6.5 * max(map(len, labels)) for a, b in itertools.pairwise(positions))
 
 
 def test_a_long_interval_does_not_hide_the_differences(audited):
