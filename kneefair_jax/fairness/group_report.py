@@ -99,8 +99,7 @@ class GroupReport:
         Raises:
             InputError: the table cannot be used, or has several models. Rows are counted from 0.
         """
-        if score not in patient_table.SCORES:
-            raise InputError(f"score={score!r}: give one of {', '.join(patient_table.SCORES)}")
+        require_score(score)
         self.score = score
         self.by = (by,) if isinstance(by, str) else tuple(map(str, by))
         settings = audit.Settings(
@@ -225,6 +224,12 @@ class GroupReport:
 
     def _table(self, name: str) -> pd.DataFrame:
         return score_rows(self._report, name, self.score)
+
+
+def require_score(score: str) -> None:
+    """Refuse a score that is not compared by group."""
+    if score not in patient_table.SCORES:
+        raise InputError(f"score={score!r}: give one of {', '.join(patient_table.SCORES)}")
 
 
 def audit_table(

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from kneefair_jax import audit
 from kneefair_jax.audit import score_table
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import group_report, patient_table
+from kneefair_jax.fairness import family, group_report, patient_table
 from kneefair_jax.fairness.endpoints import EndpointSettings
+from kneefair_jax.fairness.family import Primary
 from kneefair_jax.fairness.group_report import REPR_ROWS, Frame
 from kneefair_jax.fairness.patient_table import ALL_STRUCTURES
 from kneefair_jax.report import page
@@ -36,7 +37,8 @@ class ModelComparison:
             (95 %), `ranked`.
         changes: a row per pair of models and attribute, `second` minus `first`: `patients`; `mean_change`, its ends,
             `mean_p` and `mean_p_holm` (over pairs of models); `first_gap`, `second_gap`, `gap_change`, its ends,
-            `gap_p` and `gap_p_holm` (over pairs of models and attributes). A negative change narrows the gap.
+            `gap_p` and `gap_p_holm` (over pairs of models and attributes). A negative change narrows the gap. In a
+            distance, where lower is better, a negative change of the mean is an improvement.
         notes: how the tables were read, and what limits the numbers.
     """
 
@@ -74,7 +76,8 @@ class ModelComparison:
         return self._models
 
     def __repr__(self) -> str:
-        lines = [f"ModelComparison of {self.score}: {', '.join(self.models)}"[:120]]
+        direction = " (lower is better)" if self.score in patient_table.LOWER_IS_BETTER else ""
+        lines = [f"ModelComparison of {self.score}{direction}: {', '.join(self.models)}"[:120]]
         for row in self.changes.head(REPR_ROWS).itertuples():
             mean = f"mean {signed(row.mean_change)} {interval([row.mean_low, row.mean_high])}"
             gap = "no gap (fewer than two groups are ranked)"
@@ -95,6 +98,7 @@ def compare(  # keyword-only options with defaults
     frames: Mapping[str, Frame],
     by: str | Sequence[str] = (),
     *,
+    score: str = "dice",
     patient: str | None = None,
     case: str | None = None,
     bins: Mapping[str, Sequence[float]] | None = None,
@@ -104,15 +108,16 @@ def compare(  # keyword-only options with defaults
     seed: int = 0,
     allow_similar_ids: bool = False,
 ) -> ModelComparison:
-    """Compare several models by their Dice on the same patients, paired, as an audit of several models does.
+    """Compare several models on the same patients, paired, as an audit of several models does.
 
-        comparison = compare({"erm": frame_a, "dro": frame_b}, by=["sex"])
+        comparison = compare({"erm": frame_a, "dro": frame_b}, by=["sex"], score="dice")
         comparison.by_group, comparison.changes
 
     Args:
         frames: model -> a table as `GroupReport` takes it, all of the same cases. Tables without a column of cases are
             paired by patient if each has one row, else by the index, which may be the row's number.
         by: columns to group by.
+        score: as for `GroupReport`: one of `patient_table.SCORES`, with `dice` beside it.
         patient: as for `GroupReport`.
         case: as for `GroupReport`.
         bins: attribute -> ascending edges, for numbers.
@@ -130,6 +135,7 @@ def compare(  # keyword-only options with defaults
         raise InputError(
             "frames: give two models or more, as model -> table; GroupReport describes a single one"
         )
+    group_report.require_score(score)
     attributes = (by,) if isinstance(by, str) else tuple(map(str, by))
     options = audit.CaseOptions(bins or {}, allow_similar_ids=allow_similar_ids)
     tables = {}
@@ -145,12 +151,14 @@ def compare(  # keyword-only options with defaults
         tables = paired(tables, {model: pd.DataFrame(frame).index for model, frame in frames.items()})
     for model, table in tables.items():
         with _named(model):
-            score_table.read(table, None, attributes, options)
+            (cases,) = score_table.read(table, None, attributes, options).tables.values()
+            family.require_measured(Primary(score), cases, f"frames[{model!r}]: --primary")
     settings = audit.Settings(
         min_group_patients=min_group_patients,
         draws=draws,
         seed=seed,
         endpoints=EndpointSettings(failure_dice=failure_dice),
+        primary=Primary(score),
     )
     result = group_report.audit_table(
         pd.concat([table.assign(model=str(model)) for model, table in tables.items()], ignore_index=True),
@@ -162,12 +170,12 @@ def compare(  # keyword-only options with defaults
     comparison = page.plain(result.report["models"])
     group_rows = []
     for model, report in result.reports.items():
-        rows = group_report.score_rows(page.plain(report), "groups.csv", comparison["score"])
+        rows = group_report.score_rows(page.plain(report), "groups.csv", score)
         rows = rows[(rows["structure"] == ALL_STRUCTURES) & (rows["attribute"] != "")]
         group_rows.append(rows.drop(columns="structure").assign(model=model))
     by_group = pd.concat(group_rows, ignore_index=True)
     return ModelComparison(
-        score=comparison["score"],
+        score=score,
         models=tuple(result.reports),
         by=attributes,
         by_group=by_group[["model", *by_group.columns.drop("model")]],
