@@ -76,8 +76,7 @@ class ModelComparison:
         return self._models
 
     def __repr__(self) -> str:
-        direction = " (lower is better)" if self.score in patient_table.LOWER_IS_BETTER else ""
-        lines = [f"ModelComparison of {self.score}{direction}: {', '.join(self.models)}"[:120]]
+        lines = [f"ModelComparison of {group_report.score_label(self.score)}: {', '.join(self.models)}"[:120]]
         for row in self.changes.head(REPR_ROWS).itertuples():
             mean = f"mean {signed(row.mean_change)} {interval([row.mean_low, row.mean_high])}"
             gap = "no gap (fewer than two groups are ranked)"
