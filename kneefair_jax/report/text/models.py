@@ -1,6 +1,5 @@
 """Compare the models of an audit: the paired differences, a row a model, and the significant gaps of each."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -39,14 +38,14 @@ class Gap(NamedTuple):
             groups differ in their failure rates.
         change: the change of the gap from the first model, `−0.034`; "" for the first model.
         is_changed: whether the change is significant.
-        verdict: the words of the attribute's card without its number, `significant`.
+        result: the words of the attribute's card without its number, `significant`.
     """
 
     value: float | None
     is_significant: bool
     change: str
     is_changed: bool
-    verdict: str
+    result: str
 
 
 class ModelRow(NamedTuple):
@@ -163,6 +162,7 @@ def _attribute(report: Report, verdict: Verdict) -> ModelAttribute:
         ],
         "failures_differ": failures.differs(report, verdict.groups.key),
         "verdict": cards.headline(verdict),
+        "result": cards.result(verdict),
         "worst": verdict.worst,
         "worst_mean": score["groups"][verdict.worst]["mean"] if verdict.worst else None,
     }
@@ -187,8 +187,7 @@ def _row(
             _signed(change),
             is_significant(change),
             # Without the tested gap: the cell states that of all patients, and two numbers would contradict each other.
-            re.sub(r"^Gap [^,]+, ", "", numbers["verdict"])
-            + (", failure rates differ" if numbers["failures_differ"] else ""),
+            numbers["result"] + (", failure rates differ" if numbers["failures_differ"] else ""),
         )
     return ModelRow(
         name,

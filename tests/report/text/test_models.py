@@ -103,10 +103,12 @@ def test_the_gap_without_failures_has_a_name_of_its_own(report):
     assert entry["gap"] == pytest.approx(report["models"]["pairs"][0]["change_of_gap"]["second"])
 
 
-def test_every_model_has_the_verdicts_of_its_cards(report):
+def test_every_model_has_the_results_of_its_cards(report):
     first, second = (row.gaps["sex"] for row in models.rows(report))
-    assert first.verdict == "significant" and cards.cards(report)[0].verdict.endswith(", significant")
-    assert second.verdict == "not significant"
+    assert first.result == "significant" and cards.cards(report)[0].verdict.endswith(", significant")
+    assert second.result == "not significant"
+    entry = report["models"]["summaries"]["a"]["attributes"]["sex"]
+    assert entry["verdict"] == f"Gap {models.number(entry['gap_without_failures'])}, {entry['result']}"
 
 
 def test_a_mean_difference_without_a_test_gets_no_verdict(report):
