@@ -115,9 +115,8 @@ class GroupReport:
             endpoints=EndpointSettings(failure_dice=failure_dice),
             primary=Primary(score),
         )
-        self._audit = audit_table(
-            identified(frame, patient, case), self.by, bins, allow_similar_ids, settings
-        )
+        options = audit.CaseOptions(bins or {}, allow_similar_ids=allow_similar_ids)
+        self._audit = audit_table(identified(frame, patient, case), self.by, options, settings)
         if len(self._audit.reports) > 1:
             raise InputError(
                 f"frame: has the models {', '.join(self._audit.reports)}; select the rows of one, or give "
@@ -273,20 +272,11 @@ def require_score(score: str) -> None:
 
 
 def audit_table(
-    table: pd.DataFrame,
-    by: Sequence[str],
-    bins: Mapping[str, Sequence[float]] | None,
-    allow_similar_ids: bool,
-    settings: audit.Settings,
+    table: pd.DataFrame, by: Sequence[str], options: audit.CaseOptions, settings: audit.Settings
 ) -> audit.Audit:
     """Return `audit.table` of a table, with messages that name parameters."""
     try:
-        return audit.table(
-            table,
-            by,
-            options=audit.CaseOptions(bins or {}, allow_similar_ids=allow_similar_ids),
-            settings=settings,
-        )
+        return audit.table(table, by, options=options, settings=settings)
     except InputError as error:
         raise InputError(with_parameters(error)) from error
 

@@ -137,17 +137,7 @@ def compare(  # keyword-only options with defaults
     group_report.require_score(score)
     attributes = (by,) if isinstance(by, str) else tuple(map(str, by))
     options = audit.CaseOptions(bins or {}, allow_similar_ids=allow_similar_ids)
-    tables = {}
-    for model, frame in frames.items():
-        with _named(model):
-            tables[model] = group_report.identified(frame, patient, case)
-            if "model" in tables[model]:
-                raise InputError("frame: has a column 'model'; drop it")
-    unnamed = [model for model, frame in frames.items() if case is None and not _has_cases(frame)]
-    if unnamed and len(unnamed) < len(frames):
-        raise InputError(f"frames[{unnamed[0]!r}]: has no column of cases; name one in each frame. {_REMEDY}")
-    if unnamed:
-        tables = paired(tables, {model: pd.DataFrame(frame).index for model, frame in frames.items()})
+    tables = _identified(frames, patient, case)
     for model, table in tables.items():
         with _named(model):
             (cases,) = score_table.read(table, None, attributes, options).tables.values()
@@ -162,26 +152,50 @@ def compare(  # keyword-only options with defaults
     result = group_report.audit_table(
         pd.concat([table.assign(model=str(model)) for model, table in tables.items()], ignore_index=True),
         attributes,
-        bins,
-        allow_similar_ids,
+        options,
         settings,
     )
     comparison = page.plain(result.report["models"])
-    group_rows = []
-    for model, report in result.reports.items():
-        rows = group_report.score_rows(page.plain(report), "groups.csv", score)
-        rows = rows[(rows["structure"] == ALL_STRUCTURES) & (rows["attribute"] != "")]
-        group_rows.append(rows.drop(columns="structure").assign(model=model))
-    by_group = pd.concat(group_rows, ignore_index=True)
     return ModelComparison(
         score=score,
         models=tuple(result.reports),
         by=attributes,
-        by_group=by_group[["model", *by_group.columns.drop("model")]],
+        by_group=_by_group(result, score),
         changes=pd.DataFrame([_change_row(pair) for pair in comparison["pairs"]]),
         notes=tuple(result.notes),
         _models=comparison,
     )
+
+
+def _identified(
+    frames: Mapping[str, Frame], patient: str | None, case: str | None
+) -> dict[str, pd.DataFrame]:
+    """Return each model's table with `case_id`, paired by patient or index where no frame names its cases."""
+    tables = {}
+    for model, frame in frames.items():
+        with _named(model):
+            tables[model] = group_report.identified(frame, patient, case)
+            if "model" in tables[model]:
+                raise InputError("frame: has a column 'model'; drop it")
+    unnamed = [model for model, frame in frames.items() if case is None and not _has_cases(frame)]
+    if not unnamed:
+        return tables
+    if len(unnamed) < len(frames):
+        raise InputError(f"frames[{unnamed[0]!r}]: has no column of cases; name one in each frame. {_REMEDY}")
+    return paired(tables, {model: pd.DataFrame(frame).index for model, frame in frames.items()})
+
+
+def _by_group(result: audit.Audit, score: str) -> pd.DataFrame:
+    """Return the means over all structures, a row per model, attribute and group."""
+    group_rows = []
+    for model, report in result.reports.items():
+        rows = group_report.score_rows(page.plain(report), "groups.csv", score)
+        rows = rows[(rows["structure"] == ALL_STRUCTURES) & (rows["attribute"] != "")].drop(
+            columns="structure"
+        )
+        rows.insert(0, "model", model)
+        group_rows.append(rows)
+    return pd.concat(group_rows, ignore_index=True)
 
 
 def paired(tables: Mapping[str, pd.DataFrame], indexes: Mapping[str, pd.Index]) -> dict[str, pd.DataFrame]:
