@@ -309,7 +309,7 @@ def test_groups_names_and_a_common_shift_change_nothing():
     assert renamed.p == expected.p and renamed.interval == pytest.approx(expected.interval)
 
 
-def test_a_narrower_gap_is_found_and_equal_models_are_not_told_apart():
+def test_a_narrower_gap_is_significant_and_equal_models_do_not_differ():
     first, second, index = two_models((60, 30), change=0.02)
     result = by_swaps(first, second, index)
     assert result.p < 0.02 and result.interval[0] < -0.02 < result.interval[1] < 0
