@@ -258,11 +258,11 @@ def unknown_flag(argv: Sequence[str]) -> str:
     The flags of libraries are defined once these are imported, so they are known by their prefixes.
     """
     names = [match[1] for word in _words(argv) if (match := re.match(r"--?([A-Za-z][\w-]*)(?:=|$)", word))]
-    known = {*flags.FLAGS, "undefok", "flagfile"}
+    defined = {*flags.FLAGS, "undefok", "flagfile"}
     for name in names:
-        if "undefok" in names or {name, name.removeprefix("no")} & known or name.startswith(_LIBRARIES):
+        if "undefok" in names or {name, name.removeprefix("no")} & defined or name.startswith(_LIBRARIES):
             continue
-        near = difflib.get_close_matches(name, known, 1)
+        near = difflib.get_close_matches(name, defined, 1)
         remedy = f"did you mean --{near[0]}?" if near else "--help lists the flags"
         return f"there is no flag --{name}; {remedy}"
     return ""
