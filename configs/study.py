@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from kneefair_jax.configs import default
 from kneefair_jax.configs.mitigations import METHODS, section
+from kneefair_jax.errors import lookup
 
 STEPS = {"short": 300, "long": 1500, "null": 300, "all": 300}
 PLANTED = "Group B, a tenth of the training patients, has bones of another shape and less contrast."
@@ -45,8 +46,8 @@ def get_config(variant: str = "short") -> ConfigDict:
     config.model.widths = (8, 16, 32, 64)
     config.mitigation.groups = ("race",)
     config.optimizer.learning_rate = 4e-3
-    config.train.steps = STEPS[variant]
-    config.train.eval_every = STEPS[variant] // 5
+    config.train.steps = lookup(STEPS, variant, "configs/study.py:VARIANT")
+    config.train.eval_every = config.train.steps // 5
     config.train.log_every = 50
     config.report.bootstrap_draws = 1000
 

@@ -12,13 +12,18 @@ class InputError(ValueError):
 
 
 def lookup[T](registry: Mapping[str, T], name: str, field: str) -> T:
-    """Return the entry of a registry that a config field names.
+    """Return the entry of a registry that the user names.
+
+    Args:
+        registry: name -> entry.
+        name: as given by the user.
+        field: where it was given, such as `config.loss`.
 
     Raises:
         InputError: the registry has no such entry; the message lists its entries.
     """
     if name not in registry:
-        raise InputError(f"config.{field}={name!r}: give one of {', '.join(sorted(registry))}")
+        raise InputError(f"{field}={name!r}: give one of {', '.join(sorted(registry))}")
     return registry[name]
 
 

@@ -44,7 +44,7 @@ def run_in_process(command: list[str]) -> subprocess.CompletedProcess[str]:
                 "ignore", "the load_module", DeprecationWarning
             )  # ml_collections, of a config
             launch.define_flags(arguments)
-            launch.check_field_names(arguments)
+            launch.check_names(arguments)
             launch.main(launch.parse_flags(arguments))
             raise SystemExit(0)
     finally:

@@ -264,12 +264,13 @@ def audit(
 def _compare(
     attributes: Sequence[str], tables: Mapping[str, pd.DataFrame], settings: Settings
 ) -> ModelComparison:
-    """Return the comparison of all pairs of models."""
+    """Return the comparison of all pairs of models in the primary score."""
     comparisons = math.comb(len(tables), 2) * len(attributes)
     with Progress("comparing models", comparisons, "comparisons") as progress:
         models = model_comparison.compare_models(
             tables,
             attributes=list(attributes),
+            score=settings.primary.score,
             min_group_patients=settings.min_group_patients,
             draws=settings.draws,
             seed=settings.seed,

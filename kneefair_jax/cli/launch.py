@@ -1,5 +1,6 @@
 """Train, evaluate, check or study by a config: the code of `launch.py` and of four sub-commands of `kneefair`."""
 
+import difflib
 import re
 import sys
 import traceback
@@ -16,6 +17,8 @@ from kneefair_jax.cli import run_help
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import atomic, command
 
+# Prefixes of the flags of the libraries that a run imports.
+_LIBRARIES = ("jax", "xla", "grain_", "tf_", "tfds_", "array_record_", "experimental_orbax_", "chex_")
 MODES = ("check", "evaluate", "study", "train")
 
 
@@ -67,18 +70,35 @@ def start(argv: Sequence[str], mode: str = "train") -> NoReturn:
     if {"--help", "-help", "-h"} & set(argv[1:]):
         sys.stdout.write(run_help.text(Path(argv[0]).name, mode))
         sys.exit(0)
-    # Before the seconds in which JAX is loaded.
-    check_field_names(argv)
-    command.exit_process(command.run(lambda: _start(argv, mode), REMEDIES))
+    try:
+        argv = with_run_folder(argv, mode)
+    except InputError as error:
+        raise _refusal(str(error)) from None
+    define_flags(argv, mode)
+    app.define_help_flags()
+    # Before `command.run`, which loads JAX.
+    check_names(argv)
+    command.exit_process(command.run(lambda: _start(argv), REMEDIES))
 
 
-def check_field_names(argv: Sequence[str]) -> None:
-    """Check the names of the config's fields, and suggest the nearest name for a misspelled one.
+def check_names(argv: Sequence[str]) -> None:
+    """Check the names of the flags, of the config's fields and of the config; suggest the nearest for a misspelled one.
+
+    Args:
+        argv: the command line; the flags of a run are defined (`define_flags`).
 
     Raises:
-        SystemExit: a field is given twice, has moved or does not exist; stderr gets one line.
+        SystemExit: a flag does not exist, a field is given twice, has moved or does not exist, or there is no such
+            config; stderr gets one line.
     """
-    if message := _unusable_field(argv) or run_help.misspelled_field(_config_fields(argv)):
+    fields = _config_fields(argv)
+    message = (
+        _unusable_field(fields)
+        or run_help.misspelled_field(fields)
+        or unknown_flag(argv)
+        or _unknown_config(argv)
+    )
+    if message:
         raise _refusal(message)
 
 
@@ -217,7 +237,7 @@ def _check_distributed() -> None:
 
 def parse_flags(argv: list[str]) -> list[str]:
     """Parse the flags with absl; an error in a flag, a field or the config file becomes one line."""
-    from kneefair_jax.runs import config_file
+    from kneefair_jax.runs import config_file, modes  # noqa: F401 - the libraries of modes define flags
 
     flags.FLAGS["config"].parser = parser = config_file.Parser()
     try:
@@ -232,11 +252,41 @@ def _refusal(message: str) -> SystemExit:
     return SystemExit(2)
 
 
-def _unusable_field(argv: Sequence[str]) -> str:
+def unknown_flag(argv: Sequence[str]) -> str:
+    """Return the error of the first flag that neither this program nor a library has; "" where there is none.
+
+    The flags of libraries are defined once these are imported, so they are known by their prefixes.
+    """
+    names = [match[1] for word in _words(argv) if (match := re.match(r"--?([A-Za-z][\w-]*)(?:=|$)", word))]
+    defined = {*flags.FLAGS, "undefok", "flagfile"}
+    for name in names:
+        if "undefok" in names or {name, name.removeprefix("no")} & defined or name.startswith(_LIBRARIES):
+            continue
+        near = difflib.get_close_matches(name, defined, 1)
+        remedy = f"did you mean --{near[0]}?" if near else "--help lists the flags"
+        return f"there is no flag --{name}; {remedy}"
+    return ""
+
+
+def _unknown_config(argv: Sequence[str]) -> str:
+    """Return the error of a config's name that stands for no file and no shipped config; "" where there is none."""
+    from kneefair_jax.runs import config_file
+
+    words = _words(argv)
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name in ("-config", "--config"):
+            try:
+                config_file.require(value if equals else following)
+            except InputError as error:
+                return str(error)
+    return ""
+
+
+def _unusable_field(fields: Sequence[str]) -> str:
     """Return the error of a config field that is given twice or has moved; empty where there is none."""
     from kneefair_jax.runtime import run_files
 
-    fields = _config_fields(argv)
     for field, count in Counter(fields).items():
         if new := run_files.new_name(field.removeprefix("config.")):
             return f"--{field}: this field is now config.{new}; give --config.{new}"
@@ -247,17 +297,19 @@ def _unusable_field(argv: Sequence[str]) -> str:
 
 def _config_fields(argv: Sequence[str]) -> list[str]:
     """Return the config's field of each flag that sets one; ml_collections appends a repeated tuple to the first."""
-    words = list(argv[: argv.index("--")]) if "--" in argv else argv
     flag = re.compile(r"--?(?:no)?(config\.[^=]+)(?:=.*)?", re.DOTALL)
-    return [match[1] for word in words if (match := flag.fullmatch(word))]
+    return [match[1] for word in _words(argv) if (match := flag.fullmatch(word))]
 
 
-def _start(argv: Sequence[str], mode: str) -> NoReturn:
+def _words(argv: Sequence[str]) -> list[str]:
+    """Return the words that may be flags: those before `--`."""
+    return list(argv[: argv.index("--")] if "--" in argv else argv)
+
+
+def _start(argv: Sequence[str]) -> NoReturn:
     """Read the flags and the config, then run `main`."""
     import jax
 
-    argv = with_run_folder(argv, mode)
-    define_flags(argv, mode)
     jax.config.config_with_absl()
     app.run(main, argv=list(argv), flags_parser=parse_flags)
     raise AssertionError("app.run exits")

@@ -145,7 +145,7 @@ def load(data: ConfigDict, seed: int) -> Cohort:
         raise InputError(f"config.data.fold={data.fold} needs data.folds, the number of folds")
     if len(data.size) != 2 or min(data.size) < 1:
         raise InputError(f"config.data.size={tuple(data.size)}: give height and width in pixels")
-    source = lookup(SOURCES, data.get("source", ""), "data.source")(data, tuple(data.size), seed)
+    source = lookup(SOURCES, data.get("source", ""), "config.data.source")(data, tuple(data.size), seed)
     for name, levels in data.get("levels", {}).items():
         source = _select_levels(source, name, tuple(levels), data)
     return _split(source, data.channels if data.source == "folder" else 1, data, seed)

@@ -19,6 +19,7 @@ from kneefair_jax.data import readers, typed_tables
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.source import Example
 from kneefair_jax.data.store import Cases
+from kneefair_jax.errors import lookup
 from kneefair_jax.evaluation import gap_analysis
 from kneefair_jax.report.schema import TrainScores
 from kneefair_jax.runtime.progress import Progress
@@ -306,7 +307,7 @@ def score_checkpoints(
         for name, rule in checkpoint.SELECTION_RULES.items()
     }
     splits = _splits_of_run(config, experiment, cohort, cases, external)
-    selected = steps[config.select]
+    selected = lookup(steps, config.select, "config.select")
     variables = scoring.restore(workdir, models, selected, experiment.state)
     values, predictions = _score_splits(config, splits, models, variables)
     train = splits[1]._replace(rows=cohort.rows("train"))

@@ -73,11 +73,15 @@ def _main(argv: Sequence[str]) -> int:
         overwrite=options.overwrite,
     )
     for path in paths:
-        print(
-            f"{path}: {path.stat().st_size / 1e6:.1f} MB; its description is in {path.with_suffix('.json').name}"
-        )
+        size = file_size(path.stat().st_size)
+        print(f"{path}: {size}; its description is in {path.with_suffix('.json').name}")
     print(f"model card: {paths[0].parent / f'{options.name}.md'}")
     return 0
+
+
+def file_size(count: int) -> str:
+    """Format bytes as `7.8 MB`, or as `1.2 kB` below 0.1 MB."""
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ This module and `model_report` are the front door of the package. Their numbers 
 import the audit; no other module of the package imports them.
 """
 
+import html
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,9 @@ from kneefair_jax.fairness.family import Primary
 from kneefair_jax.fairness.results import Estimate
 from kneefair_jax.report import csv_tables, page
 from kneefair_jax.report.figures import forest
-from kneefair_jax.report.schema import Report
-from kneefair_jax.report.text.formatting import TITLES, attribute_groups, interval, number
+from kneefair_jax.report.schema import Report, Scores
+from kneefair_jax.report.text import findings
+from kneefair_jax.report.text.formatting import TITLES, AttributeGroups, attribute_groups, interval, number
 from kneefair_jax.runtime import atomic
 
 type Frame = pd.DataFrame | Mapping[str, Any]
@@ -38,6 +41,8 @@ _PARAMETERS = {
 }
 # No more lines than a notebook's output shows at a glance.
 REPR_ROWS = 6
+_REPR_LINES = 10
+_NOTE_WIDTH = 110
 
 
 class GroupReport:
@@ -99,8 +104,7 @@ class GroupReport:
         Raises:
             InputError: the table cannot be used, or has several models. Rows are counted from 0.
         """
-        if score not in patient_table.SCORES:
-            raise InputError(f"score={score!r}: give one of {', '.join(patient_table.SCORES)}")
+        require_score(score)
         self.score = score
         self.by = (by,) if isinstance(by, str) else tuple(map(str, by))
         settings = audit.Settings(
@@ -111,9 +115,8 @@ class GroupReport:
             endpoints=EndpointSettings(failure_dice=failure_dice),
             primary=Primary(score),
         )
-        self._audit = audit_table(
-            identified(frame, patient, case), self.by, bins, allow_similar_ids, settings
-        )
+        options = audit.CaseOptions(bins or {}, allow_similar_ids=allow_similar_ids)
+        self._audit = audit_table(identified(frame, patient, case), self.by, options, settings)
         if len(self._audit.reports) > 1:
             raise InputError(
                 f"frame: has the models {', '.join(self._audit.reports)}; select the rows of one, or give "
@@ -185,63 +188,95 @@ class GroupReport:
 
     def to_html(self, path: str | Path) -> Path:
         """Write the page, which needs no other file, and return its path."""
-        html = page.page(self._report, self._audit.cases, [], [], files=())
+        text = page.page(self._report, self._audit.cases, [], [], files=())
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        return atomic.write_text(Path(path), html)
+        return atomic.write_text(Path(path), text)
 
     def __repr__(self) -> str:
         overall = self.overall
         lines = [
-            f"GroupReport of {self.score}: {number(overall.estimate)} {interval(overall.interval)}, "
-            f"{overall.n} patients"
+            f"GroupReport of {score_label(self.score)}: {number(overall.estimate)} "
+            f"{interval(overall.interval)}, {overall.n} patients"
         ]
         failure = self._report["rates"]["endpoints"]["failure"]
         if failure["count"]:
             lines.append(f"  failed segmentations: {failure['count']} patients (.rates)")
-        summaries = self.summaries
-        summaries = summaries[summaries["structure"] == patient_table.ALL_STRUCTURES]
-        for row in summaries.head(REPR_ROWS).itertuples():
-            gap = "no gap (fewer than two groups are ranked)"
-            if not pd.isna(row.gap_without_failures):
-                is_corrected = not pd.isna(row.p_holm)
-                low, high = ("adjusted_low", "adjusted_high") if is_corrected else ("low", "high")
-                ends = [getattr(row, f"gap_without_failures_{end}") for end in (low, high)]
-                p = f"corrected p = {row.p_holm:.2g}" if is_corrected else f"p = {row.p:.2g}, not corrected"
-                without_failures = f"{number(row.gap_without_failures)} {interval(ends)}"
-                gap = f"gap {number(row.gap)} {interval([row.gap_low, row.gap_high])}; "
-                gap += f"without failures {without_failures}, {p}"
-            lines.append(f"  {row.attribute}: {gap}")
-        if len(summaries) > REPR_ROWS:
-            lines.append(f"  and {len(summaries) - REPR_ROWS} more: .summaries")
+        scores = self._report["scores"][self.score]
+        attributes = [
+            groups
+            for groups in attribute_groups(scores["groups"], self.by)
+            if groups.key in scores["summaries"]
+        ]
+        lines += [f"  {groups.key}: {_gap_text(scores, groups)}" for groups in attributes[:REPR_ROWS]]
+        if len(attributes) > REPR_ROWS:
+            lines.append(f"  and {len(attributes) - REPR_ROWS} more: .summaries")
+        room = _REPR_LINES - len(lines)
+        notes = self.notes if len(self.notes) <= room else self.notes[: room - 1]
+        lines += [f"  note: {textwrap.shorten(note, _NOTE_WIDTH, placeholder=' ...')}" for note in notes]
+        if len(notes) < len(self.notes):
+            lines.append(f"  and {len(self.notes) - len(notes)} more notes: .notes")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         table = self.by_group
-        return str(
-            table[table["structure"] == patient_table.ALL_STRUCTURES]
-            .drop(columns="structure")
-            .to_html(index=False)
-        )
+        table = table[table["structure"] == patient_table.ALL_STRUCTURES].drop(columns="structure")
+        return f"<pre>{html.escape(repr(self))}</pre>{table.to_html(index=False)}"
 
     def _table(self, name: str) -> pd.DataFrame:
         return score_rows(self._report, name, self.score)
 
 
+def score_label(score: str) -> str:
+    """Return the score's name with its direction if lower is better, `hd95_mm (lower is better)`."""
+    return f"{score} (lower is better)" if score in patient_table.LOWER_IS_BETTER else score
+
+
+def _gap_text(scores: Scores, groups: AttributeGroups) -> str:
+    """Return the gap of an attribute over all patients, and that without failures, with their directions.
+
+    The direction without failures is omitted where it is that of all patients.
+    """
+    summary = scores["summaries"][groups.key]
+    if summary["gap"]["value"] is None:
+        return "no gap (fewer than two groups are ranked)"
+    rows = scores["groups"]
+    ranked = sorted(
+        (name for name in groups.labels if rows[name]["ranked"] and rows[name]["mean"] is not None),
+        key=lambda name: rows[name]["mean"],
+    )
+    direction = _direction(ranked[-1], ranked[0], summary["gap"]["value"], groups)
+    text = f"gap {number(summary['gap']['value'])} {interval(summary['gap']['interval'])}{direction}; without failures "
+    p, correction = findings.corrected_p(summary)
+    if p is None:
+        return f"{text}not tested"
+    pair = max(summary["pairs"], key=lambda pair: abs(pair["difference"] or 0.0))
+    tested_direction = _direction(pair["first"], pair["second"], pair["difference"], groups)
+    tested = findings.gap_without_failures(summary)
+    text += f"{number(tested['value'])} {interval(tested['interval'])}"
+    text += tested_direction if tested_direction != direction else ""
+    return f"{text}, {'corrected ' if correction else ''}p = {p:.2g}{'' if correction else ', not corrected'}"
+
+
+def _direction(first: str, second: str, difference: float, groups: AttributeGroups) -> str:
+    """Return ` (female higher than male)` for a difference of the first group minus the second; "" for none."""
+    if not difference:
+        return ""
+    higher, lower = (first, second) if difference > 0 else (second, first)
+    return f" ({groups.labels[higher]} higher than {groups.labels[lower]})"
+
+
+def require_score(score: str) -> None:
+    """Refuse a score that is not compared by group."""
+    if score not in patient_table.SCORES:
+        raise InputError(f"score={score!r}: give one of {', '.join(patient_table.SCORES)}")
+
+
 def audit_table(
-    table: pd.DataFrame,
-    by: Sequence[str],
-    bins: Mapping[str, Sequence[float]] | None,
-    allow_similar_ids: bool,
-    settings: audit.Settings,
+    table: pd.DataFrame, by: Sequence[str], options: audit.CaseOptions, settings: audit.Settings
 ) -> audit.Audit:
     """Return `audit.table` of a table, with messages that name parameters."""
     try:
-        return audit.table(
-            table,
-            by,
-            options=audit.CaseOptions(bins or {}, allow_similar_ids=allow_similar_ids),
-            settings=settings,
-        )
+        return audit.table(table, by, options=options, settings=settings)
     except InputError as error:
         raise InputError(with_parameters(error)) from error
 

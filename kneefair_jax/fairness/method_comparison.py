@@ -105,11 +105,7 @@ def compare_methods(  # each option is one choice of the analysis, so there are 
     """
     order, values = _stacked_scores(scores, index, baseline, oracle)
     strata = patient_bootstrap.stratify(values, index, min_group_patients, _pair_numbers(pair, names))
-    for name in pair or ():
-        if names.index(name) not in strata.groups:
-            raise InputError(
-                f"the pair's group {name} has fewer than {min_group_patients} patients to rank it by"
-            )
+    _require_ranked(pair or (), names, strata, min_group_patients)
     patients, patient_count = strata, len(index)
     if overall is not None and len(overall[1]) < len(index):
         patient_count = len(overall[1])
@@ -123,14 +119,10 @@ def compare_methods(  # each option is one choice of the analysis, so there are 
     repairable = _repairable_gap(changes, oracle)
     closed = _closed_shares(changes, compared, repairable)
     fronts = _fronts(statistics, [name for name in scores if name != oracle])
-    is_complete = ~np.isnan(values).any((0, 1))
     ranked = strata.groups if len(strata.groups) >= 2 else None
     methods = {
         name: Method(
-            groups={
-                names[g]: float(group_means[order.index(name), :, k].mean())
-                for k, g in sorted(enumerate(strata.groups), key=itemgetter(1))
-            },
+            groups=_means_by_group(group_means[order.index(name)], strata, names),
             **{key: statistic.estimate(name) for key, statistic in statistics.items()},
             change=changes.get(name),
             closed=closed.get(name),
@@ -145,10 +137,7 @@ def compare_methods(  # each option is one choice of the analysis, so there are 
         seeds=values.shape[1],
         patients=patients.values.shape[-1],
         excluded=patient_count - patients.values.shape[-1],
-        groups={
-            name: GroupSize(int((is_complete & (index == g)).sum()), g in strata.groups)
-            for g, name in enumerate(names)
-        },
+        groups=_group_sizes(values, index, strata, names),
         pair=Pair(names[ranked[-1]], names[ranked[0]]) if ranked else None,
         repairable=repairable,
         power=_power(sd, repairable, len(compared), values.shape[1]) if ranked else None,
@@ -187,6 +176,30 @@ def _pair_numbers(pair: tuple[str, str] | None, names: Sequence[str]) -> tuple[i
         if name not in names:
             raise InputError(f"the pair's group {name} is none of {', '.join(names)}")
     return names.index(pair[0]), names.index(pair[1])
+
+
+def _require_ranked(pair: Sequence[str], names: Sequence[str], strata: Strata, minimum: int) -> None:
+    for name in pair:
+        if names.index(name) not in strata.groups:
+            raise InputError(f"the pair's group {name} has fewer than {minimum} patients to rank it by")
+
+
+def _means_by_group(means: np.ndarray, strata: Strata, names: Sequence[str]) -> dict[str, float]:
+    """Return the means over seeds of one method, f64[S, K], by ranked group in the order of `names`."""
+    return {
+        names[g]: float(means[:, k].mean()) for k, g in sorted(enumerate(strata.groups), key=itemgetter(1))
+    }
+
+
+def _group_sizes(
+    values: np.ndarray, index: np.ndarray, strata: Strata, names: Sequence[str]
+) -> dict[str, GroupSize]:
+    """Return the patients of each group with a score in every run, of f64[M, S, P], and whether it is ranked."""
+    is_complete = ~np.isnan(values).any((0, 1))
+    return {
+        name: GroupSize(int((is_complete & (index == g)).sum()), g in strata.groups)
+        for g, name in enumerate(names)
+    }
 
 
 def _statistics(

@@ -36,9 +36,6 @@ from kneefair_jax.fairness.permutation_tests import TIE
 from kneefair_jax.fairness.results import Interval
 from kneefair_jax.fairness.seed_intervals import ROUNDING
 
-# Scores for which higher is better; only for these does a smaller gap mean a better model.
-SCORES = ("dice", "iou", "nsd")
-
 
 @dataclass(frozen=True)
 class MeanChange:
@@ -124,7 +121,8 @@ def compare_models(
         tables: model -> its long per-case table (`case_id, patient_id, structure`, the attributes, the score), all of
             the same cases.
         attributes: categorical columns; cases with a missing attribute count in the mean only.
-        score: the column, one of `SCORES`.
+        score: the column, one of `patient_table.SCORES`. A gap has no direction, but a negative change of the mean is
+            an improvement only in a score where lower is better.
         min_group_patients: smaller groups take no part in the gap.
         draws: bootstrap resamples, and swaps.
         seed: of both.
@@ -136,10 +134,10 @@ def compare_models(
 
     Raises:
         InputError: two tables are not of the same cases of the same patients.
-        ValueError: lower is better for the score.
+        ValueError: there is no such score.
     """
-    if score not in SCORES:
-        raise ValueError(f"score {score!r}: models are compared by one of {', '.join(SCORES)}")
+    if score not in patient_table.SCORES:
+        raise ValueError(f"score {score!r}: models are compared by one of {', '.join(patient_table.SCORES)}")
     pairs = []
     for first, second in combinations(tables, 2):
         pair_tables = {first: [tables[first]], second: [tables[second]]}
@@ -148,6 +146,9 @@ def compare_models(
             runs = patient_table.stack_runs(pair_tables, [attribute], score, failure_dice)
             mean = mean or mean_change(runs, draws, seed)
             gap = change_of_gap(runs, min_group_patients, draws, seed)
+            if gap.interval and score in patient_table.SHARES:
+                low, high = gap.interval
+                gap = replace(gap, interval=(max(low, -1.0), min(high, 1.0)))
             pairs.append(ModelPair(first, second, attribute, *mean, gap))
             advance()
     mean_p = holm({(pair.first, pair.second): pair.change_of_mean.p for pair in pairs})
@@ -278,7 +279,7 @@ def compare_gaps(
     missing_bias = _missing_bias(observed, deviates)
     low, high = change - half, change + half
     low, high = low - missing_bias[1] * (low < 0), high + missing_bias[0] * (high > 0)
-    return GapChange(first_gap, second_gap, value, (float(max(low, -1.0)), float(min(high, 1.0))), float(p))
+    return GapChange(first_gap, second_gap, value, (float(low), float(high)), float(p))
 
 
 class _Means(NamedTuple):

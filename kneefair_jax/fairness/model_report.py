@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from kneefair_jax import audit
 from kneefair_jax.audit import score_table
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import group_report, patient_table
+from kneefair_jax.fairness import family, group_report, patient_table
 from kneefair_jax.fairness.endpoints import EndpointSettings
+from kneefair_jax.fairness.family import Primary
 from kneefair_jax.fairness.group_report import REPR_ROWS, Frame
 from kneefair_jax.fairness.patient_table import ALL_STRUCTURES
 from kneefair_jax.report import page
@@ -36,7 +37,8 @@ class ModelComparison:
             (95 %), `ranked`.
         changes: a row per pair of models and attribute, `second` minus `first`: `patients`; `mean_change`, its ends,
             `mean_p` and `mean_p_holm` (over pairs of models); `first_gap`, `second_gap`, `gap_change`, its ends,
-            `gap_p` and `gap_p_holm` (over pairs of models and attributes). A negative change narrows the gap.
+            `gap_p` and `gap_p_holm` (over pairs of models and attributes). A negative change narrows the gap. In a
+            distance, where lower is better, a negative change of the mean is an improvement.
         notes: how the tables were read, and what limits the numbers.
     """
 
@@ -74,7 +76,7 @@ class ModelComparison:
         return self._models
 
     def __repr__(self) -> str:
-        lines = [f"ModelComparison of {self.score}: {', '.join(self.models)}"[:120]]
+        lines = [f"ModelComparison of {group_report.score_label(self.score)}: {', '.join(self.models)}"[:120]]
         for row in self.changes.head(REPR_ROWS).itertuples():
             mean = f"mean {signed(row.mean_change)} {interval([row.mean_low, row.mean_high])}"
             gap = "no gap (fewer than two groups are ranked)"
@@ -95,6 +97,7 @@ def compare(  # keyword-only options with defaults
     frames: Mapping[str, Frame],
     by: str | Sequence[str] = (),
     *,
+    score: str = "dice",
     patient: str | None = None,
     case: str | None = None,
     bins: Mapping[str, Sequence[float]] | None = None,
@@ -104,15 +107,16 @@ def compare(  # keyword-only options with defaults
     seed: int = 0,
     allow_similar_ids: bool = False,
 ) -> ModelComparison:
-    """Compare several models by their Dice on the same patients, paired, as an audit of several models does.
+    """Compare several models on the same patients, paired, as an audit of several models does.
 
-        comparison = compare({"erm": frame_a, "dro": frame_b}, by=["sex"])
+        comparison = compare({"erm": frame_a, "dro": frame_b}, by=["sex"], score="dice")
         comparison.by_group, comparison.changes
 
     Args:
         frames: model -> a table as `GroupReport` takes it, all of the same cases. Tables without a column of cases are
             paired by patient if each has one row, else by the index, which may be the row's number.
         by: columns to group by.
+        score: as for `GroupReport`: one of `patient_table.SCORES`, with `dice` beside it.
         patient: as for `GroupReport`.
         case: as for `GroupReport`.
         bins: attribute -> ascending edges, for numbers.
@@ -130,8 +134,43 @@ def compare(  # keyword-only options with defaults
         raise InputError(
             "frames: give two models or more, as model -> table; GroupReport describes a single one"
         )
+    group_report.require_score(score)
     attributes = (by,) if isinstance(by, str) else tuple(map(str, by))
     options = audit.CaseOptions(bins or {}, allow_similar_ids=allow_similar_ids)
+    tables = _identified(frames, patient, case)
+    for model, table in tables.items():
+        with _named(model):
+            (cases,) = score_table.read(table, None, attributes, options).tables.values()
+            family.require_measured(Primary(score), cases, f"frames[{model!r}]: --primary")
+    settings = audit.Settings(
+        min_group_patients=min_group_patients,
+        draws=draws,
+        seed=seed,
+        endpoints=EndpointSettings(failure_dice=failure_dice),
+        primary=Primary(score),
+    )
+    result = group_report.audit_table(
+        pd.concat([table.assign(model=str(model)) for model, table in tables.items()], ignore_index=True),
+        attributes,
+        options,
+        settings,
+    )
+    comparison = page.plain(result.report["models"])
+    return ModelComparison(
+        score=score,
+        models=tuple(result.reports),
+        by=attributes,
+        by_group=_by_group(result, score),
+        changes=pd.DataFrame([_change_row(pair) for pair in comparison["pairs"]]),
+        notes=tuple(result.notes),
+        _models=comparison,
+    )
+
+
+def _identified(
+    frames: Mapping[str, Frame], patient: str | None, case: str | None
+) -> dict[str, pd.DataFrame]:
+    """Return each model's table with `case_id`, paired by patient or index where no frame names its cases."""
     tables = {}
     for model, frame in frames.items():
         with _named(model):
@@ -139,42 +178,24 @@ def compare(  # keyword-only options with defaults
             if "model" in tables[model]:
                 raise InputError("frame: has a column 'model'; drop it")
     unnamed = [model for model, frame in frames.items() if case is None and not _has_cases(frame)]
-    if unnamed and len(unnamed) < len(frames):
+    if not unnamed:
+        return tables
+    if len(unnamed) < len(frames):
         raise InputError(f"frames[{unnamed[0]!r}]: has no column of cases; name one in each frame. {_REMEDY}")
-    if unnamed:
-        tables = paired(tables, {model: pd.DataFrame(frame).index for model, frame in frames.items()})
-    for model, table in tables.items():
-        with _named(model):
-            score_table.read(table, None, attributes, options)
-    settings = audit.Settings(
-        min_group_patients=min_group_patients,
-        draws=draws,
-        seed=seed,
-        endpoints=EndpointSettings(failure_dice=failure_dice),
-    )
-    result = group_report.audit_table(
-        pd.concat([table.assign(model=str(model)) for model, table in tables.items()], ignore_index=True),
-        attributes,
-        bins,
-        allow_similar_ids,
-        settings,
-    )
-    comparison = page.plain(result.report["models"])
+    return paired(tables, {model: pd.DataFrame(frame).index for model, frame in frames.items()})
+
+
+def _by_group(result: audit.Audit, score: str) -> pd.DataFrame:
+    """Return the means over all structures, a row per model, attribute and group."""
     group_rows = []
     for model, report in result.reports.items():
-        rows = group_report.score_rows(page.plain(report), "groups.csv", comparison["score"])
-        rows = rows[(rows["structure"] == ALL_STRUCTURES) & (rows["attribute"] != "")]
-        group_rows.append(rows.drop(columns="structure").assign(model=model))
-    by_group = pd.concat(group_rows, ignore_index=True)
-    return ModelComparison(
-        score=comparison["score"],
-        models=tuple(result.reports),
-        by=attributes,
-        by_group=by_group[["model", *by_group.columns.drop("model")]],
-        changes=pd.DataFrame([_change_row(pair) for pair in comparison["pairs"]]),
-        notes=tuple(result.notes),
-        _models=comparison,
-    )
+        rows = group_report.score_rows(page.plain(report), "groups.csv", score)
+        rows = rows[(rows["structure"] == ALL_STRUCTURES) & (rows["attribute"] != "")].drop(
+            columns="structure"
+        )
+        rows.insert(0, "model", model)
+        group_rows.append(rows)
+    return pd.concat(group_rows, ignore_index=True)
 
 
 def paired(tables: Mapping[str, pd.DataFrame], indexes: Mapping[str, pd.Index]) -> dict[str, pd.DataFrame]:

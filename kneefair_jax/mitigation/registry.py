@@ -129,7 +129,7 @@ def create(name: str, settings: Mapping[str, Any]) -> GroupObjective:
     Raises:
         InputError: there is no such objective, or a hyperparameter is out of its range.
     """
-    registration = lookup(OBJECTIVES, name, "mitigation.objective.name")
+    registration = lookup(OBJECTIVES, name, "config.mitigation.objective.name")
     return registration.create(
         **{field: settings[field] for field in registration.ranges if field in settings}
     )

@@ -44,7 +44,7 @@ def create(
     """
     fields = dict(config)
     name = fields.pop("name")
-    network = lookup(MODELS, name, "model.name")
+    network = lookup(MODELS, name, "config.model.name")
     weights = fields.pop("weights", "")
     if weights and name not in PRETRAINED:
         raise InputError(
@@ -62,7 +62,7 @@ def create(
             raise InputError(
                 "config.model.dtype='float64': JAX has float64 only with JAX_ENABLE_X64=1; set it"
             )
-        fields["dtype"] = lookup(DTYPES, fields["dtype"], "model.dtype")
+        fields["dtype"] = lookup(DTYPES, fields["dtype"], "config.model.dtype")
     return network(classes=classes, axis_name=axis_name, **fields, **(parts or {}))
 
 

@@ -9,7 +9,6 @@ from kneefair_jax import weights
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import films, predictor, run, session, writers
 from kneefair_jax.predict.areas import AREAS
-from kneefair_jax.predict.label_images import MOST_LABELS
 from kneefair_jax.predict.prediction import MIN_CONFIDENCE
 from kneefair_jax.runtime import command, output_folder
 from kneefair_jax.weights.network import FITS
@@ -43,7 +42,7 @@ lies before the detector appears larger there, and nothing is corrected for that
 more than a factor of 1.5. Masks as PNG lie as the film is displayed (its header followed); as nifti and dicomseg on its
 stored pixels.
 
-Masks in a folder (DICOM-SEG, or at most {MOST_LABELS} gray values in
+Masks in a folder (DICOM-SEG, or at most {films.MOST_LABELS} gray values in
 constant regions) are left out, with one line that names the
 first of them; name such a file itself to segment it. Its earlier results are kept.
 Files that cannot be segmented are reported on stderr, one line each, and skipped; the rest are processed. The exit

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -107,7 +107,7 @@ class Predictor:
     def probabilities(self, images: Sequence[Any] | np.ndarray, group: str | None = None) -> np.ndarray:
         """Return f32[N, h, w, C] on the working grid: background and each structure, the mean of all networks.
 
-        With `fit` "pad" the grid has a border outside the image (`films.place_on_grid`).
+        With `fit` "pad" the grid has a border outside the image (`place_on_grid`).
         """
         probabilities: np.ndarray = self._on_grid(_as_pictures(images), group) @ self._merge
         return probabilities
@@ -160,13 +160,13 @@ class Predictor:
         height, width, channels = self.grid
         if channels == 1:
             image = readers.to_gray(image)
-        placement = films.place_on_grid(image.shape[:2], (height, width), self.fit)
+        placement = place_on_grid(image.shape[:2], (height, width), self.fit)
         full = np.broadcast_to(image, (*image.shape[:2], channels))
-        return films.resize_to_grid(full, (height, width), placement)
+        return resize_to_grid(full, (height, width), placement)
 
     def _prediction(self, classes: np.ndarray, size: tuple[int, int]) -> Prediction:
         """Return the prediction of an image of a size, by the probabilities f32[h, w, C] of the networks' classes."""
-        placement = films.place_on_grid(size, self.grid[:2], self.fit)
+        placement = place_on_grid(size, self.grid[:2], self.fit)
         classes = classes[placement.rows, placement.columns]
         probabilities = classes @ self._merge
         label, highest = probabilities.argmax(-1), probabilities.max(-1)
@@ -180,6 +180,48 @@ class Predictor:
             quality_warnings(label, self.structures),
             {name: _outline(classes[..., members].sum(-1), size) for name, members in self._bones.items()},
         )
+
+
+class Placement(NamedTuple):
+    """The rows and columns of a working grid that a film covers."""
+
+    rows: slice
+    columns: slice
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels of the grid."""
+        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
+
+def place_on_grid(size: tuple[int, int], grid: tuple[int, int], fit: str) -> Placement:
+    """Place a film on a working grid.
+
+    Args:
+        size: (H, W) of the film; its pixels count as square.
+        grid: (h, w).
+        fit: of `weights.FITS`: "stretch" covers the grid whatever the film's shape, "pad" keeps the aspect
+            ratio, to a pixel of the grid, and centers the film.
+    """
+    if fit == "stretch":
+        return Placement(slice(0, grid[0]), slice(0, grid[1]))
+    scale = min(grid[0] / size[0], grid[1] / size[1])
+    spans = []
+    for length, cells in zip(size, grid, strict=True):
+        extent = min(cells, max(1, round(scale * length)))
+        start = (cells - extent) // 2
+        spans.append(slice(start, start + extent))
+    return Placement(*spans)
+
+
+def resize_to_grid(image: np.ndarray, grid: tuple[int, int], placement: Placement) -> np.ndarray:
+    """Resize a film u8[H, W, C] to its place on the grid u8[h, w, C]; the rest is black, as a collimated border."""
+    small = readers.resize_image(image, placement.size)
+    if placement.size == grid:
+        return small
+    padded = np.zeros((*grid, image.shape[2]), np.uint8)
+    padded[placement.rows, placement.columns] = small
+    return padded
 
 
 def _shared_classes_and_grid(

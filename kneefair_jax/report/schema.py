@@ -234,7 +234,7 @@ class ModelAttribute(TypedDict):
     """The gaps of a model, its verdict, and its worst ranked group.
 
     `gap` is over all patients, as are the changes between models; `gap_without_failures` is the tested one, with its
-    corrected p, whether it is `significant`, and the `pairs` that differ.
+    corrected p, whether it is `significant`, and the `pairs` that differ. `result` is the verdict without the gap.
     """
 
     gap: float | None
@@ -244,6 +244,7 @@ class ModelAttribute(TypedDict):
     pairs: list[ModelGapPair]
     failures_differ: bool
     verdict: str
+    result: str
     worst: str | None
     worst_mean: float | None
 

@@ -1,7 +1,8 @@
-"""Whole runs, as `launch.py` starts them: one by `run_experiment`, many and their comparison by `run_study`."""
+"""Whole runs, as `launch.py` starts them: one by `run_experiment`, many and their comparison by `run_study`.
 
-from kneefair_jax.runs.experiment import prepare_run, run_experiment
-from kneefair_jax.runs.modes import MODES
-from kneefair_jax.runs.study import run_study
+Names load on first use, so that the command checks the name of a config before it imports JAX.
+"""
 
-__all__ = ["MODES", "prepare_run", "run_experiment", "run_study"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -18,7 +18,6 @@ from ml_collections import ConfigDict
 import kneefair_jax
 from kneefair_jax.errors import InputError, describe
 from kneefair_jax.runtime import run_files
-from kneefair_jax.training import config_fields
 
 SHIPPED = Path(kneefair_jax.__file__).parent / "configs"
 
@@ -48,6 +47,19 @@ def load(path: str) -> ConfigDict:
     if file.endswith(".json"):
         return of_run(Path(file))
     return _execute(find(file), argument)
+
+
+def require(path: str) -> None:
+    """Refuse the name of a config that does not exist, without executing it.
+
+    Raises:
+        InputError: as for `find` and `of_run`.
+    """
+    file = path.partition(":")[0]
+    if file.endswith(".json"):
+        of_run(Path(file))
+    else:
+        find(file)
 
 
 def find(file: str) -> str:
@@ -152,6 +164,9 @@ class Parser(flags.ArgumentParser[ConfigDict]):
             error: raised while the flags were parsed.
             fields: the fields that flags set, such as `config.train.steps`.
         """
+        # Imported late: it needs JAX, and `require` is called before that is loaded.
+        from kneefair_jax.training import config_fields
+
         if isinstance(error.__context__, InputError):  # absl puts the flag with its whole value before it
             return str(error.__context__)
         if isinstance(error, AttributeError | KeyError):

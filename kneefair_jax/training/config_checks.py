@@ -93,7 +93,7 @@ def validate_config(config: ConfigDict) -> None:
         (checkpoint.SELECTION_RULES, config.select, "select"),
         (scoring.RESOLUTIONS, config.report.resolution, "report.resolution"),
     ):
-        lookup(registry, name, field)
+        lookup(registry, name, f"config.{field}")
     models.create(config.model, classes=2)
     state.create_optimizer(config.optimizer, config.train.steps)
 
@@ -131,11 +131,11 @@ def check_composition(config: Mapping[str, Any]) -> None:
         InputError: with the reason.
     """
     sampler, objective, head, schedule = (config[part]["name"] for part in SETTINGS)
-    lookup(sampling.SAMPLERS, sampler, "mitigation.sampler.name")
-    lookup(mitigation.OBJECTIVES, objective, "mitigation.objective.name")
-    lookup(models.HEADS, head, "mitigation.head.name")
-    lookup(stages.SCHEDULES, schedule, "mitigation.schedule.name")
-    lookup(dict.fromkeys(STARTS), config["schedule"]["start"], "mitigation.schedule.start")
+    lookup(sampling.SAMPLERS, sampler, "config.mitigation.sampler.name")
+    lookup(mitigation.OBJECTIVES, objective, "config.mitigation.objective.name")
+    lookup(models.HEADS, head, "config.mitigation.head.name")
+    lookup(stages.SCHEDULES, schedule, "config.mitigation.schedule.name")
+    lookup(dict.fromkeys(STARTS), config["schedule"]["start"], "config.mitigation.schedule.start")
     balanced, reweighted = sampler in sampling.BALANCING, mitigation.OBJECTIVES[objective].reweights
     if balanced and reweighted:
         _refuse(
@@ -201,7 +201,7 @@ def check_groups(config: Mapping[str, Any], partition: Partition, train: np.ndar
         InputError: there is no such objective, fewer than two groups have a training case, or a group that the network
             needs at test time has none.
     """
-    objective = lookup(mitigation.OBJECTIVES, config["objective"]["name"], "mitigation.objective.name")
+    objective = lookup(mitigation.OBJECTIVES, config["objective"]["name"], "config.mitigation.objective.name")
     by_group = (
         config["sampler"]["name"] in sampling.BALANCING
         or config["head"]["name"] != "none"

@@ -103,7 +103,7 @@ def build(
         variables: of the network before the first step, unless `stage.start` has them; None draws them.
     """
     partition = mitigation_groups(cohort, config.mitigation.groups)
-    mesh, parallel = sharding.data_mesh(), sharding.PARALLEL[config.parallel]
+    mesh, parallel = sharding.data_mesh(), lookup(sharding.PARALLEL, config.parallel, "config.parallel")
     rows = cohort.rows("train") if stage.train is None else stage.train
     train, order = training_order(config, cohort, partition, rows, stage.sampler)
     total = config.train.steps if stage.steps is None else stage.steps
@@ -143,7 +143,9 @@ def define_step(
 ) -> steps.StepDefinition:
     """Return network, loss, objective, optimizer and options of the training step that a config describes."""
     settings, void, online = config.mitigation, cohort.source.void, cohort.source.online
-    axis_name = sharding.PARALLEL[config.parallel].axis
+    axis_name = lookup(sharding.PARALLEL, config.parallel, "config.parallel").axis
+    head = lookup(models.HEADS, settings.head.name, "config.mitigation.head.name")
+    loss = lookup(losses.LOSSES, config.loss, "config.loss")
     transform = state.create_optimizer(config.optimizer, total_steps)
     if stage.trainable:
         transform = state.restrict_optimizer(transform, stage.trainable)
@@ -157,9 +159,9 @@ def define_step(
             config.model,
             classes=len(cohort.structures) + 1,
             axis_name=axis_name,
-            parts=models.HEADS[settings.head.name](group_count, settings.head.strength),
+            parts=head(group_count, settings.head.strength),
         ),
-        loss=losses.with_regions(losses.LOSSES[config.loss], anatomy.scored_labels(cohort.structures)),
+        loss=losses.with_regions(loss, anatomy.scored_labels(cohort.structures)),
         objective=mitigation.create(stage.objective or settings.objective.name, settings.objective),
         optimizer=transform,
         augmentation=augmentation,
@@ -242,7 +244,7 @@ def training_order(
     """
     name = sampler or config.mitigation.sampler.name
     arguments = (partition, cohort.cases["patient_id"].to_numpy(), config.train.batch_size, config.seed)
-    order = lookup(sampling.SAMPLERS, name, "mitigation.sampler.name")(train, *arguments)
+    order = lookup(sampling.SAMPLERS, name, "config.mitigation.sampler.name")(train, *arguments)
     return (sampling.undersample(train, *arguments) if name == "undersampled" else train), order
 
 
@@ -296,7 +298,9 @@ def single_group_notes(config: ConfigDict, cohort: Cohort) -> list[str]:
         InputError: there is no such objective or sampler, or the sampler cannot serve these groups.
     """
     objective, train = config.mitigation.objective.name, cohort.rows("train")
-    compares_groups = lookup(mitigation.OBJECTIVES, objective, "mitigation.objective.name").compares_groups
+    compares_groups = lookup(
+        mitigation.OBJECTIVES, objective, "config.mitigation.objective.name"
+    ).compares_groups
     if not compares_groups or not len(train):  # the union of folds trains on nothing
         return []
     partition = mitigation_groups(cohort, config.mitigation.groups)

@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from kneefair_jax.data import typed_tables
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.pipeline import Arrays
+from kneefair_jax.errors import lookup
 from kneefair_jax.groups import Partition
 from kneefair_jax.runtime import atomic, distributed
 from kneefair_jax.safe_text import spreadsheet_cell
@@ -236,4 +237,5 @@ def train(config: ConfigDict, cohort: Cohort, cases: Arrays, workdir: Path, expe
         workdir: the run's folder.
         experiment: the run of the config, from `setup.build`; a step donates its state.
     """
-    SCHEDULES[config.mitigation.schedule.name](Run(config, cohort, cases, workdir, experiment))
+    schedule = lookup(SCHEDULES, config.mitigation.schedule.name, "config.mitigation.schedule.name")
+    schedule(Run(config, cohort, cases, workdir, experiment))

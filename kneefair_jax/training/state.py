@@ -139,7 +139,7 @@ def learning_rate(config: Mapping[str, Any], steps: int) -> optax.Schedule:
         InputError: no schedule has that name.
     """
     peak, warmup = config["learning_rate"], config["warmup_steps"]
-    after = lookup(SCHEDULES, config["schedule"], "optimizer.schedule")(peak, max(steps - warmup, 1))
+    after = lookup(SCHEDULES, config["schedule"], "config.optimizer.schedule")(peak, max(steps - warmup, 1))
     if not warmup:
         return after
     # The first update counts: warm-up starts a step above 0.
@@ -165,7 +165,7 @@ def create_optimizer(config: Mapping[str, Any], steps: int) -> optax.GradientTra
             "optimizer.name='adamw'"
         )
     extra = {"weight_decay": decay} if name == "adamw" else {}
-    transform = lookup(OPTIMIZERS, name, "optimizer.name")(learning_rate(config, steps), **extra)
+    transform = lookup(OPTIMIZERS, name, "config.optimizer.name")(learning_rate(config, steps), **extra)
     clip = config["clip_norm"]
     return optax.chain(optax.clip_by_global_norm(clip), transform) if clip else transform
 

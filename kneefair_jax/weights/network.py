@@ -65,7 +65,7 @@ NETWORK = Table(
 STRUCTURES = ListOf(Text(200, non_empty=True), 1, VOID - 1, unique=True)
 # How `predict` resizes an image of another shape to the working resolution: stretched, or padded to its aspect ratio.
 FITS = ("stretch", "pad")
-GRID = Row((SIDE, SIDE, CHANNELS))
+GRID = Row((SIDE, SIDE, CHANNELS))  # height, width, channels; `run.grid` of a report has no channels
 # The other fields say how the network was trained and scored; no computation uses them.
 DESCRIPTION = Table(
     {
@@ -85,9 +85,9 @@ class Network(NamedTuple):
     Attributes:
         model: the Flax module.
         variables: f32 arrays, as `model.apply` takes them.
-        about: `network` (the fields of `models.create`), `structures` (names of labels 1, 2, ...), `grid` (H, W, C of
-            its input), `fit` (one of `FITS`; absent, the first one), `group` (the group that it segments; None for all
-            cases), and how it was trained and scored.
+        about: `network` (the fields of `models.create`), `structures` (names of labels 1, 2, ...), `grid` (height,
+            width and channels of its input), `fit` (one of `FITS`; absent, the first one), `group` (the group that it
+            segments; None for all cases), and how it was trained and scored.
     """
 
     model: nn.Module

@@ -49,7 +49,7 @@ def test_one_command_leaves_page_and_numbers_and_no_path(command, tmp_path, caps
     assert not any(str(tmp_path) in path.read_text() for path in written)
 
 
-def test_no_output_has_the_names_of_folders_above_those_given(tmp_path, capsys):
+def test_no_output_has_the_names_of_parent_folders(tmp_path, capsys):
     root = folder.write(tmp_path / "Smith, Jo (x)" / "st=udy")
     folder.save(folder.truth_of(1), root / "truth" / "c0.png")  # so that there is a table of faults
     (root / "truth" / "c2.png").rename(root / "elsewhere.png")
@@ -217,7 +217,7 @@ def test_margins_are_parsed_by_hand():
             equivalence_margin.parse([word])
 
 
-def test_files_are_found_by_name_or_by_path(tmp_path):
+def test_files_are_matched_by_name_or_by_path(tmp_path):
     for name in ("a/left.png", "b/left.nii.gz", "c.NPY", ".hidden.png", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()

@@ -103,7 +103,7 @@ def test_labels_are_mapped_joined_and_left_out(root):
     pd.testing.assert_frame_equal(mapped.cases, masks(root).cases)
 
 
-def test_values_as_found_are_structures(root):
+def test_values_without_names_become_numbered_structures(root):
     discovered, named = masks(root, labels=None), masks(root)
     assert discovered.report["cohort"]["structures"] == ["structure 1", "structure 2"]
     assert discovered.cases["dice"].tolist() == named.cases["dice"].tolist()

@@ -222,7 +222,7 @@ def test_confounders_are_adjusted_for_and_are_no_attributes(tmp_path):
     assert formula(table(renamed, ["V00AGE"], bins={"V00AGE": [50]})) == "dice ~ V00AGE + site"
 
 
-def test_ages_that_nobody_has_and_words_for_scores_are_noted(tmp_path):
+def test_impossible_ages_and_words_for_scores_are_noted(tmp_path):
     frame = wide(age=[-3, 999, 120, 0, "", 80, *range(40, 58)])
     frame["dice_tibia"] = frame["dice_tibia"].astype(object)
     frame.loc[[2, 7], "dice_tibia"] = ["n/a", "NaN"]

@@ -26,7 +26,7 @@ def test_poor_is_the_mean_over_structures_that_are_there():
     assert mismatch.is_poor(np.array([np.nan, np.nan]))
 
 
-def test_exchanged_labels_are_found_by_their_pixels():
+def test_exchanged_labels_are_detected_by_their_pixels():
     true = bone(3, 40)
     renamed = np.array([0, 2, 1], np.uint8)[true]
     pixels = {"a": metrics.confusion_matrix(true, renamed, 2)}

@@ -32,7 +32,7 @@ def test_similar_identifiers_that_are_allowed_are_counted(tmp_path):
     assert "1 pair of sex looks alike" in note and note.endswith("counted as different groups")
 
 
-def test_void_pixels_are_named_where_no_label_is_given():
+def test_void_pixels_are_named_without_a_label():
     with pytest.raises(InputError, match="ignore=255"):
         mask_pair._by_value([0, 1, 2, 255])
 

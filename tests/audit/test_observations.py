@@ -178,7 +178,7 @@ def test_other_units_change_pixels_and_bones():
 
 @pytest.mark.parametrize("height", [12, 16, 20])
 @pytest.mark.parametrize("factor", [0.5, 2])
-def test_a_factor_of_two_is_found_whatever_the_size_of_the_knee(height, factor):
+def test_a_spacing_off_by_a_factor_of_two_is_detected_at_any_size(height, factor):
     truth = masks(*[(0.2, 0.2)] * 5) | {"c2": summary_of(bone(2, 3, height))}
     spacing = np.full((5, 2), 0.2, np.float32)
     spacing[2] *= factor

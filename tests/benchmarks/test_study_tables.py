@@ -7,7 +7,7 @@ import pytest
 from benchmarks import study_tables
 
 
-def test_the_tables_are_made_from_the_committed_studies():
+def test_the_tables_are_those_of_the_committed_studies():
     """Wrong? Run `python benchmarks/study_tables.py`."""
     text = (study_tables.ROOT / "docs" / "mitigations.md").read_text()
     studies = study_tables.read()

@@ -15,7 +15,7 @@ MODULE = """
 """
 
 
-def test_what_moves_is_found_in_a_module_once():
+def test_each_collective_of_a_module_is_counted_once():
     moves = topology.collectives(MODULE)
     assert [(move["kind"], move["bytes"]) for move in moves] == [
         ("all-reduce", 72 * 4 + 8 * 2),

@@ -1,6 +1,13 @@
 """The command lines of `kneefair train` and `evaluate`: a run's folder, and a dry run."""
 
+import importlib
+import subprocess
+import sys
+
+import jax
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
 from kneefair_jax.cli import dry_run, launch
 from kneefair_jax.configs import folder
@@ -58,6 +65,75 @@ def test_the_summary_of_an_earlier_report_is_replaced_or_deleted(tmp_path, monke
     assert not summary.exists() and f"deleted {summary}" in capsys.readouterr().out
     launch._print_summary(tmp_path, with_pdf=False)
     assert capsys.readouterr().out == ""
+
+
+@pytest.fixture
+def run_flags():
+    with flagsaver.flagsaver():
+        launch.define_flags(["launch.py"])
+        yield
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--workdr=runs/a"], "did you mean --workdir?"),
+        (["--config=smoke", "-qqq"], "there is no flag --qqq"),
+        (["--config=smok", "--workdir=a"], "did you mean 'smoke'?"),
+        (["--config", "nothing_like_it"], "nothing_like_it"),
+        (["--config=absent/config.json"], "absent/config.json"),
+        (["--config.train.stepz=3"], "did you mean train.steps?"),
+    ],
+)
+def test_unknown_names_are_refused(run_flags, words, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        launch.check_names(["launch.py", *words])
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and message in line
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--config=study:long", "--workdir=runs/-a", "--nodry-run", "-mode", "train", "--process", "-1"],
+        ["--config", "smoke", "--config.train.steps=3", "--v=1", "--", "--anything"],
+        ["--undefok=other", "--other=3"],
+    ],
+)
+def test_known_names_are_accepted(run_flags, words):
+    launch.check_names(["launch.py", *words])
+
+
+def test_the_flags_of_libraries_are_known_before_their_import(run_flags):
+    jax.config.config_with_absl()
+    importlib.import_module("kneefair_jax.runs.modes")
+    modules = flags.FLAGS.flags_by_module_dict()
+    names = [
+        flag.name
+        for module, definitions in modules.items()
+        if module.partition(".")[0]
+        in {"array_record", "chex", "grain", "jax", "orbax", "tensorflow_datasets"}
+        for flag in definitions
+    ]
+    assert len(names) > 20
+    assert launch.unknown_flag(["launch.py", *(f"--{name}=1" for name in names)]) == ""
+
+
+def test_a_wrong_name_is_refused_without_jax(tmp_path):
+    code = (
+        "import sys\n"
+        "from kneefair_jax.cli import launch\n"
+        "try:\n"
+        "    launch.start(['kneefair train', f'--workdir={sys.argv[1]}', *sys.argv[2:]])\n"
+        "except SystemExit as stop:\n"
+        "    print(stop.code, 'jax' in sys.modules)\n"
+    )
+    for word in ("--config=absent", "--absent"):
+        result = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path), word], capture_output=True, text=True, check=True
+        )
+        assert result.stdout == "2 False\n" and result.stderr.startswith("error: ")
 
 
 def test_a_check_has_no_dry_run(tmp_path):

@@ -123,7 +123,7 @@ def test_colour_becomes_grey_or_stays(root):
     np.testing.assert_array_equal(next(source(root, (8, 12), 3).read([0])).image, rgb)
 
 
-def test_auto_names_the_labels_found(root):
+def test_auto_names_the_labels_of_the_masks(root):
     assert source(root, structures="auto").structures == ("structure 1", "structure 2")
 
 
@@ -216,7 +216,7 @@ BAD_TABLES = [
 ]
 
 
-def test_ages_that_nobody_has_are_noted(root):
+def test_impossible_ages_are_noted(root):
     put(age=["50", "999", "", "-1"])(root)
     (note,) = source(root).notes
     assert "2 of 4 rows have an age below 0" in note and "999" in note

@@ -123,7 +123,7 @@ def test_numerals_of_one_value_have_one_form(value, zeros, places):
 
 
 @given(st.lists(st.sampled_from([value for group in SAME for value in group] + DIFFERENT)))
-def test_groups_are_disjoint_and_hold_what_was_given(values):
+def test_groups_of_similar_identifiers_are_disjoint_and_complete(values):
     found = similar_identifiers(values)
     members = [value for group in found for value in group]
     assert len(members) == len(set(members)) and set(members) <= set(values)

@@ -170,7 +170,7 @@ def resized(label, size, how):
 
 
 @pytest.mark.parametrize("size", [40, 64, 96, 150, 256, 512])
-def test_linear_masks_are_told_from_nearest_ones(size):
+def test_linear_and_nearest_interpolation_of_masks_are_distinguished(size):
     exact = resized(bones(), size, Image.Resampling.NEAREST)
     linear = resized(bones(), size, Image.Resampling.BILINEAR)
     assert interpolated_rims(exact).share < 0.1 and not interpolated_rims(exact).interpolated

@@ -130,7 +130,7 @@ class TestDicomSeg:
         with pytest.raises(InputError, match="seg.dcm.*export it again"):
             mask_files.read(path, VALUES)
 
-    def test_nobody_named_the_structures(self, tmp_path, film):
+    def test_a_segmentation_without_named_structures_is_refused(self, tmp_path, film):
         path = save(dicomseg.make(film, mask_by_hand(), masks.NAMES), tmp_path / "seg.dcm")
         with pytest.raises(InputError, match="seg.dcm.*--labels.*data.structures"):
             mask_files.read(path, {})
@@ -267,7 +267,7 @@ def touch(root, *names):
         ("a/right femur.npy", "a/tibia.npy"),
     ],
 )
-def test_files_are_found_by_structure(tmp_path, names):
+def test_files_are_matched_to_structures(tmp_path, names):
     touch(tmp_path, *names, "b_tibia.npy")
     found = mask_files.find_mask(tmp_path / "a", NAMES)
     assert found == StructureFiles({name: tmp_path / file for name, file in zip(NAMES, names, strict=True)})

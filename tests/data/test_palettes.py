@@ -101,6 +101,6 @@ def test_files_of_a_folder_agree(tmp_path, other, same):
             palettes.check(paths, read, (1, 2))
 
 
-def test_entries_nobody_set_are_all_black(tmp_path):
+def test_unused_black_entries_are_accepted(tmp_path):
     paths = [index_image(tmp_path / f"{name}.png", INDEX, palette(0)) for name in "ab"]
     palettes.check(paths, read, (1, 2))

@@ -34,7 +34,7 @@ def test_each_case_is_read_once_while_there_is_room():
     assert [counted.reads[row] for row in (9, 0)] == [6, 6]
 
 
-def test_nobody_changes_a_case_that_is_kept():
+def test_a_cached_case_is_read_only():
     cases = CachedCases(Counted())
     with pytest.raises(ValueError, match="read-only"):
         cases[3]["image"][0] = 1

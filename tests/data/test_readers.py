@@ -225,7 +225,7 @@ def bad_files(folder: Path):
     pages[0].save(folder / "pages.tif", save_all=True, append_images=pages[1:])
 
 
-def test_of_a_long_complaint_of_a_library_the_first_sentence_is_told(tmp_path, monkeypatch):
+def test_a_long_error_of_a_library_is_cut_to_its_first_sentence(tmp_path, monkeypatch):
     def refuse(path, mask):
         raise ValueError("Broken header. Some advice for programmers.")
 

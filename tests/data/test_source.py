@@ -30,7 +30,7 @@ def test_reasons_are_counted_and_all_is_listed(tmp_path):
     assert not table.exists()
 
 
-def test_rare_reasons_are_not_all_said(tmp_path):
+def test_rare_reasons_are_summarized_by_their_number(tmp_path):
     listed = [(f"c{i}", f"reason {i}") for i in range(8)]
     assert source.describe_excluded(listed, tmp_path / "l.csv").split("\n")[-1] == "       and 3 more reasons"
 

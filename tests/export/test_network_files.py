@@ -8,7 +8,7 @@ import pytest
 from kneefair_jax import models, weights
 from kneefair_jax.errors import InputError
 from kneefair_jax.export import network_files
-from kneefair_jax.export.__main__ import main
+from kneefair_jax.export.__main__ import file_size, main
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.state import TrainState
 
@@ -58,14 +58,23 @@ def test_a_run_is_exported_as_weights(tmp_path, capsys):
     with pytest.raises(InputError, match=r"kneefair export .*run"):
         weights.load_by_group(run)
     assert main([str(run)]) == 0
-    assert "model.safetensors" in capsys.readouterr().out
+    size = (run / "export/model.safetensors").stat().st_size
+    assert size < 1e5 and f"model.safetensors: {size / 1000:.1f} kB;" in capsys.readouterr().out
     assert "License of the weights: not recorded" in (run / "export/model.md").read_text()
     network = weights.select_group(weights.load_by_group(run), None)
     jax.tree.map(np.testing.assert_array_equal, network.variables["params"], dict(params))
     assert network.about["step"] == 7 and network.about["dice"]["a"]["all"]["mean"] == 0.9
+    assert network.about["grid"] == [8, 8, 1]
     assert network.about["fit"] == "stretch" and network.about["input"]["epsilon"] == 1e-3
     for name in weights.NAMES:
         assert weights.load(name).about["input"] == network.about["input"]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(540, "0.5 kB"), (99_900, "99.9 kB"), (100_000, "0.1 MB"), (7_840_000, "7.8 MB")]
+)
+def test_a_file_size_has_a_unit_that_fits(count, text):
+    assert file_size(count) == text
 
 
 def test_classes_may_differ_from_the_scored_structures(tmp_path):

@@ -47,7 +47,7 @@ def terms(fit):
 
 
 @pytest.mark.parametrize("knees", [1, 2])
-def test_as_statsmodels_by_formula_and_the_planted_effect_is_found(knees):
+def test_the_planted_effect_is_estimated_as_by_statsmodels(knees):
     cohort, cases, covariates = study(knees=knees)
     model = models(cases, cohort, ["sex", "race"])["dice"]
     assert model["formula"] == "dice ~ sex * race + age + log(area)"

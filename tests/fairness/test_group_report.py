@@ -1,5 +1,7 @@
 """`GroupReport` against `audit.table` on the same scores, against means by hand, and its refusals."""
 
+import html
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -111,11 +113,50 @@ def test_page_names_no_other_file(report, tmp_path):
 
 def test_a_notebook_sees_a_table_and_a_figure(report):
     assert report._repr_html_().count("<tr") == 1 + 2 + 2 + 4  # head, sex, race, both
-    assert len(repr(report).splitlines()) == 4  # all, sex, race, both
+    assert len(repr(report).splitlines()) == 5  # all, sex, race, both, a note on cases without HD95
     figure = report.plot()
     assert isinstance(figure, Figure)
     assert [axes.get_title("left") for axes in figure.axes] == ["All structures", "Femur", "Tibia"]
     assert {axes.get_xlabel() for axes in figure.axes} == {"mean Dice"}
+
+
+def test_the_first_lines_have_the_direction_of_each_gap_and_the_notes(frame, report):
+    means = report.by_group.set_index(["structure", "group"])["mean"]["all structures"]
+    assert means["sex=female"] > means["sex=male"]
+    lines = repr(report).splitlines()
+    assert lines[1].startswith("  sex: ") and lines[1].count("(female higher than male)") == 1
+    (note,) = report.notes
+    assert lines[-1].startswith(f"  note: {note[:60]}") and html.escape(lines[-1]) in report._repr_html_()
+    distances = fairness.GroupReport(frame, "hd95_mm", "sex", patient="subject", draws=DRAWS)
+    means = distances.by_group.set_index(["structure", "group"])["mean"]["all structures"]
+    higher, lower = means.sort_values(ascending=False).index.str.removeprefix("sex=")
+    first, second, _ = repr(distances).splitlines()
+    assert "lower is better" in first and f"({higher} higher than {lower})" in second
+
+
+def test_a_gap_by_failures_states_both_directions(frame):
+    failed = frame["subject"].isin([f"p{k}" for k in range(1, 20, 2)])
+    male = frame["sex"] == "male"
+    table = frame.assign(
+        dice_femur=frame["dice_femur"].where(~failed, 0.2), dice_tibia=frame["dice_tibia"] + 0.1 * male - 0.05
+    )
+    line = repr(fairness.GroupReport(table, by="sex", patient="subject", draws=DRAWS)).splitlines()[2]
+    overall, without_failures = line.split("; ")
+    assert "(female higher than male)" in overall and "(male higher than female)" in without_failures
+    untested = fairness.GroupReport(frame.assign(dice_femur=0.1), by="sex", patient="subject", draws=DRAWS)
+    assert "higher than" in repr(untested).splitlines()[2]
+    assert "all structures" not in set(untested.tests["structure"])
+    equal = fairness.GroupReport(
+        {"dice": [0.8, 0.8, 0.9, 0.9] * 8, "sex": [*"fm"] * 16}, by="sex", draws=DRAWS
+    )
+    assert equal.summaries["gap"][0] == 0 and "higher than" not in repr(equal)
+
+
+def test_attributes_and_notes_fill_ten_lines(frame):
+    attributes = {f"a{k}": frame["race"] for k in range(4)}
+    table = frame.assign(**attributes, dice_femur=frame["dice_femur"].where(frame.index != 0))
+    report = fairness.GroupReport(table, by=list(attributes), patient="subject", draws=DRAWS)
+    assert len(report.notes) > 1 and len(repr(report).splitlines()) <= 10
 
 
 @pytest.mark.parametrize(

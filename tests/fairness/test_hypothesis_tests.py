@@ -145,7 +145,7 @@ def test_families_keep_the_error_of_all_together():
     assert wrong / 4000 < 0.055
 
 
-def test_benjamini_hochberg_is_scipy_s_over_the_tests_that_were_made():
+def test_benjamini_hochberg_is_scipy_s_over_the_tests_with_a_p_value():
     corrected = hypothesis_tests.benjamini_hochberg({"a": 0.01, "b": None, "c": 0.04, "d": 0.03})
     assert corrected == pytest.approx({"a": 0.03, "b": None, "c": 0.04, "d": 0.04})
     assert hypothesis_tests.benjamini_hochberg({"a": None}) == {"a": None}

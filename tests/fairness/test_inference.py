@@ -271,7 +271,7 @@ def test_a_group_of_failures_alone_is_not_tested():
     assert pair["all_patients"]["interval"][0] > 0.3
 
 
-def test_a_patient_in_two_groups_is_told():
+def test_a_patient_in_two_groups_causes_a_warning():
     values, index = patients((12, 9))
     who = np.array([*range(12), *range(9, 18)])
     assert describe(values, index, who=who)[0]["warnings"][-1].startswith(

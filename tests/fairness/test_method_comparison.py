@@ -297,7 +297,7 @@ def test_a_distance_is_resampled_with_the_scores():
         assert entry["hd95"]["patients"] == pytest.approx(entry["mean"]["patients"], abs=1e-12)
 
 
-def test_a_given_pair_is_kept():
+def test_a_stated_pair_is_kept():
     """The trap: every point of a sweep that picks the pair by its own baseline."""
     sizes = {"A": 40, "B": 20, "C": 15}
     scores, index = study({"erm": 0.05, "group_dro": -0.02}, sizes=sizes)

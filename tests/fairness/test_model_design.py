@@ -109,7 +109,7 @@ def three():
     return pd.DataFrame(frame), levels
 
 
-def test_standardized_is_the_mean_over_all_patients_given_each_level():
+def test_standardized_means_are_over_all_patients_at_each_level():
     frame, levels = three()
     result = model_design.design(frame, list(levels))
     weights = 1 / np.bincount(frame["patient_id"])[frame["patient_id"]]

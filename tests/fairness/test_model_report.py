@@ -69,6 +69,48 @@ def test_numbers_are_those_of_an_audit_of_both_tables(frames, comparison, tmp_pa
     assert comparison.to_dict() == page.plain(audited.report["models"])
 
 
+def with_distances(table, seed):
+    """HD95 that is 1 to 2 mm larger in female patients, of rows in another order."""
+    rng = np.random.default_rng(seed)
+    female = (table["sex"] == "female") * rng.uniform(1, 2)
+    distances = {f"hd95_mm_{bone}": rng.gamma(4, 0.5, len(table)) + female for bone in ("femur", "tibia")}
+    return table.assign(**distances).sample(frac=1, random_state=seed)
+
+
+def test_distances_are_compared_by_case_with_the_gaps_of_each_report(frames):
+    models = {name: with_distances(table, k) for k, (name, table) in enumerate(frames.items())}
+    result = fairness.compare(models, by="sex", score="hd95_mm", draws=DRAWS)
+    reports = [
+        fairness.GroupReport(table, "hd95_mm", "sex", draws=DRAWS).summaries.set_index("structure")
+        for table in models.values()
+    ]
+    first, second = (
+        table.set_index("case_id")[["hd95_mm_femur", "hd95_mm_tibia"]].mean(axis=1)
+        for table in models.values()
+    )
+    (row,) = result.changes.itertuples()
+    gaps = [report.loc["all structures", "gap"] for report in reports]
+    assert [row.first_gap, row.second_gap] == pytest.approx(gaps)
+    assert row.gap_change == pytest.approx(gaps[1] - gaps[0])
+    assert row.mean_change == pytest.approx((second - first).mean())
+    assert row.mean_low < row.mean_change < row.mean_high
+    means = result.by_group.set_index(["model", "group"])["mean"]
+    for name, scores in zip(models, (first, second), strict=True):
+        by_sex = scores.groupby(models[name].set_index("case_id")["sex"]).mean()
+        for sex, mean in by_sex.items():
+            assert means[name, f"sex={sex}"] == pytest.approx(mean)
+    assert result.score == result.to_dict()["score"] == "hd95_mm"
+    assert "lower is better" in repr(result).splitlines()[0]
+    assert result.plot().axes[1].get_xlabel() == "change of the gap of HD95, mm"
+
+
+@pytest.mark.parametrize("score", ["accuracy", "ece", "hd95_mm"])
+def test_a_score_that_a_model_lacks_is_refused(frames, score):
+    models = frames | {"erm": with_distances(frames["erm"], 0)}
+    with pytest.raises(InputError, match=rf"score='?{score}"):
+        fairness.compare(models, by="sex", score=score, draws=DRAWS)
+
+
 def test_arrays_are_paired_by_row(frames, comparison):
     arrays = {
         model: {name: table[name].to_numpy() for name in ("sex", "dice_femur", "dice_tibia")}

@@ -119,7 +119,7 @@ def test_chunks_change_nothing_but_the_draws(monkeypatch):
     np.testing.assert_array_equal(single_chunk.pairs_p, chunked.pairs_p)
 
 
-def test_scores_that_are_all_equal_are_no_gap_and_a_whole_one_is_found():
+def test_equal_scores_have_no_gap_and_a_complete_gap_is_significant():
     sizes = np.array([6, 6])
     equal = permutation_tests.permuted_welch(np.full((1, 12), 0.9), sizes, np.random.default_rng(0), 99)
     assert equal.p[0] == 1 and equal.statistic[0] == 0

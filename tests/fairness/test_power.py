@@ -49,7 +49,7 @@ def test_failure_rates_and_patients_are_inverse():
     assert power.failure_difference((3, 200), 0.5) is None
 
 
-def test_a_gap_made_of_failures_needs_far_more_patients():
+def test_a_gap_by_failures_needs_far_more_patients():
     """A gap of 0.02: shared by all patients with an SD of 0.03, or made by 2.1 % failures of one group's patients."""
     shared, failing = power.mean_difference_patients(0.02, 0.03), power.failure_patients((0.021, 0.0))
     assert shared < 40 and failing > 8 * shared

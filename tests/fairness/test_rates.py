@@ -106,7 +106,7 @@ def test_pairs_have_their_own_corrected_p():
     assert holm["ba"] < 0.01 < 0.05 < holm["cb"]
 
 
-def test_a_group_too_small_to_rank_is_tested_against_everybody_else():
+def test_a_group_too_small_to_rank_is_tested_against_all_others():
     result = rates.compare({"a": Tally(1, 50), "b": Tally(0, 30)}, {"c": Tally(3, 4), "d": Tally(0, 2)})
     rest = rates.difference(Tally(3, 4), Tally(1, 82))
     assert result.unranked["c"] == rest and rest.p == pytest.approx(

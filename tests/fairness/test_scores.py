@@ -231,14 +231,14 @@ def test_corrections():
     assert all(test["p_holm"] is None for test in explored)
 
 
-def test_a_structure_that_nobody_has_is_null():
+def test_a_structure_without_scores_is_null():
     frame = table()
     frame.loc[frame["structure"] == "tibia", ["dice", "iou"]] = np.nan
     tibia = scores(frame)["dice"]["structures"]["tibia"]
     assert tibia["overall"]["mean"] is None and tibia["summaries"]["sex"]["gap"]["value"] is None
 
 
-def test_a_patient_who_changes_group_is_told():
+def test_a_patient_who_changes_group_causes_a_warning():
     frame = table()
     older = frame["case_id"] == "p00R"
     frame["age"] = frame["age"].where(~older, "young" if frame["age"][0] == "old" else "old")

@@ -68,7 +68,7 @@ def test_patients_with_a_failed_segmentation_are_left_out_and_make_no_group_smal
     assert result["race=C"].estimate == pytest.approx(dice[2:5].mean() - rest.mean())
 
 
-def test_nothing_is_tested_where_all_are_ranked_or_nobody_is_left():
+def test_nothing_is_tested_if_all_groups_are_ranked_or_no_others_remain():
     assert results(["A"] * 12 + ["B"] * 12, np.linspace(0.8, 0.9, 24)) == {"dice": {}}
     assert results(["A"] * 3, [0.8, 0.9, 0.7]) == {"dice": {}}
     assert results(["A"] * 3 + ["B"], [0.8, 0.9, 0.7, 0.6])["dice"]["race"].keys() == {"race=B"}

@@ -108,7 +108,7 @@ def cut(path):
 
 
 @pytest.mark.parametrize("how", [cut, flip])
-def test_a_damaged_checkpoint_is_told_and_made_again(how, prepared, straight, tmp_path, capsys):
+def test_a_damaged_checkpoint_is_reported_and_trained_again(how, prepared, straight, tmp_path, capsys):
     """Orbax alone restores a flipped bit of an array's data as if nothing were."""
     workdir = shutil.copytree(straight, tmp_path / "run")
     files = (workdir / "checkpoints" / "7" / "state").glob("ocdbt*/d/*")

@@ -139,7 +139,7 @@ class TestDicomSeg:
         )
         assert status == 0 and (cases["dice"].dropna() == 1).all()
 
-    def test_structures_nobody_named(self, audit):
+    def test_structures_without_labels_have_the_names_of_segments(self, audit):
         status, _, cases, _ = audit("seg_all", "seg_all", labels=())
         assert status == 0 and list(cases["structure"].unique()) == [
             name for name in masks.NAMES if name in set(cases["structure"])
@@ -282,7 +282,7 @@ class TestByStructure:
             dice(audit("whole", "truth")[2]).dropna(), dice(whole).dropna() * 0 + 1
         )
 
-    def test_without_labels_it_is_said_how_to_name_them(self, audit):
+    def test_without_labels_the_error_names_the_option(self, audit):
         status, _, _, error = audit("truth", "pred", labels=())
         assert status == 2 and "c00_femur" in error and "--labels" in error
 

@@ -73,7 +73,7 @@ def test_similar_identifiers_pass_where_somebody_insists(tmp_path, capsys):
     assert status == 0 and report["scores"]["dice"]["overall"]["patients"] == 2 * tables.PATIENTS
 
 
-def test_digits_that_are_lost_pass_for_nobody(tmp_path, capsys):
+def test_identifiers_with_lost_digits_are_always_refused(tmp_path, capsys):
     path = tables.scores(tmp_path / "lost.csv", **tables.REFUSED["id_scientific"][0])
     assert run(path, "--allow-similar-ids", capsys=capsys)[0] == 2
 

@@ -162,7 +162,7 @@ def test_postscript_by_another_name_starts_nothing(tmp_path, weights, capsys, mo
     assert name in capsys.readouterr().err and not started
 
 
-def test_a_pipe_given_as_a_film_does_not_hang(tmp_path, weights, capsys):
+def test_a_pipe_as_a_film_does_not_hang(tmp_path, weights, capsys):
     os.mkfifo(tmp_path / "film.png")
     given = ["--checkpoint", weights, "--images", str(tmp_path / "film.png"), "--out", str(tmp_path / "out")]
     assert predict.main(given) == 2

@@ -1,7 +1,6 @@
-"""`--spacing` and areas of films whose files state none; films on the working grid, stretched or padded."""
+"""`--spacing` and areas of films whose files state none, and masks among radiographs."""
 
 import csv
-import json
 
 import nibabel
 import numpy as np
@@ -12,7 +11,7 @@ from PIL import Image
 from kneefair_jax.data import mask_files, readers
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import __main__ as cli
-from kneefair_jax.predict import areas, films, predictor, writers
+from kneefair_jax.predict import areas, films, writers
 from kneefair_jax.predict.prediction import Prediction
 from tests.hostile import masks
 from tests.hostile.films import dicom, nifti
@@ -205,55 +204,62 @@ def test_no_folder_s_name_is_in_a_warning(tmp_path):
     assert "is odd" in warning and str(tmp_path) not in warning
 
 
-TALL = np.random.default_rng(0).integers(0, 256, (32, 16), dtype=np.uint8)
+def shafts(size: int) -> np.ndarray:
+    """Two bright shafts on soft tissue with noise of 4 % of the range, u8[size, size]."""
+    y, x = np.mgrid[:size, :size] / size
+    bright = 90 + 60 * np.sin(3 * x) * np.cos(2 * y) + 70 * (np.abs(x - 0.5) < 0.2) * (np.abs(y - 0.5) > 0.03)
+    noise = np.random.default_rng(0).normal(0, 10, (size, size))
+    return np.clip(bright + noise, 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize(
-    ("size", "grid", "rows", "columns"),
-    [
-        ((20, 10), (16, 16), (0, 16), (4, 12)),
-        ((10, 20), (16, 16), (4, 12), (0, 16)),
-        ((7, 7), (16, 16), (0, 16), (0, 16)),
-        ((3000, 2000), (128, 128), (0, 128), (21, 106)),  # 85.3 columns
-        ((2000, 2000), (16, 32), (0, 16), (8, 24)),
-        ((1, 10_000), (16, 16), (7, 8), (0, 16)),
-    ],
-)
-def test_padding_keeps_the_aspect_ratio_and_centers(size, grid, rows, columns):
-    assert films.place_on_grid(size, grid, "pad") == (slice(*rows), slice(*columns))
-    assert films.place_on_grid(size, grid, "stretch") == (slice(0, grid[0]), slice(0, grid[1]))
+def shaft_labels(size: int) -> np.ndarray:
+    """Two shafts and a smaller bone, u8[size, size]."""
+    y, x = np.mgrid[:size, :size] / size
+    shaft = np.abs(x - 0.5) < 0.2
+    return np.select([shaft & (y < 0.47), shaft & (y > 0.53), (x > 0.75) & (y > 0.6)], [1, 2, 3], 0).astype(
+        np.uint8
+    )
 
 
-def test_a_padded_film_is_segmented_as_a_film_with_black_borders(tmp_path):
-    path = write(tmp_path / "w.safetensors", sure=20.0)
-    stretched, padded = predictor.load(path), predictor.load(path, fit="pad")
-    bordered = np.pad(readers.resize_image(TALL[..., None], (16, 8))[..., 0], ((0, 0), (4, 4)))
-    probabilities = padded.probabilities([TALL])
-    np.testing.assert_allclose(probabilities, stretched.probabilities([bordered]), atol=1e-6)
-    assert abs(probabilities - stretched.probabilities([TALL])).max() > 0.01
-    (mask,) = padded([TALL])
-    np.testing.assert_array_equal(mask, readers.labels_at(probabilities[0, :, 4:12], TALL.shape))
-    square = TALL[:16]
-    np.testing.assert_array_equal(padded([square])[0], stretched([square])[0])
+@pytest.mark.parametrize("size", [64, 300])
+@pytest.mark.parametrize("values", [8, 16, 32])
+def test_films_of_few_gray_values_are_no_masks(values, size):
+    image = shafts(size) // (256 // values)
+    assert 3 < len(np.unique(image)) <= values and not films.is_label_image(image, "a")
 
 
-def test_the_confidence_is_of_the_film_without_its_border(tmp_path):
-    path = write(tmp_path / "w.safetensors", sure=20.0)
-    (prediction,) = predictor.load(path, fit="pad").predict([TALL])
-    inside = predictor.load(path, fit="pad").probabilities([TALL])[0][:, 4:12]
-    label, highest = inside.argmax(-1), inside.max(-1)
-    for value, confidence in enumerate(prediction.confidence.values(), start=1):
-        expected = highest[label == value].mean() if (label == value).any() else np.nan
-        np.testing.assert_allclose(confidence, expected, rtol=1e-5)
+@pytest.mark.parametrize("size", [64, 300])
+def test_masks_are_recognized_by_their_regions(size):
+    label = shaft_labels(size)
+    assert films.is_label_image(label, "a") and films.is_label_image(
+        np.repeat(label[..., None] * 50, 3, 2), "a"
+    )
 
 
-def test_the_network_s_description_decides_unless_fit_is_given(tmp_path):
-    old = write(tmp_path / "old.safetensors")
-    new = write(tmp_path / "new.safetensors", seed=1, fit="pad")
-    assert "fit" not in json.loads(old.with_suffix(".json").read_text())
-    assert (predictor.load(old).fit, predictor.load(new).fit) == ("stretch", "pad")
-    assert predictor.load(new, fit="stretch").fit == predictor.load(old, new, fit="stretch").fit == "stretch"
-    with pytest.raises(InputError, match="differ in --fit"):
-        predictor.load(old, new)
-    with pytest.raises(InputError, match="give one of stretch, pad"):
-        predictor.load(old, fit="crop")
+@pytest.mark.slow  # draws 40 phantoms
+def test_the_threshold_separates_phantoms_from_their_masks():
+    radiographs, labels = masks.phantoms()
+    assert max(films.constant_share(image // 32) for image in radiographs) < films.MIN_CONSTANT - 0.03
+    assert min(map(films.constant_share, labels)) > films.MIN_CONSTANT + 0.03
+
+
+def test_two_values_are_a_mask_and_one_value_is_if_its_name_says_so():
+    noise = np.random.default_rng(0).integers(0, 2, (20, 20), np.uint8)
+    assert films.is_label_image(noise * 255, "a")
+    blank = np.zeros((20, 20), np.uint8)
+    assert [films.is_label_image(blank, name) for name in ("a", "a_mask", "gt/a", "mask_a")] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+
+
+def test_a_name_marks_a_mask_with_few_values_only():
+    noise = np.random.default_rng(0).integers(0, 256, (20, 20), np.uint8)
+    assert not films.is_label_image(noise, "masks/a") and films.is_label_image(noise // 64, "masks/a")
+    assert not films.is_label_image(noise // 64, "a")
+
+
+def test_an_image_of_two_columns_has_no_constant_region():
+    assert films.constant_share(np.zeros((9, 2), np.uint8)) == 0

@@ -108,7 +108,7 @@ def test_files_of_whole_bones(tmp_path, path):
         assert tmp_path / "out" / rows[name]["mask"] == case.files[name]
 
 
-def test_options_of_whole_bones_are_told_apart(path):
+def test_options_of_whole_bones_have_different_digests(path):
     options = ({}, {"outlines": True}, {"in_front": "fibula"}, {"fit": "pad"}, {"whole_femur": True})
     digests = [predict.load(path, **chosen).digest() for chosen in options]
     assert len(set(digests)) == len(options)

@@ -226,7 +226,7 @@ BAD = {
 }
 
 
-def test_bad_files_are_told_in_a_line_each_and_the_rest_is_done(tmp_path, weights, capsys):
+def test_bad_files_are_reported_in_a_line_each_and_the_rest_is_segmented(tmp_path, weights, capsys):
     bad_files(tmp_path / "in")
     paths = [tmp_path / "in" / name for name in ("good.png", *BAD)]
     assert run(weights, tmp_path / "out", "--images", *paths) == 1

@@ -56,7 +56,7 @@ def test_distinct_patients_are_no_duplicates(knees):
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_planted_copies_are_found_and_nothing_else(knees, change):
+def test_exactly_the_planted_copies_are_detected(knees, change):
     images, owners = knees
     rng = np.random.default_rng(0)
     copies = [3, 40, 77]
@@ -71,7 +71,7 @@ def test_films_of_one_patient_are_not_compared(knees):
     assert found(np.concatenate([images, images[:1]]), [*owners, owners[0]]) == []
 
 
-def test_equal_films_are_found_among_two_and_blank_ones_are_not():
+def test_two_equal_films_are_duplicates_and_blank_ones_are_not():
     image = np.random.default_rng(0).integers(0, 255, (20, 24, 1)).astype(np.uint8)
     assert found([image, image], ["a", "b"]) == [(0, 1)]
     blank = np.full_like(image, 9)

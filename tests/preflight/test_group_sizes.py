@@ -117,7 +117,7 @@ def test_folds_test_every_patient():
     assert "8 of 8 patients" in next(lines([small])) and "more patients" in next(lines([small]))
 
 
-def test_a_split_of_the_table_has_to_be_given_up_first():
+def test_remedies_drop_the_split_column_of_the_table():
     splits = (["train"] * 30 + ["validation"] * 5 + ["test"] * 5) * 2
     entries = small_groups(*loaded({"A": 40, "B": 40}, own_split=splits), 10)
     assert [group.tested for group in entries] == [5, 5]

@@ -38,7 +38,7 @@ def test_the_longer_of_reading_and_step_is_what_a_run_takes():
     assert "note: reading is slower than the step" in lines
 
 
-def test_what_is_slow_or_scarce_is_said_with_its_remedy():
+def test_slow_and_scarce_hardware_is_reported_with_its_remedy():
     assert "2 NVIDIA GPUs and JAX detects none; install '.[cuda]'" in text(backend="cpu", hidden_gpus=2)
     assert "use a GPU" in text(backend="cpu")
     assert "0.10 GiB free, and checkpoints take about 0.80 GiB" in text(free_bytes=GIB // 10)

@@ -88,6 +88,8 @@ def test_a_shipped_config_is_loaded_by_its_name_in_any_folder(tmp_path, monkeypa
     assert config_file.load("study:long").train.steps == 1500
     assert {"folder", "quickstart", "paper/oai"} <= set(config_file.names())
     assert "default" not in config_file.names()
+    with pytest.raises(InputError, match="VARIANT='medium': give one of all, long, null, short"):
+        config_file.load("study:medium")
 
 
 def test_a_file_takes_precedence_over_a_shipped_name(tmp_path, monkeypatch):

@@ -90,7 +90,7 @@ def test_a_signal_in_a_run_keeps_the_finished_ones(straight, calls, config, tmp_
     assert content(tmp_path / "study") == straight
 
 
-def test_a_signal_while_the_page_is_made(straight, calls, config, tmp_path, monkeypatch, capsys):
+def test_a_signal_while_the_page_is_written(straight, calls, config, tmp_path, monkeypatch, capsys):
     began, _ = calls
     real = study.summary
 

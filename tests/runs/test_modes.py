@@ -108,7 +108,7 @@ def test_a_group_that_was_left_out_whole_is_unknown_of_external_cases_too(tmp_pa
 
 
 @pytest.mark.slow
-def test_what_cannot_be_read_is_skipped_before_splits_are_dealt_and_said(tmp_path, capsys):
+def test_unreadable_cases_are_reported_and_skipped_before_the_split(tmp_path, capsys):
     root = folder(tmp_path / "films")
     external = folder(tmp_path / "external")
     table = pd.read_csv(external / "metadata.csv")

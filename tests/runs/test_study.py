@@ -55,7 +55,7 @@ def study_copy(finished, tmp_path):
     return shutil.copytree(finished, tmp_path / "study")
 
 
-def test_a_study_is_made_once_and_tells_what_differs(calls, tmp_path, capsys):
+def test_a_study_trains_each_run_once_and_prints_the_differences(calls, tmp_path, capsys):
     config, cache = synthetic_study.config(), jax.config.jax_compilation_cache_dir
     run_study(config, tmp_path)
     assert len(calls) == len(set(calls)) == len(trials(config))

@@ -60,7 +60,7 @@ def test_the_count_says_of_what():
     assert study_trials.describe(config, study_trials.trials(config)) == "9 runs: 3 seeds of 3 methods"
 
 
-def test_the_difference_is_told_in_a_line():
+def test_the_difference_is_described_in_a_line():
     config = synthetic_study.config()
     one, other = (study_trials.config_of(config, Trial(method, 3)) for method in ("erm", "equal_share"))
     assert study_trials.difference(one, other) == "mitigation.sampler.name: shuffled -> equal_share"

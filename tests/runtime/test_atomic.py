@@ -52,7 +52,7 @@ def test_a_signal_is_held_back_until_the_whole_set_is_there(tmp_path, monkeypatc
     assert read_set(tmp_path) == {"a": "new", "b": "new", "sub/c": "new"}
 
 
-def test_permissions_are_those_of_a_new_file_and_text_is_as_given(tmp_path):
+def test_permissions_are_those_of_a_new_file_and_text_is_unchanged(tmp_path):
     mask = os.umask(0o027)
     try:
         atomic.write_text(tmp_path / "a", "é\r\n")
@@ -129,7 +129,7 @@ def test_one_inside_a_library_s():
         )
 
 
-def test_one_that_is_told_in_words_alone():
+def test_a_storage_error_is_recognized_by_its_message():
     text = "RESOURCE_EXHAUSTED: Error writing: No space left on device [OS error 28]"
     assert (
         atomic.describe_storage_error(RuntimeError(text), "--out")

@@ -101,7 +101,7 @@ def test_somebody_else_s_folder_or_a_link_is_not_used(home, tmp_path, monkeypatc
     assert output_folder.user_cache("x") is None
 
 
-def test_where_none_can_be_made_there_is_none(tmp_path, monkeypatch):
+def test_without_a_writable_place_there_is_no_user_cache(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file/cache"))
     assert output_folder.user_cache("x") is None

@@ -28,7 +28,7 @@ def test_it_raises_at_once(installed):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_one_that_a_callback_swallowed_is_found_at_the_next_check(installed):
+def test_a_signal_that_a_callback_swallowed_is_raised_at_the_next_check(installed):
     def callback(phase, info):
         if phase == "start":
             os.kill(os.getpid(), signal.SIGINT)

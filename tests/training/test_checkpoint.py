@@ -135,7 +135,7 @@ def test_sums_that_are_cut_are_damage(sealed, lines):
     assert checkpoint.find_damage(sealed) == f"{sealed}/{checkpoint.SUMS} has changed since it was written"
 
 
-def test_without_sums_nothing_is_said(sealed):
+def test_without_checksums_damage_is_not_detected(sealed):
     (sealed / checkpoint.SUMS).unlink()
     (sealed / "state" / "d" / "array").unlink()
     assert checkpoint.find_damage(sealed) is None

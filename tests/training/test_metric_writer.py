@@ -4,7 +4,7 @@ import socket
 from kneefair_jax.training import metric_writer
 
 
-def test_records_beyond_the_restored_step_are_made_again(tmp_path):
+def test_records_beyond_the_restored_step_are_replaced(tmp_path):
     writer = metric_writer.MetricWriter(tmp_path, 0)
     for step in (1, 2, 3):
         writer.write({"step": step, "loss": step / 10, "group_loss": {"sex=a": 0.5}})

@@ -8,7 +8,7 @@ import pytest
 from kneefair_jax import anatomy, groups, losses, models
 from kneefair_jax.data import sampling
 from kneefair_jax.errors import InputError
-from kneefair_jax.training import config_checks, setup, steps
+from kneefair_jax.training import config_checks, setup, stages, steps
 from tests.training import study
 
 
@@ -177,6 +177,34 @@ def test_an_unknown_objective_or_sampler_is_refused_by_the_notes(part, name, kno
         InputError, match=rf"config\.mitigation\.{part}\.name='{name}': give one of .*{known}"
     ):
         notes(**{part: {"name": name}})
+
+
+@pytest.mark.parametrize(
+    ("field", "known"),
+    [
+        ("loss", "focal"),
+        ("parallel", "pmap"),
+        ("model.name", "unet"),
+        ("optimizer.name", "adamw"),
+        ("optimizer.schedule", "cosine"),
+        ("mitigation.head.name", "adversarial"),
+        ("mitigation.sampler.name", "equal_share"),
+        ("mitigation.objective.name", "group_dro"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_known_ones(field, known):
+    config = study.config()
+    config.mitigation.groups = ("race",)
+    config.update_from_flattened_dict({field: "absent"})
+    with pytest.raises(InputError, match=rf"^config\.{field}='absent': give one of .*{known}"):
+        setup.build(config, study.cohort())
+
+
+def test_an_unknown_schedule_is_refused_with_the_known_ones(tmp_path):
+    config = study.config()
+    config.mitigation.schedule.name = "absent"
+    with pytest.raises(InputError, match=r"^config\.mitigation\.schedule\.name='absent': .*group_specific"):
+        stages.train(config, None, None, tmp_path, None)
 
 
 def test_a_cohort_that_is_not_trained_on_has_no_batches():

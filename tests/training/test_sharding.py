@@ -121,7 +121,7 @@ def test_each_way_of_sharing_a_step_counts_the_work_of_one_device(capsys):
         assert gigaflops == pytest.approx(2 * 2 * 200**3 / 1e9, rel=0.01)
 
 
-def test_a_compilation_after_the_first_evaluation_is_told_of(capsys):
+def test_a_compilation_after_the_first_evaluation_is_reported(capsys):
     with contextlib.closing(sharding.Compilations()) as compilations:
         double = jax.jit(lambda x: 2 * x)
         double(jnp.ones(3))

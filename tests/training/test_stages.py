@@ -128,7 +128,7 @@ def test_the_last_layer_learns_from_patients_who_are_new_to_the_rest(last_layer)
     assert set(rows) <= set(second.train) and rare[rows].reshape(2, 8).sum(1).tolist() == [4, 4]
 
 
-def test_a_rule_s_checkpoint_is_found_without_the_stage_s_optimiser(last_layer):
+def test_a_rule_s_checkpoint_is_restored_without_the_stage_s_optimizer(last_layer):
     """Whoever scores a run builds it from the config alone, whose optimiser moves all of the network."""
     like = setup.build(last_layer.config, COHORT).state
     (selected,) = scoring.restore(last_layer.workdir, [scoring.GroupModel()], [4], like)

@@ -168,16 +168,22 @@ def _card(report: Report, verdict: Verdict) -> Card:
 
 
 def headline(verdict: Verdict) -> str:
-    """Return the verdict on an attribute in a few words."""
+    """Return the verdict on an attribute in a few words, `Gap 0.038, significant`."""
+    if verdict.equivalence == "equivalent" or verdict.kind == "unranked":
+        return result(verdict)
+    return f"Gap {number(verdict.gap)}, {result(verdict)}"
+
+
+def result(verdict: Verdict) -> str:
+    """Return the verdict without the gap, `significant`."""
     if verdict.equivalence == "equivalent":
         return f"Equivalent within ±{margin_value(verdict.summary['equivalence']['delta'])}"
-    gap = number(verdict.gap)
     return {
-        "significant": f"Gap {gap}, significant",
-        "unlocated": f"Gap {gap}, significant overall",
-        "open": f"Gap {gap}, not significant",
-        "exploratory": f"Gap {gap}, exploratory",
-        "untested": f"Gap {gap}, not tested",
+        "significant": "significant",
+        "unlocated": "significant overall",
+        "open": "not significant",
+        "exploratory": "exploratory",
+        "untested": "not tested",
         "unranked": "Too few patients",
     }[verdict.kind]
 

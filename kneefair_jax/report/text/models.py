@@ -1,6 +1,5 @@
 """Compare the models of an audit: the paired differences, a row a model, and the significant gaps of each."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -39,14 +38,14 @@ class Gap(NamedTuple):
             groups differ in their failure rates.
         change: the change of the gap from the first model, `−0.034`; "" for the first model.
         is_changed: whether the change is significant.
-        verdict: the words of the attribute's card without its number, `significant`.
+        result: the words of the attribute's card without its number, `significant`.
     """
 
     value: float | None
     is_significant: bool
     change: str
     is_changed: bool
-    verdict: str
+    result: str
 
 
 class ModelRow(NamedTuple):
@@ -58,7 +57,7 @@ class ModelRow(NamedTuple):
         interval: its 95 % interval.
         change: the change of the mean from the first model, `−0.010`; "" for the first model.
         is_changed: whether the change is significant.
-        worst: the ranked group with the lowest mean of any attribute, with its mean.
+        worst: the ranked group of any attribute with the worst mean, with its mean.
         gaps: attribute -> gap.
         failed: the failure rate over all patients, `3 of 130 (2 %)`.
     """
@@ -94,6 +93,7 @@ def rows(report: Report) -> list[ModelRow]:
             entry,
             [pair for pair in models["pairs"] if pair["first"] == first and pair["second"] == name],
             report["cohort"]["attributes"],
+            lower_is_better=family.from_report(report).score in LOWER_IS_BETTER,
         )
         for name, entry in models["summaries"].items()
     ]
@@ -162,12 +162,20 @@ def _attribute(report: Report, verdict: Verdict) -> ModelAttribute:
         ],
         "failures_differ": failures.differs(report, verdict.groups.key),
         "verdict": cards.headline(verdict),
+        "result": cards.result(verdict),
         "worst": verdict.worst,
         "worst_mean": score["groups"][verdict.worst]["mean"] if verdict.worst else None,
     }
 
 
-def _row(name: str, entry: ModelSummary, changes: list[ModelPair], attributes: list[str]) -> ModelRow:
+def _row(
+    name: str,
+    entry: ModelSummary,
+    changes: list[ModelPair],
+    attributes: list[str],
+    *,
+    lower_is_better: bool,
+) -> ModelRow:
     by_attribute = {pair["attribute"]: pair["change_of_gap"] for pair in changes}
     mean = changes[0]["change_of_mean"] if changes else None
     gaps = {}
@@ -179,8 +187,7 @@ def _row(name: str, entry: ModelSummary, changes: list[ModelPair], attributes: l
             _signed(change),
             is_significant(change),
             # Without the tested gap: the cell states that of all patients, and two numbers would contradict each other.
-            re.sub(r"^Gap [^,]+, ", "", numbers["verdict"])
-            + (", failure rates differ" if numbers["failures_differ"] else ""),
+            numbers["result"] + (", failure rates differ" if numbers["failures_differ"] else ""),
         )
     return ModelRow(
         name,
@@ -188,22 +195,22 @@ def _row(name: str, entry: ModelSummary, changes: list[ModelPair], attributes: l
         entry["overall"]["interval"],
         _signed(mean),
         is_significant(mean),
-        _worst(entry, attributes),
+        _worst(entry, attributes, lower_is_better=lower_is_better),
         gaps,
         _failed(entry),
     )
 
 
-def _worst(entry: ModelSummary, attributes: list[str]) -> str:
-    ranked = {
-        numbers["worst"]: numbers["worst_mean"]
+def _worst(entry: ModelSummary, attributes: list[str], *, lower_is_better: bool) -> str:
+    means = {
+        numbers["worst"]: mean
         for numbers in entry["attributes"].values()
-        if numbers["worst"] is not None and numbers["worst_mean"] is not None
+        if numbers["worst"] is not None and (mean := numbers["worst_mean"]) is not None
     }
-    if not ranked:
+    if not means:
         return ""
-    worst = min(ranked, key=lambda name: ranked[name] or 0.0)
-    return f"{group_title(worst, attributes)} {number(ranked[worst])}"
+    worst = (max if lower_is_better else min)(means, key=lambda name: means[name])
+    return f"{group_title(worst, attributes)} {number(means[worst])}"
 
 
 def _failed(entry: ModelSummary) -> str:

@@ -22,7 +22,7 @@ def found():
         *("1961-03-07", "07.03.1961", "7.3.1961", "03071961", "070361", "x19610307y", "610307"),
     ],
 )
-def test_identifiers_are_found_in_every_spelling(found, text):
+def test_identifiers_are_recognized_in_every_spelling(found, text):
     assert found.found_in(text)
 
 
@@ -46,7 +46,7 @@ def test_short_identifiers_count_as_words_only(found, text):
         ("P0004711", "x_4711_left.png"),
     ],
 )
-def test_parts_of_identifiers_are_found_without_zeros(identifier, text):
+def test_parts_of_identifiers_are_recognized_without_zeros(identifier, text):
     found = Identifiers()
     found.add(identifier)
     assert found.found_in(text) and not found.found_in("knee_left_77.dcm")

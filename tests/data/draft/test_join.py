@@ -49,7 +49,7 @@ def test_a_patients_row_states_the_side_of_a_single_film_without_header(joined):
     assert any("side" in note and "2 films" in note and "column image" in note for note in result.notes)
 
 
-def test_the_grade_of_one_knee_is_not_given_to_the_other(joined):
+def test_the_grade_of_one_knee_is_not_that_of_the_other(joined):
     result = joined(BILATERAL, [{"patient_id": "P1", "side": "right", "kl": "3"}])
     assert [row["kl"] for row in result.values] == ["3", ""]
     assert any("kl" in note and "1 films" in note and "other knee" in note for note in result.notes)

@@ -95,7 +95,7 @@ def test_monochrome1_gives_the_same_case(root):
     np.testing.assert_array_equal(next(source(root).read([0])).image, before.image)
 
 
-def test_what_is_left_out_is_told(root):
+def test_excluded_films_are_listed_with_reasons(root):
     film = oai_tree.film(0)[0]
     oai_tree.write_film(root / "00m/0.C.2/9000099/20050120/00000001/001", film, SeriesDescription="PA Hand")
     oai_tree.write_film(root / "00m/0.C.2/9000099/20050120/00000002/001", film)

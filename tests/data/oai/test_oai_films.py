@@ -75,7 +75,7 @@ def test_a_series_may_be_written_in_other_ways(tmp_path):
     assert inspect(tmp_path, must_be_named=False, SeriesDescription="PA Hand")[1] == [f"not a {films.SERIES}"]
 
 
-def test_every_reason_is_given_and_the_barcode_is_read(tmp_path):
+def test_every_reason_is_listed_and_the_barcode_is_read(tmp_path):
     _, reasons = inspect(tmp_path, SeriesDescription="Hand", ImagerPixelSpacing=None, AccessionNumber="1")
     assert len(reasons) == 3
     listed = film(tmp_path / "nowhere", description="PA Hand")

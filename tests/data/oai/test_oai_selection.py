@@ -58,7 +58,7 @@ def test_quality(tmp_path, films, quality, kept):
     assert all(film.spacing == (0.3, 0.2) for film in usable)
 
 
-def test_every_reason_of_a_film_is_given(tmp_path, films):
+def test_every_reason_to_exclude_a_film_is_listed(tmp_path, films):
     oai_tree.write_film(films[1].path, np.zeros((4, 4), "u2"), ImagerPixelSpacing=0)
     films[5].path.write_bytes(b"?")
     _, excluded = select(tmp_path, films, enrolled={"9000001", "9000006"}, ACCEPT="1")
@@ -86,7 +86,7 @@ def test_a_visit_has_its_own_columns(tmp_path, films):
     assert excluded == []
 
 
-def test_when_none_is_left_the_commonest_reasons_are_told():
+def test_without_a_usable_film_the_most_frequent_reasons_are_listed():
     excluded = [("a", "too dark"), ("b", "too dark"), ("c", "no X-ray")]
     with pytest.raises(InputError, match="root: no film can be used:\n2 x too dark\n1 x no X-ray"):
         selection.require_films([], excluded, "root")

@@ -45,7 +45,7 @@ def test_ids_suffixes_and_series(root):
     assert set(cases["patient_id"]) == {oai_tree.patient(k) for k in range(4)}
 
 
-def test_what_is_left_out_is_told(root):
+def test_excluded_films_are_listed_with_reasons(root):
     film, label = oai_tree.film(0)
     oai_tree.write_film(root / "Images" / "knee.dcm", film)
     (root / "Images" / "9000099.jpg").touch()

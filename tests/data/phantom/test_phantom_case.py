@@ -92,7 +92,7 @@ def test_without_bias_the_mask_is_exact_and_bone_is_bright():
 
 
 @pytest.mark.slow
-def test_the_grade_can_be_given():
+def test_the_grade_can_be_an_argument():
     same, grades = jnp.repeat(KEYS[:1], len(KEYS)), jnp.arange(len(KEYS)) % 5
     phantoms = one_program(same, jnp.int32(0), jnp.float32(0), grades)
     np.testing.assert_array_equal(phantoms.grade[:, 0], grades)

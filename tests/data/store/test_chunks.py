@@ -60,7 +60,7 @@ def test_the_reading_of_a_source_is_loaded_through_the_check_alone():
     assert with_pickle == ["chunks.py"]
 
 
-def test_nobody_else_may_write_to_the_scratch_folder_of_beam(tmp_path, monkeypatch):
+def test_the_scratch_folder_of_beam_is_private(tmp_path, monkeypatch):
     modes = []
 
     def read_cases(read, rows, folder, *_):

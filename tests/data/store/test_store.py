@@ -253,7 +253,7 @@ def test_an_error_that_is_no_input_error_keeps_what_was_read(tmp_path):
     assert rows_of(log) == list(range(12))
 
 
-def test_a_reading_process_that_dies_is_said(tmp_path):
+def test_a_reading_process_that_dies_is_reported(tmp_path):
     with pytest.raises(InputError, match="one of the 2 reading processes was killed.*data.workers"):
         store.prepare(source()._replace(read=slow.suicidal), GRID, tmp_path, workers=2, chunk=4)
     assert_rows(store.prepare(source(), GRID, tmp_path, chunk=4), range(12))
@@ -276,7 +276,7 @@ def test_two_that_prepare_one_source_do_it_once(tmp_path):
 
 
 @pytest.mark.parametrize("first", store.ON_READ_ERROR)
-def test_who_refuses_a_store_takes_it_from_nobody(tmp_path, first):
+def test_a_refused_store_stays_available_to_other_processes(tmp_path, first):
     log, said, second = tmp_path / "log", [], {"stop": "skip", "skip": "stop"}[first]
     parts = [(source(3), GRID), (source(12, broken=(11,), seconds=0.03, log=log), GRID)]
     done = {}
@@ -321,7 +321,7 @@ def test_a_refusal_keeps_what_was_read_of_another_source(tmp_path):
     assert rows_of(log) == list(range(12))
 
 
-def test_progress_is_said_when_it_takes_long(tmp_path, monkeypatch, capsys):
+def test_progress_is_reported_when_preparation_takes_long(tmp_path, monkeypatch, capsys):
     said = []
     store.prepare(source(), GRID, tmp_path / "a", say=said.append, chunk=3)
     assert said == []

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from kneefair_jax import audit
+from kneefair_jax.fairness import family
 from kneefair_jax.report.text import cards, models
 
 SEX = np.array(["female", "male"] * 12)
@@ -102,10 +103,12 @@ def test_the_gap_without_failures_has_a_name_of_its_own(report):
     assert entry["gap"] == pytest.approx(report["models"]["pairs"][0]["change_of_gap"]["second"])
 
 
-def test_every_model_has_the_verdicts_of_its_cards(report):
+def test_every_model_has_the_results_of_its_cards(report):
     first, second = (row.gaps["sex"] for row in models.rows(report))
-    assert first.verdict == "significant" and cards.cards(report)[0].verdict.endswith(", significant")
-    assert second.verdict == "not significant"
+    assert first.result == "significant" and cards.cards(report)[0].verdict.endswith(", significant")
+    assert second.result == "not significant"
+    entry = report["models"]["summaries"]["a"]["attributes"]["sex"]
+    assert entry["verdict"] == f"Gap {models.number(entry['gap_without_failures'])}, {entry['result']}"
 
 
 def test_a_mean_difference_without_a_test_gets_no_verdict(report):
@@ -114,3 +117,22 @@ def test_a_mean_difference_without_a_test_gets_no_verdict(report):
     pair["change_of_mean"] |= {"interval": [pair["change_of_mean"]["value"]] * 2, "p": None, "p_holm": None}
     change, _ = models.headline(constant)
     assert "not tested" in change and "differ significantly" not in change
+
+
+def test_another_primary_score_has_its_own_changes_and_its_highest_group_as_the_worst():
+    rng = np.random.default_rng(0)
+    race = np.repeat(["A", "B"], 12)
+    tables = []
+    for model, shift in (("a", 3.0), ("b", 1.0)):
+        distances = rng.gamma(4, 0.5, 24) + shift * (SEX == "female")
+        tables.append(scores(0.01, failed=0).assign(model=model, hd95_mm=distances, race=race))
+    settings = audit.Settings(draws=200, min_group_patients=5, primary=family.Primary("hd95_mm"))
+    audited = audit.table(pd.concat(tables), ["sex", "race"], settings=settings).report
+    first, second = (table.groupby("sex")["hd95_mm"].mean() for table in tables)
+    pair = next(pair for pair in audited["models"]["pairs"] if pair["attribute"] == "sex")
+    assert audited["models"]["score"] == "hd95_mm"
+    assert pair["change_of_mean"]["value"] == pytest.approx((second - first).mean())
+    assert pair["change_of_gap"]["first"] == pytest.approx(first["female"] - first["male"])
+    assert pair["change_of_gap"]["second"] == pytest.approx(abs(second["female"] - second["male"]))
+    row = models.rows(audited)[0]
+    assert row.worst == f"sex female {models.number(first['female'])}"

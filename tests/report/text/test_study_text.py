@@ -92,7 +92,7 @@ def test_an_interval_ends_where_its_score_does():
     assert study_text.clip_intervals(over(1.2) | {"seeds": None}, "ser")["seeds"] is None
 
 
-def test_a_method_that_hurts_is_said_to(study):
+def test_a_method_that_hurts_is_reported_as_such(study):
     change = method(0.07, [(0.02, 0.003), (-0.02, 0.003), (0.0, 1.0)])["change"]
     text = with_dro(study, change=change)
     assert "widens the gap by 0.020 [0.018, 0.022]" in text and "lowers the worst group's mean" in text
