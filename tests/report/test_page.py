@@ -223,6 +223,16 @@ def test_pictures_and_examples_use_the_failure_threshold_of_the_report(cases, re
         page.page(page.plain(report), test, [], [])
 
 
+def test_each_ratio_of_errors_names_its_patients(audited, audited_cases):
+    ser = audited["scores"]["dice"]["summaries"]["sex"]["ser"]
+    ser |= {"value": 4.01, "interval": [3.0, 5.0], "size": 1.08}
+    ser["beyond_size"] |= {"observed": 3.04, "expected": 1.05}
+    words = Page(page.page(page.plain(audited), audited_cases, [], [])).words()
+    assert "SER , all patients by size alone, all patients SER without failures Verdict" in words
+    assert "4.010 [3.000, 5.000] 1.080 3.040 by size 1.050 significant" in words
+    assert "Among patients without a failed segmentation, the ratio of their errors is 3.04" in words
+
+
 def test_the_page_of_an_audit_shows_all_its_parts_once_and_escaped(audited, audited_cases, examples):
     evil = "<img src=x>"
     text = json.dumps(page.plain(audited)).replace("Black", evil).replace("nnunet", evil).replace("bmi", evil)

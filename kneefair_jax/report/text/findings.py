@@ -304,9 +304,9 @@ def _ratio(verdict: Verdict) -> list[str]:
         "less": "is less than size alone gives",
     }[verdict.size]
     return [
-        f"The ratio of their errors is {observed} ({worst} / {best}). The same boundary error on every structure would "
-        f"give a ratio of {expected}; the observed ratio is {ratio} times this (interval {lower} to {upper}), which "
-        f"{meaning}."
+        f"Among patients without a failed segmentation, the ratio of their errors is {observed} ({worst} / {best}). "
+        f"The same boundary error on every structure would give a ratio of {expected}; the observed ratio is {ratio} "
+        f"times this (interval {lower} to {upper}), which {meaning}."
     ]
 
 
