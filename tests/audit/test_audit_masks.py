@@ -160,9 +160,41 @@ def test_what_is_skipped_for_one_model_is_skipped_for_all(root):
     flow = result.report["cohort"]["flow"]
     assert flow["excluded"] == [
         {"reason": "no reference mask", "records": 1},
-        {"reason": "no prediction", "records": 1},
+        {"reason": "no prediction by b (1)", "records": 1},
     ]
     assert (flow["listed"], flow["tested"]["cases"]) == (24, 22)
+
+
+def test_excluded_cases_and_files_are_listed_by_name(root, tmp_path):
+    """c2 lacks both predictions, c4 one; c7 has no reference mask; c9 is empty in truth and prediction."""
+    for i in range(folder.CASES):
+        folder.save(folder.truth_of(i), root / "best" / f"c{i}.png")
+    remove(root, "pred/c2.png", "best/c2.png", "best/c4.png", "truth/c7.png", "pred/c7.png", "best/c7.png")
+    for name in ("truth/c9", "pred/c9"):
+        folder.save(np.zeros((20, 24), np.uint8), root / f"{name}.png")
+    folder.save(folder.truth_of(0), root / "best" / "stranger.png")
+    result = masks(root, {"a": root / "pred", "b": root / "best"}, on_missing="skip")
+    result.write(tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out" / "excluded.csv", keep_default_na=False)
+    assert [tuple(row) for row in table.itertuples(index=False)] == [
+        ("c7", "reference", "no reference mask", ""),
+        ("", "b", "no case with a reference mask matches the prediction by b", "stranger.png"),
+        ("c2", "a", "no prediction", ""),
+        ("c2", "b", "no prediction", ""),
+        ("c4", "b", "no prediction", ""),
+        ("c9", "a", "no Dice of any structure", ""),
+    ]
+    # Records count once, whichever models lack them.
+    assert result.report["cohort"]["flow"]["excluded"][1:] == [
+        {"reason": "no prediction by a (1) and b (2)", "records": 2}
+    ]
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert page.index("excluded.csv") < page.index('class="card')
+
+
+def test_an_audit_without_exclusions_writes_no_list_of_them(root, tmp_path):
+    masks(root).write(tmp_path / "out")
+    assert not (tmp_path / "out" / "excluded.csv").exists()
 
 
 def test_several_models_are_compared_on_the_same_patients(root):
@@ -189,8 +221,13 @@ def test_extra_files_are_counted_not_scored(root):
     pd.testing.assert_frame_equal(extra.cases, plain.cases)
     of_prediction, of_reference = "no case with a reference mask", "no row of metadata.csv"
     text = "Excluded, since {} matches them: 1 x"
-    assert f"{text.format(of_prediction)} prediction (such as stranger.png)." in extra.notes
-    assert f"{text.format(of_reference)} reference mask (such as unlisted.png)." in extra.notes
+    assert (
+        f"{text.format(of_prediction)} prediction (such as stranger.png; all in excluded.csv)." in extra.notes
+    )
+    assert (
+        f"{text.format(of_reference)} reference mask (such as unlisted.png; all in excluded.csv)."
+        in extra.notes
+    )
 
 
 def test_empty_masks_are_scored_and_noted(root):
