@@ -257,6 +257,8 @@ def audit(
                 excluded=case_lists.excluded_counts(cohort.excluded),
                 advance=progress.advance,
             )
+            if unmatched := case_lists.unmatched_counts(cohort.excluded):
+                reports[model]["cohort"]["unmatched"] = build.exclusions(unmatched)
             _add_readers_and_size(reports[model], cohort, table, settings, by_size.get(model))
     if len(tables) > 1:
         models = _compare(cohort.attributes, tables, settings._replace(draws=resamples))

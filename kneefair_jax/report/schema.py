@@ -100,7 +100,7 @@ class PatientFlow(TypedDict):
 
 
 class Cohort(TypedDict):
-    """The cohort and its groups."""
+    """The cohort and its groups; `unmatched` counts files that belong to no case of an audit."""
 
     structures: list[str]
     attributes: list[str]
@@ -108,6 +108,7 @@ class Cohort(TypedDict):
     table: list[CohortRow]
     notes: list[str]
     warnings: NotRequired[list[str]]
+    unmatched: NotRequired[list[Exclusion]]
     flow: PatientFlow
 
 

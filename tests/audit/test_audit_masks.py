@@ -8,9 +8,11 @@ from PIL import Image
 from kneefair_jax import audit
 from kneefair_jax.errors import InputError
 from kneefair_jax.metrics import surface_distances
+from kneefair_jax.report import checklist
 from tests.audit import folder
 
 LABELS = {"femur": 1, "tibia": 2}
+MISSING = ("12", "CLAIM 2024")  # the item of the checklist on missing data
 QUICK = audit.Settings(draws=40, min_group_patients=2)
 
 
@@ -190,6 +192,22 @@ def test_excluded_cases_and_files_are_listed_by_name(root, tmp_path):
     ]
     page = (tmp_path / "out" / "index.html").read_text()
     assert page.index("excluded.csv") < page.index('class="card')
+
+
+def test_the_checklist_states_exclusions_beside_unknown_attributes(root):
+    """c5, of unknown sex, has no prediction; of the tested cases none lacks an attribute."""
+    folder.write_table(
+        root / "metadata.csv", folder.rows_of(sex=lambda i: "" if i == 5 else folder.sex_of(i))
+    )
+    remove(root, "pred/c5.png")
+    folder.save(folder.truth_of(0), root / "truth" / "unlisted.png")
+    report = masks(root, on_missing="skip").report
+    assert report["cohort"]["unmatched"] == [
+        {"reason": "no row of metadata.csv matches the reference mask", "records": 1}
+    ]
+    (text,) = {item.value for item in checklist.items(report) if (item.number, item.guideline) == MISSING}
+    assert "no attribute of a tested case is unknown" in text
+    assert "1 record (no prediction)" in text and "1 file (no row of metadata.csv matches" in text
 
 
 def test_an_audit_without_exclusions_writes_no_list_of_them(root, tmp_path):
