@@ -12,6 +12,7 @@ from kneefair_jax.audit.mask_faults import (
     BAND,
     HEADER,
     INTERPOLATED,
+    MISSING,
     ORIENTATION,
     OTHER_CASE,
     OUTLIER,
@@ -106,7 +107,14 @@ def of_model(
     ]
     misoriented = {} if label_note else _misoriented(fits, overlaps, [*reference_faults, *other_case_faults])
     orientation_faults = _orientation_faults(misoriented, fits, present, model)
-    faults = [*_single_faults(present, model), *orientation_faults, *other_case_faults, *spacing_faults]
+    missing = [FaultyMask(case_id, model, Fault(MISSING)) for case_id in masks if case_id not in present]
+    faults = [
+        *missing,
+        *_single_faults(present, model),
+        *orientation_faults,
+        *other_case_faults,
+        *spacing_faults,
+    ]
     explained = {
         faulty.case_id for faulty in [*faults, *reference_faults] if faulty.fault.kind in _LOWER_OVERLAP
     }

@@ -146,6 +146,24 @@ def test_a_missing_prediction_is_refused_left_out_or_scored_as_empty(root):
     assert rows["nsd"].tolist() == [0, 0]
     assert rows["hd95_mm"].tolist() == pytest.approx([diagonal] * 2)
     assert "No prediction for 1 of 24 cases (such as c5): scored as empty masks." in zero.notes
+    assert zero.mask_faults[["case_id", "mask"]].to_numpy().tolist() == [["c5", ""]]
+
+
+def test_the_first_screen_states_whose_predictions_are_missing(root, tmp_path):
+    for i in range(folder.CASES):
+        folder.save(folder.truth_of(i), root / "best" / f"c{i}.png")
+    remove(root, "best/c2.png", "best/c4.png", "pred/c2.png")
+    pred = {"a": root / "pred", "b": root / "best"}
+    texts = {
+        "zero": ("1 prediction by a is missing", "2 predictions by b are missing", "mask_faults.csv"),
+        "skip": ("2 of 24 cases are excluded (no prediction by a (1) and b (2)", "excluded.csv"),
+    }
+    for on_missing, expected in texts.items():
+        result = masks(root, pred, on_missing=on_missing)
+        pages = result.write(tmp_path / on_missing)
+        for page in pages.values():
+            first_screen = page.read_text().partition('class="card')[0]
+            assert all(text in first_screen for text in expected)
 
 
 def test_what_is_skipped_for_one_model_is_skipped_for_all(root):
