@@ -152,9 +152,11 @@ def _first_screen(report: Report) -> dict[str, Any]:
 
 
 def _heading(report: Report) -> str:
-    title = report["run"].get("title") or "Segmentation accuracy by patient group"
+    if title := report["run"].get("title"):
+        return title
     rows = models.rows(report)
     model = f"{len(rows)} models" if rows else formatting.audited_model(report)
+    title = "Segmentation accuracy by patient group"
     return f"{title}: {model}" if model else title
 
 

@@ -313,6 +313,12 @@ def test_a_page_with_failures_in_one_group_says_so_first(tmp_path):
     assert (tmp_path / "rates.csv").exists() and "PERSON" not in (tmp_path / "rates.csv").read_text()
 
 
+def test_a_title_of_the_user_is_the_heading_as_it_is(audited):
+    assert ": 2 models</h1>" in page.summary_page(page.plain(audited))
+    audited["run"]["title"] = "Two vendors"
+    assert "<h1>Two vendors</h1>" in page.summary_page(page.plain(audited))
+
+
 @pytest.mark.usefixtures("without_drawing")
 def test_models_show_corrected_p_alone(audited, audited_cases):
     """The trap: an uncorrected p in bold beside a JSON that holds the corrected one."""
