@@ -234,7 +234,7 @@ def _missing(report: Report) -> str:
 def _missing_cases(report: Report) -> Iterator[str]:
     cohort = report["cohort"]
     if excluded := _reasons(cohort["flow"]["excluded"], "record"):
-        yield f"excluded, whose attributes and scores are not counted here: {excluded}, listed in excluded.csv"
+        yield f"excluded cases are not counted here: {excluded}, listed in excluded.csv"
     if unmatched := _reasons(cohort.get("unmatched", []), "file"):
         yield f"files without a case, not scored: {unmatched}, listed in excluded.csv"
 

@@ -29,7 +29,6 @@ from kneefair_jax.fairness import (
     equivalence,
     group_calibration,
     interactions,
-    model_comparison,
     rates,
     results,
     small_groups,
@@ -50,7 +49,7 @@ type AttributePower = Annotated[dict[str, Any], attribute_power.AttributePower]
 type AdjustedModel = Annotated[dict[str, Any], adjusted_model.AdjustedModel]
 type GroupCalibration = Annotated[dict[str, Any], group_calibration.GroupCalibration]
 type ReaderAgreement = Annotated[dict[str, Any], equivalence.ReaderAgreement]
-type ModelPair = Annotated[dict[str, Any], model_comparison.ModelPair]
+type ModelPair = Annotated[dict[str, Any], results.ModelPair]
 
 SCHEMA: Literal[2] = 2
 

@@ -313,6 +313,20 @@ def test_a_page_with_failures_in_one_group_says_so_first(tmp_path):
     assert (tmp_path / "rates.csv").exists() and "PERSON" not in (tmp_path / "rates.csv").read_text()
 
 
+@pytest.mark.usefixtures("without_drawing")
+def test_the_change_of_each_group_is_folded_below_the_table_of_models(audited, audited_cases):
+    html = page.page(page.plain(audited), audited_cases, [], [])
+    details = re.search(r"<details>\s*<summary>Change of the mean by group.*?</details>", html, re.DOTALL)
+    assert details is not None
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", details[0])
+    minus = formatting.MINUS
+    assert cells == [
+        *("+0.012", "[0.008, 0.016]", "41"),
+        *(f"{minus}0.002", f"[{minus}0.006, 0.002]", "40"),
+    ]
+    assert html.index('class="models"') < details.start() < html.index('class="card')
+
+
 def test_a_title_of_the_user_is_the_heading_as_it_is(audited):
     assert ": 2 models</h1>" in page.summary_page(page.plain(audited))
     audited["run"]["title"] = "Two vendors"
