@@ -6,9 +6,11 @@ import pytest
 from PIL import Image
 
 from kneefair_jax import audit
+from kneefair_jax.audit import result as audit_result
 from kneefair_jax.errors import InputError
 from kneefair_jax.metrics import surface_distances
-from kneefair_jax.report import checklist
+from kneefair_jax.report import checklist, pdf
+from tests import documents
 from tests.audit import folder
 
 LABELS = {"femur": 1, "tibia": 2}
@@ -226,6 +228,22 @@ def test_the_checklist_states_exclusions_beside_unknown_attributes(root):
     (text,) = {item.value for item in checklist.items(report) if (item.number, item.guideline) == MISSING}
     assert "no attribute of a tested case is unknown" in text
     assert "1 record (no prediction)" in text and "1 file (no row of metadata.csv matches" in text
+
+
+def test_every_file_of_an_audit_is_documented(root, tmp_path, monkeypatch):
+    folder.save(np.ascontiguousarray(folder.truth_of(3)[::-1]), root / "pred" / "c3.png")
+    folder.save(folder.truth_of(0), root / "pred" / "stranger.png")
+    result = masks(root, {"a": root / "pred", "b": root / "truth"})
+    monkeypatch.setattr(pdf, "write", lambda path, html: path.write_text(html))
+    label_errors = pd.DataFrame({"case_id": ["c0"]})
+    result._replace(label_errors=label_errors).write(tmp_path / "out", with_pdf=True)
+    names = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    # Every kind of file is there.
+    assert names == {*audit_result._TARGETS, ".written-audit.json"}
+    section = (
+        documents.ROOT.joinpath("docs/reference/outputs.md").read_text().partition("## Files of an audit")[2]
+    )
+    assert {name for name in names if f"`{name}`" not in section} == set()
 
 
 def test_an_audit_without_exclusions_writes_no_list_of_them(root, tmp_path):
