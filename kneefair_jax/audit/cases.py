@@ -1,7 +1,8 @@
 """Read the table of cases: their patients, groups, pixel spacings and paths."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import cohort, groups
+from kneefair_jax.audit.mask_faults import REFERENCE
 from kneefair_jax.audit.options import CaseOptions
 from kneefair_jax.data import ages, cell_text, column_names, identifiers, metadata, typed_tables, workbook
 from kneefair_jax.errors import InputError
@@ -16,6 +18,23 @@ from kneefair_jax.fairness.patient_table import AREAS, IDENTIFIERS, MEASURES
 from kneefair_jax.report.text import formatting
 
 OPTIONS = metadata.Options("--attributes", "--bins", "--allow-similar-ids")
+EXCLUDED = "excluded.csv"
+
+
+class Excluded(NamedTuple):
+    """A row of `excluded.csv`: a case that is not scored, or a file that belongs to no case.
+
+    Attributes:
+        case_id: the case; "" for a file.
+        mask: `reference` or the name of a model, where the reason is a mask.
+        reason: why it is excluded.
+        file: name of the file that belongs to no case.
+    """
+
+    case_id: str
+    mask: str
+    reason: str
+    file: str = ""
 
 
 class Cohort(NamedTuple):
@@ -30,7 +49,7 @@ class Cohort(NamedTuple):
         spacing: f32[N, 2], mm per pixel as the table states it; NaN where it states none.
         paths: of each row, as the table states them: `mask` and `image`, "" where it states none.
         notes: for the reader of the numbers.
-        excluded: (reason, number of cases of the table that are not in `frame`).
+        excluded: the cases of the table that are not in `frame`, a row per missing mask, and files without a case.
     """
 
     path: Path
@@ -40,19 +59,33 @@ class Cohort(NamedTuple):
     spacing: np.ndarray
     paths: pd.DataFrame
     notes: list[str]
-    excluded: tuple[tuple[str, int], ...] = ()
+    excluded: tuple[Excluded, ...] = ()
 
-    def of(self, cases: Sequence[str], reason: str = "") -> "Cohort":
-        """Return some of the cases, in the table's order; `reason` says why the others are excluded."""
+    def of(self, cases: Sequence[str], excluded: Iterable[Excluded] = ()) -> "Cohort":
+        """Return some of the cases, in the table's order; `excluded` says why the others are not scored."""
         is_included = self.frame["case_id"].isin(cases).to_numpy()
         return self._replace(
-            excluded=self.excluded
-            + (((reason, int((~is_included).sum())),) if not is_included.all() else ()),
+            excluded=(*self.excluded, *excluded),
             frame=_without_empty_levels(self.frame[is_included], self.attributes),
             confounders=self.confounders[is_included],
             spacing=self.spacing[is_included],
             paths=self.paths[is_included],
         )
+
+    def unmatched(self, files: Sequence[str], mask: str, source: str) -> list[Excluded]:
+        """Note and return files that belong to no case.
+
+        Args:
+            files: their names.
+            mask: `reference` or the name of a model.
+            source: what matches none of them, such as `no row of metadata.csv`.
+        """
+        noun = "reference mask" if mask == REFERENCE else f"prediction by {mask}".removesuffix(" by ")
+        if files:
+            self.notes.append(
+                f"excluded, since {source} matches them: {len(files)} x {noun} (such as {files[0]}; all in {EXCLUDED})"
+            )
+        return [Excluded("", mask, f"{source} matches the {noun}", file) for file in files]
 
 
 def read(source: Path | pd.DataFrame, attributes: Sequence[str], options: CaseOptions) -> Cohort:
@@ -180,17 +213,38 @@ def of_split(table: pd.DataFrame, path: Path, split: str | None) -> pd.DataFrame
     return table[table["split"] == split]
 
 
-def of_other_splits(table: pd.DataFrame, split: pd.DataFrame) -> tuple[tuple[str, int], ...]:
-    """Return the reason for and the number of cases that are not in one split, for `Cohort.excluded`.
+def of_other_splits(table: pd.DataFrame, split: pd.DataFrame) -> tuple[Excluded, ...]:
+    """Return the cases that are not in one split.
 
     Args:
-        table: with `case_id`, one or several rows per case; with `split`, unless all rows are in it.
+        table: with `case_id`, one or several rows per case.
         split: its rows of one split.
     """
-    if len(split) == len(table):
-        return ()
-    cases = table[["case_id", "split"]].drop_duplicates()
-    return (("another split", len(cases) - split["case_id"].nunique()),)
+    others = table.loc[~table["case_id"].isin(split["case_id"]), "case_id"]
+    return tuple(Excluded(case, "", "another split") for case in others.unique())
+
+
+def excluded_counts(excluded: Iterable[Excluded]) -> list[tuple[str, int]]:
+    """Return the number of excluded cases by reason, which names the models concerned with their counts.
+
+    >>> excluded_counts([Excluded("c1", "a", "no prediction"), Excluded("c1", "b", "no prediction")])
+    [('no prediction by a (1) and b (1)', 1)]
+    """
+    by_reason: dict[str, list[Excluded]] = {}
+    for entry in excluded:
+        if entry.case_id:
+            by_reason.setdefault(entry.reason, []).append(entry)
+    counts = []
+    for reason, entries in by_reason.items():
+        models = Counter(entry.mask for entry in entries if entry.mask not in ("", REFERENCE))
+        by = f" by {formatting.listing(f'{model} ({n})' for model, n in models.items())}" if models else ""
+        counts.append((reason + by, len({entry.case_id for entry in entries})))
+    return counts
+
+
+def unmatched_counts(excluded: Iterable[Excluded]) -> list[tuple[str, int]]:
+    """Return the number of files without a case by reason."""
+    return list(Counter(entry.reason for entry in excluded if entry.file).items())
 
 
 def _require_columns(

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from kneefair_jax import anatomy
-from kneefair_jax.audit.cases import Cohort
+from kneefair_jax.audit.cases import Cohort, Excluded
+from kneefair_jax.audit.mask_faults import REFERENCE
 from kneefair_jax.data import mask_files
 from kneefair_jax.data.mask_files import MaskArray, MaskSource, StructureFiles
 from kneefair_jax.data.readers import SUFFIXES, limits, suffix_of
@@ -72,8 +73,7 @@ def match(
     ids = list(cohort.frame["case_id"])
     references = _references(cohort, truth, ids, structures)
     with_truth = [case for case in ids if case in references.by_case]
-    if len(with_truth) < len(ids):
-        without = [case for case in ids if case not in references.by_case]
+    if without := [case for case in ids if case not in references.by_case]:
         text = f"no reference mask for {len(without)} of {len(ids)} cases (such as {without[0]})"
         if on_missing != "skip" or not with_truth:
             raise InputError(
@@ -82,18 +82,24 @@ def match(
             )
         cohort.notes.append(f"{text}: excluded")
     _note_links(cohort, truth, references.by_case, "--truth")
-    _note_unlisted(cohort, references, "reference mask", f"no row of {cohort.path.name}")
+    excluded = [Excluded(case, REFERENCE, "no reference mask") for case in without]
+    excluded += cohort.unmatched(references.unlisted, REFERENCE, f"no row of {cohort.path.name}")
     by_model = {
         model: _predictions(cohort, source, with_truth, structures) for model, source in predictions.items()
     }
+    missing = []
     for model, source in predictions.items():
-        _check_predictions(cohort, with_truth, model, source, by_model[model], on_missing)
+        cases = _check_predictions(cohort, with_truth, model, source, by_model[model], on_missing)
+        missing += [Excluded(case, model, "no prediction") for case in cases]
+        excluded += cohort.unmatched(by_model[model].unlisted, model, "no case with a reference mask")
     scored = with_truth
     if on_missing == "skip":  # for every model, so that all are scored on the same cases
-        scored = [case for case in scored if all(case in masks.by_case for masks in by_model.values())]
+        excluded += missing
+        without_prediction = {entry.case_id for entry in missing}
+        scored = [case for case in scored if case not in without_prediction]
         if not scored:
             raise InputError("no case has a prediction by every model; correct the folders given as --pred")
-    cohort = cohort.of(list(references.by_case), "no reference mask").of(scored, "no prediction")
+    cohort = cohort.of(scored, excluded)
     by_case = {model: masks.by_case for model, masks in by_model.items()}
     films = {} if images is None else _match_images(cohort, images)
     return MatchedFiles(cohort, references.by_case, by_case, films)
@@ -159,8 +165,8 @@ def _check_predictions(
     source: Path | Arrays,
     predictions: CaseFiles,
     on_missing: str,
-) -> None:
-    """Refuse missing predictions, or note them, and note links and unlisted files."""
+) -> list[str]:
+    """Note links, and refuse missing predictions, or note them and return their cases."""
     of = f" by {model}" if model else ""
     _note_links(cohort, source, predictions.by_case, f"--pred{of}")
     if missing := [case for case in cases if case not in predictions.by_case]:
@@ -172,7 +178,7 @@ def _check_predictions(
                 "them) or zero (score them as empty masks)"
             )
         cohort.notes.append(f"{text}: {'excluded' if on_missing == 'skip' else 'scored as empty masks'}")
-    _note_unlisted(cohort, predictions, f"prediction{of}", "no case with a reference mask")
+    return missing
 
 
 def _unmatched(files: CaseFiles, missing: Sequence[str]) -> str:
@@ -219,14 +225,6 @@ def _match_arrays(arrays: Arrays, cases: Sequence[str], option: str) -> CaseFile
 
 def _name(source: Path | Arrays) -> str:
     return str(source) if isinstance(source, Path) else "(arrays)"
-
-
-def _note_unlisted(cohort: Cohort, files: CaseFiles, noun: str, source: str) -> None:
-    if files.unlisted:
-        cohort.notes.append(
-            f"excluded, since {source} matches them: {len(files.unlisted)} x {noun} (such as "
-            f"{files.unlisted[0]})"
-        )
 
 
 def _note_links(cohort: Cohort, source: Path | Arrays, files: Mapping[str, MaskSource], option: str) -> None:

@@ -27,6 +27,7 @@ TABLE_SPACING = "header and table state different spacings"
 PAIR_SPACING = "headers of reference mask and prediction state different spacings"
 ORIENTATION = "orientation"
 HEADER = "header"
+MISSING = "missing prediction, scored as an empty mask"
 _NOTES = {
     ORIENTATION: "fit their counterparts better in another orientation {where}; correct these files or their headers "
     "before you believe any number",
@@ -44,6 +45,7 @@ _NOTES = {
 }
 # What the mask does, for the line above the headline: in the singular, and in the plural.
 _SHORT = {
+    MISSING: ("is missing and scored as an empty mask", "are missing and scored as empty masks"),
     ORIENTATION: ("looks flipped or turned", "look flipped or turned"),
     INTERPOLATED: ("has interpolated labels", "have interpolated labels"),
     BAND: ("has a void band as background", "have a void band as background"),
@@ -54,6 +56,8 @@ _SHORT = {
     TABLE_SPACING: ("states another spacing than the table", "state another spacing than the table"),
     PAIR_SPACING: ("states another spacing than the reference", "state another spacing than the reference"),
 }
+# These lower the scores of single cases, so that a few masks may decide a gap.
+_DECISIVE = (MISSING, ORIENTATION, SAME_PIXELS, OTHER_CASE, OUTLIER)
 
 
 class Fault(NamedTuple):
@@ -118,10 +122,10 @@ def notes(faults: Sequence[FaultyMask], cases: int) -> list[str]:
 
 
 def short_warnings(faults: Sequence[FaultyMask]) -> list[str]:
-    """Return a short sentence for each model (or the reference masks) and kind of fault.
+    """Return a short sentence for each model (or the reference masks) and kind of fault, and one on their effect.
 
-    >>> short_warnings([FaultyMask("c1", "a", Fault(ORIENTATION)), FaultyMask("c2", "a", Fault(ORIENTATION))])
-    ['2 predictions by a look flipped or turned: c1, c2.']
+    >>> short_warnings([FaultyMask("c1", "a", Fault(ORIENTATION)), FaultyMask("c2", "a", Fault(ORIENTATION))])[0]
+    '2 predictions by a look flipped or turned: c1, c2.'
     """
     groups: dict[tuple[str, str], list[str]] = {}
     for faulty in faults:
@@ -134,6 +138,9 @@ def short_warnings(faults: Sequence[FaultyMask]) -> list[str]:
         of = "" if mask in (REFERENCE, "") else f" by {mask}"
         text = _SHORT[kind][len(cases) > 1]
         lines.append(f"{formatting.amount(len(cases), noun)}{of} {text}: {_ids(cases)}.")
+    if decisive := dict.fromkeys(mask for mask, kind in groups if kind in _DECISIVE):
+        of = "" if decisive.keys() & {REFERENCE, ""} else f" of {formatting.listing(decisive)}"
+        lines.append(f"The gaps{of} may come from these masks, which {FILE} lists.")
     return lines
 
 

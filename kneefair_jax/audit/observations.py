@@ -12,6 +12,7 @@ from kneefair_jax.audit.mask_faults import (
     BAND,
     HEADER,
     INTERPOLATED,
+    MISSING,
     ORIENTATION,
     OTHER_CASE,
     OUTLIER,
@@ -104,9 +105,16 @@ def of_model(
         *mismatch.copies_of_references(truth, masks, model),
         *mismatch.exchanged(truth, masks, fits, model),
     ]
-    misoriented = {} if label_note else _misoriented(fits, overlaps, [*reference_faults, *other_case_faults])
+    misoriented = {} if label_note else _misoriented(fits, overlaps, other_case_faults)
     orientation_faults = _orientation_faults(misoriented, fits, present, model)
-    faults = [*_single_faults(present, model), *orientation_faults, *other_case_faults, *spacing_faults]
+    missing = [FaultyMask(case_id, model, Fault(MISSING)) for case_id in masks if case_id not in present]
+    faults = [
+        *missing,
+        *_single_faults(present, model),
+        *orientation_faults,
+        *other_case_faults,
+        *spacing_faults,
+    ]
     explained = {
         faulty.case_id for faulty in [*faults, *reference_faults] if faulty.fault.kind in _LOWER_OVERLAP
     }
@@ -136,11 +144,14 @@ def of_model(
 def _misoriented(
     fits: Mapping[str, Fit | None], overlaps: Mapping[str, float], faults: Sequence[FaultyMask]
 ) -> dict[str, Fit]:
-    """Return `mismatch.misoriented` without the masks of another case, which may fit better after a turn."""
+    """Return `mismatch.misoriented` without exchanged masks, which may fit better after a turn.
+
+    It includes identical masks: one of two copies, or both, may be turned, so both faults are named.
+    """
     misoriented = mismatch.misoriented(fits, overlaps)
     if 2 * len(misoriented) > len(fits):  # most masks of a cohort are not those of another case
         return misoriented
-    mismatched = {faulty.case_id for faulty in faults if faulty.fault.kind in (SAME_PIXELS, OTHER_CASE)}
+    mismatched = {faulty.case_id for faulty in faults if faulty.fault.kind == OTHER_CASE}
     return {case_id: fit for case_id, fit in misoriented.items() if case_id not in mismatched}
 
 

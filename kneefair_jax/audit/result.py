@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import groups
+from kneefair_jax.audit import cases as case_lists
 from kneefair_jax.audit import mask_faults
-from kneefair_jax.audit.cases import Cohort
+from kneefair_jax.audit.cases import Cohort, Excluded
 from kneefair_jax.audit.options import Settings
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, family, model_comparison, patient_table, reference_ser
@@ -39,6 +40,7 @@ _TARGETS = (
     "cases.parquet",
     _LABEL_ERRORS,
     mask_faults.FILE,
+    case_lists.EXCLUDED,
     pdf.FILE,
 )
 _MODEL_FOLDERS = "[0-9]*-*"  # of further models
@@ -55,6 +57,8 @@ class Audit(NamedTuple):
         notes: for the reader of the numbers.
         label_errors: reference masks that look wrong, of `radiographs.label_error_table`; None if not compared.
         mask_faults: faults of masks by case, of `mask_faults.table`; None in an audit of scores.
+        excluded: a row for each case that is not scored, by mask, and each file without a case: the fields of
+            `cases.Excluded`.
         inputs: files and folders that were read; `write` replaces none of them.
     """
 
@@ -64,6 +68,7 @@ class Audit(NamedTuple):
     notes: list[str]
     label_errors: pd.DataFrame | None = None
     mask_faults: pd.DataFrame | None = None
+    excluded: pd.DataFrame | None = None
     inputs: tuple[Path, ...] = ()
 
     @property
@@ -74,8 +79,9 @@ class Audit(NamedTuple):
     def write(self, out: str | Path, *, with_pdf: bool = False, overwrite: bool = True) -> dict[str, Path]:
         """Write `index.html` and `report.json` of the first model, and `cases.csv` and `cases.parquet` of all.
 
-        It also writes `label_errors.csv`, if reference masks were compared with a network's, and `mask_faults.csv`, if
-        masks have faults. Further models have a page each, in `2-NAME`, `3-NAME`, ...
+        It also writes `label_errors.csv`, if reference masks were compared with a network's, `mask_faults.csv`, if
+        masks have faults, and `excluded.csv`, if cases or files are excluded. Further models have a page each, in
+        `2-NAME`, `3-NAME`, ...
 
         All files appear together, or, if one cannot be written, none. The call waits for another audit that writes to
         the same folder. It replaces an earlier audit in the folder and no other file: files that only the earlier one
@@ -120,9 +126,10 @@ class Audit(NamedTuple):
             "cases.csv": self.cases,
             _LABEL_ERRORS: self.label_errors,
             mask_faults.FILE: self.mask_faults,
+            case_lists.EXCLUDED: self.excluded,
         }
         for name, table in tables.items():
-            if table is not None and not (name == mask_faults.FILE and table.empty):
+            if table is not None and (name == _LABEL_ERRORS or not table.empty):
                 atomic.write_text(out / name, csv_tables.escape_formulas(table).to_csv(index=False))
         with atomic.replacement(out / "cases.parquet") as temporary:
             self.cases.to_parquet(temporary)
@@ -247,9 +254,11 @@ def audit(
                 run=_run_fields(settings) | {"model": model or None, **run_fields.get(model, {})},
                 notes=list(public_notes),
                 confounders=cohort.confounders,
-                excluded=cohort.excluded,
+                excluded=case_lists.excluded_counts(cohort.excluded),
                 advance=progress.advance,
             )
+            if unmatched := case_lists.unmatched_counts(cohort.excluded):
+                reports[model]["cohort"]["unmatched"] = build.exclusions(unmatched)
             _add_readers_and_size(reports[model], cohort, table, settings, by_size.get(model))
     if len(tables) > 1:
         models = _compare(cohort.attributes, tables, settings._replace(draws=resamples))
@@ -257,8 +266,15 @@ def audit(
         for report in reports.values():
             report["models"] = models
     cases = pd.concat(list(tables.values()), ignore_index=True)
+    excluded = pd.DataFrame([*cohort.excluded, *_without_dice(cases)], columns=Excluded._fields)
     inputs = tuple(path.absolute() for path in settings.folders)
-    return Audit(reports, cases, dict(examples), build.sentences(in_order), inputs=inputs)
+    return Audit(reports, cases, dict(examples), build.sentences(in_order), excluded=excluded, inputs=inputs)
+
+
+def _without_dice(cases: pd.DataFrame) -> list[Excluded]:
+    """Return the scored cases that no mean of Dice has, by model: no structure has a Dice."""
+    has_dice = cases["dice"].notna().groupby([cases["model"], cases["case_id"]], sort=False).any()
+    return [Excluded(case, model, "no Dice of any structure") for model, case in has_dice.index[~has_dice]]
 
 
 def _compare(

@@ -87,8 +87,7 @@ def read(
         notes=cohort.notes + word_notes + structure_notes + confounder_notes,
     )
     scored = list(dict.fromkeys(text["case_id"]))
-    _check_cases(cohort, scored, path, options.on_missing)
-    cohort = cohort.of(scored, "no scores")
+    cohort = cohort.of(scored, _check_cases(cohort, scored, path, options.on_missing))
     tables = {
         model: _table(cohort, numbers, structures, model, options.split or "all", path) for model in models
     }
@@ -123,8 +122,10 @@ def _cohort(
     return _with_confounders(cohort, case_rows, path), notes
 
 
-def _check_cases(cohort: cases.Cohort, scored: Sequence[str], path: Path, on_missing: str) -> None:
-    """Refuse scored cases that the cohort lacks, and refuse or note its cases without scores."""
+def _check_cases(
+    cohort: cases.Cohort, scored: Sequence[str], path: Path, on_missing: str
+) -> list[cases.Excluded]:
+    """Refuse scored cases that the cohort lacks; refuse its cases without scores, or note and return them."""
     listed, with_scores = set(cohort.frame["case_id"]), set(scored)
     if unknown := [case for case in scored if case not in listed]:
         twins = identifiers.across(list(cohort.frame["case_id"]), unknown[:1])
@@ -141,6 +142,7 @@ def _check_cases(cohort: cases.Cohort, scored: Sequence[str], path: Path, on_mis
         cohort.notes.append(
             f"excluded, without scores: {formatting.amount(len(without), 'case')} (such as {without[0]})"
         )
+    return [cases.Excluded(case, "", "no scores") for case in without]
 
 
 def _check_case_ids(text: pd.DataFrame, path: Path, options: metadata.Options) -> None:

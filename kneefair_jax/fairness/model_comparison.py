@@ -21,9 +21,9 @@ that model's mean, because a model that is better everywhere has changed no gap.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from itertools import chain, combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,72 +33,8 @@ from kneefair_jax.fairness import bootstrap, patient_bootstrap, patient_table
 from kneefair_jax.fairness.hypothesis_tests import holm
 from kneefair_jax.fairness.patient_table import Runs
 from kneefair_jax.fairness.permutation_tests import TIE
-from kneefair_jax.fairness.results import Interval
+from kneefair_jax.fairness.results import GapChange, GroupChange, MeanChange, ModelPair, ModelPairs
 from kneefair_jax.fairness.seed_intervals import ROUNDING
-
-
-@dataclass(frozen=True)
-class MeanChange:
-    """The change of the mean over patients, second minus first; None is undefined.
-
-    Attributes:
-        value: in the score's unit.
-        interval: equal-tailed, by the studentized bootstrap, at 95 %.
-        p: two-sided, not corrected.
-        p_holm: corrected over pairs of models.
-    """
-
-    value: float | None = None
-    interval: Interval | None = None
-    p: float | None = None
-    p_holm: float | None = None
-
-
-@dataclass(frozen=True)
-class GapChange:
-    """The gaps of two models between the same groups of patients, and their difference; None is undefined.
-
-    Attributes:
-        first: the first model's highest minus lowest group mean.
-        second: that of the second model.
-        value: second minus first; negative where the second model's gap is smaller.
-        interval: for the change in the population, of confidence 1 - `LEVEL`; None where a group has fewer than
-            `bootstrap.MIN_PATIENTS` patients or there are too few swaps.
-        p: two-sided, not corrected; None where a group is that small.
-        p_holm: corrected over pairs of models and attributes.
-    """
-
-    first: float | None = None
-    second: float | None = None
-    value: float | None = None
-    interval: tuple[float, float] | None = None
-    p: float | None = None
-    p_holm: float | None = None
-
-
-@dataclass(frozen=True)
-class ModelPair:
-    """Two models compared on the patients with a score by both, for the groups of one attribute."""
-
-    first: str
-    second: str
-    attribute: str
-    patients: int
-    change_of_mean: MeanChange
-    change_of_gap: GapChange
-
-
-@dataclass(frozen=True)
-class ModelPairs:
-    """Every pair of models and attribute; `order` names the models as given."""
-
-    score: str
-    order: list[str]
-    pairs: list[ModelPair]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the `models` of `report.json`."""
-        return asdict(self)
 
 
 def compare_models(
@@ -130,7 +66,7 @@ def compare_models(
         advance: called after each attribute of each pair of models.
 
     Returns:
-        The changes, second minus first, so a negative change narrows the gap.
+        The changes, second minus first, so a negative change of the gap narrows it.
 
     Raises:
         InputError: two tables are not of the same cases of the same patients.
@@ -149,7 +85,8 @@ def compare_models(
             if gap.interval and score in patient_table.SHARES:
                 low, high = gap.interval
                 gap = replace(gap, interval=(max(low, -1.0), min(high, 1.0)))
-            pairs.append(ModelPair(first, second, attribute, *mean, gap))
+            by_group = changes_by_group(runs, draws, seed)
+            pairs.append(ModelPair(first, second, attribute, *mean, gap, by_group))
             advance()
     mean_p = holm({(pair.first, pair.second): pair.change_of_mean.p for pair in pairs})
     gap_p = holm({k: pair.change_of_gap.p for k, pair in enumerate(pairs)})
@@ -176,6 +113,29 @@ def mean_change(runs: Runs, draws: int, seed: int) -> tuple[int, MeanChange]:
     changes = second - first
     changes = changes[~np.isnan(changes)]
     return len(changes), _mean(changes, draws, seed)
+
+
+def changes_by_group(runs: Runs, draws: int, seed: int) -> list[GroupChange]:
+    """Return the change of the mean of every group, over the patients with a score by both models.
+
+    Args:
+        runs: of the first and the second model, one run each.
+        draws: bootstrap resamples.
+        seed: of the bootstrap.
+    """
+    (first,), (second,) = runs.scores.values()
+    has_score = ~np.isnan(first + second)
+    changes = []
+    for group, name in enumerate(runs.names):
+        rows = has_score & (runs.index == group)
+        change = _mean(second[rows] - first[rows], draws, seed)
+        first_mean, second_mean = (
+            float(scores[rows].mean()) if rows.any() else None for scores in (first, second)
+        )
+        # All scores are shares, and the bootstrap of few patients reaches further.
+        interval = np.clip(change.interval, -1, 1).tolist() if change.interval else None
+        changes.append(GroupChange(name, int(rows.sum()), first_mean, second_mean, change.value, interval))
+    return changes
 
 
 def change_of_gap(runs: Runs, minimum: int, swaps: int, seed: int) -> GapChange:

@@ -39,6 +39,8 @@ class ModelComparison:
             `mean_p` and `mean_p_holm` (over pairs of models); `first_gap`, `second_gap`, `gap_change`, its ends,
             `gap_p` and `gap_p_holm` (over pairs of models and attributes). A negative change narrows the gap. In a
             distance, where lower is better, a negative change of the mean is an improvement.
+        changes_by_group: a row per pair of models, attribute and group: `patients`, the means `first_mean` and
+            `second_mean` over the same patients, `change`, and its ends `low` and `high` (95 %, not corrected).
         notes: how the tables were read, and what limits the numbers.
     """
 
@@ -47,6 +49,7 @@ class ModelComparison:
     by: tuple[str, ...]
     by_group: pd.DataFrame
     changes: pd.DataFrame
+    changes_by_group: pd.DataFrame
     notes: tuple[str, ...]
     _models: dict[str, Any] = field(default_factory=dict)
 
@@ -162,6 +165,9 @@ def compare(  # keyword-only options with defaults
         by=attributes,
         by_group=_by_group(result, score),
         changes=pd.DataFrame([_change_row(pair) for pair in comparison["pairs"]]),
+        changes_by_group=pd.DataFrame(
+            [row for pair in comparison["pairs"] for row in _group_change_rows(pair)]
+        ),
         notes=tuple(result.notes),
         _models=comparison,
     )
@@ -277,3 +283,18 @@ def _change_row(pair: Mapping[str, Any]) -> dict[str, Any]:
             f"{quantity}_p_holm": change["p_holm"],
         }
     return row
+
+
+def _group_change_rows(pair: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for change in pair["change_by_group"]:
+        low, high = change["interval"] or (None, None)
+        yield {
+            **{key: pair[key] for key in ("first", "second", "attribute")},
+            "group": change["group"],
+            "patients": change["patients"],
+            "first_mean": change["first"],
+            "second_mean": change["second"],
+            "change": change["value"],
+            "low": low,
+            "high": high,
+        }

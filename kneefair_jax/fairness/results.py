@@ -277,3 +277,89 @@ class ScoreResult:
     def to_dict(self) -> dict[str, Any]:
         """Return the entry of `scores` in `report.json`."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class MeanChange:
+    """The change of the mean over patients, second minus first; None is undefined.
+
+    Attributes:
+        value: in the score's unit.
+        interval: equal-tailed, by the studentized bootstrap, at 95 %.
+        p: two-sided, not corrected.
+        p_holm: corrected over pairs of models.
+    """
+
+    value: float | None = None
+    interval: Interval | None = None
+    p: float | None = None
+    p_holm: float | None = None
+
+
+@dataclass(frozen=True)
+class GapChange:
+    """The gaps of two models between the same groups of patients, and their difference; None is undefined.
+
+    Attributes:
+        first: the first model's highest minus lowest group mean.
+        second: that of the second model.
+        value: second minus first; negative where the second model's gap is smaller.
+        interval: for the change in the population, at 95 %; None where a group has fewer than
+            `bootstrap.MIN_PATIENTS` patients or there are too few swaps.
+        p: two-sided, not corrected; None where a group is that small.
+        p_holm: corrected over pairs of models and attributes.
+    """
+
+    first: float | None = None
+    second: float | None = None
+    value: float | None = None
+    interval: tuple[float, float] | None = None
+    p: float | None = None
+    p_holm: float | None = None
+
+
+@dataclass(frozen=True)
+class GroupChange:
+    """The change of a group's mean, second model minus first; None is undefined.
+
+    Attributes:
+        group: its name, `sex=female`.
+        patients: patients of the group with a score by both models.
+        first: the first model's mean over these patients.
+        second: that of the second model.
+        value: second minus first, in the score's unit.
+        interval: as that of `MeanChange`, between -1 and 1; not corrected for the number of groups.
+    """
+
+    group: str
+    patients: int
+    first: float | None = None
+    second: float | None = None
+    value: float | None = None
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True)
+class ModelPair:
+    """Two models compared on the patients with a score by both, for the groups of one attribute."""
+
+    first: str
+    second: str
+    attribute: str
+    patients: int
+    change_of_mean: MeanChange
+    change_of_gap: GapChange
+    change_by_group: list[GroupChange]
+
+
+@dataclass(frozen=True)
+class ModelPairs:
+    """Every pair of models and attribute; `order` names the models as given."""
+
+    score: str
+    order: list[str]
+    pairs: list[ModelPair]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the `models` of `report.json`."""
+        return asdict(self)

@@ -14,7 +14,7 @@ from kneefair_jax.fairness.endpoints import EndpointSettings, endpoint_rates
 from kneefair_jax.fairness.family import Hypothesis, Primary
 from kneefair_jax.fairness.interactions import interactions
 from kneefair_jax.fairness.scores import scores
-from kneefair_jax.report.schema import SCHEMA, Report
+from kneefair_jax.report.schema import SCHEMA, Exclusion, Report
 
 TOLERANCE_MM = 1.0  # of NSD
 
@@ -236,7 +236,7 @@ def patient_flow(
         by_attribute[attribute] = {"groups": len(ranked), "ranked": sum(ranked)}
     return {
         "listed": len(cases) + sum(number for _, number in excluded),
-        "excluded": [{"reason": reason, "records": number} for reason, number in excluded],
+        "excluded": exclusions(excluded),
         "cohort": _counts(cases),
         "splits": {str(name): _counts(rows) for name, rows in splits},
         "tested": _counts(tested),
@@ -245,6 +245,11 @@ def patient_flow(
         "without_failure": scored_patients - failed_patients,
         "groups": by_attribute,
     }
+
+
+def exclusions(counts: Sequence[tuple[str, int]]) -> list[Exclusion]:
+    """Return (reason, number of records) as in `report.json`."""
+    return [{"reason": reason, "records": number} for reason, number in counts]
 
 
 def _counts(cases: pd.DataFrame) -> dict[str, int]:

@@ -7,11 +7,11 @@ al., doi:10.1136/bmj-2024-081554). The topics are paraphrased; the guidelines ha
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 
 from kneefair_jax.fairness import family
-from kneefair_jax.report.schema import Report, Scores
+from kneefair_jax.report.schema import Exclusion, Report, Scores
 from kneefair_jax.report.text.formatting import amount, estimate, group_sizes, listing, percent, score_title
 from kneefair_jax.safe_text import spreadsheet_cell, strip_paths
 
@@ -78,9 +78,18 @@ def _scores(report: Report) -> Scores:
 
 
 def _excluded(report: Report) -> str:
-    flow = report["cohort"]["flow"]
-    reasons = [f"{amount(entry['records'], 'record')} ({entry['reason']})" for entry in flow["excluded"]]
-    return f"{amount(flow['listed'], 'record')} listed; excluded: {listing(reasons) if reasons else 'none'}"
+    cohort = report["cohort"]
+    reasons = _reasons(cohort["flow"]["excluded"], "record")
+    texts = [f"{amount(cohort['flow']['listed'], 'record')} listed; excluded: {reasons or 'none'}"]
+    if unmatched := _reasons(cohort.get("unmatched", []), "file"):
+        texts.append(f"files without a case, not scored: {unmatched}")
+    return "; ".join(texts)
+
+
+def _reasons(exclusions: Sequence[Exclusion], noun: str) -> str:
+    """Return `3 records (no prediction) and 1 record (no reference mask)`; "" if nothing is excluded."""
+    reasons = [f"{amount(entry['records'], noun)} ({entry['reason']})" for entry in exclusions]
+    return listing(reasons) if reasons else ""
 
 
 def _flow(report: Report) -> str:
@@ -217,9 +226,17 @@ def _missing(report: Report) -> str:
     attributes = (
         f"attribute unknown, shown separately and not ranked: {listing(unknown)}"
         if unknown
-        else "no attribute is unknown"
+        else "no attribute of a tested case is unknown"
     )
-    return "; ".join([attributes, *_missing_scores(report)])
+    return "; ".join([attributes, *_missing_scores(report), *_missing_cases(report)])
+
+
+def _missing_cases(report: Report) -> Iterator[str]:
+    cohort = report["cohort"]
+    if excluded := _reasons(cohort["flow"]["excluded"], "record"):
+        yield f"excluded cases are not counted here: {excluded}, listed in excluded.csv"
+    if unmatched := _reasons(cohort.get("unmatched", []), "file"):
+        yield f"files without a case, not scored: {unmatched}, listed in excluded.csv"
 
 
 def _missing_scores(report: Report) -> Iterator[str]:

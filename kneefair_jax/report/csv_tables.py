@@ -200,28 +200,31 @@ def rate_test_rows(report: Report) -> Iterator[dict[str, Any]]:
 
 
 def model_rows(report: Report) -> Iterator[dict[str, Any]]:
-    """Yield a row for each paired change between two models: of the mean, and of the gap by each attribute."""
+    """Yield a row for each paired change between two models: of the mean, of the gap, and of each group's mean."""
     if "models" not in report:
         return
     for pair in report["models"]["pairs"]:
-        # Each attribute of a pair repeats the change of the mean.
-        is_first = pair["attribute"] == report["cohort"]["attributes"][0]
-        for statistic in ("mean", "gap") if is_first else ("gap",):
-            change = pair[f"change_of_{statistic}"]
+        attribute = pair["attribute"]
+        changes = [("gap", attribute, pair["change_of_gap"])]
+        if attribute == report["cohort"]["attributes"][0]:  # each attribute repeats the change of the mean
+            changes.insert(0, ("mean", "", pair["change_of_mean"]))
+        changes += [("group mean", attribute, change) for change in pair["change_by_group"]]
+        for statistic, by, change in changes:
             yield {
                 "first": pair["first"],
                 "second": pair["second"],
                 "score": report["models"]["score"],
                 "structure": ALL_STRUCTURES,
                 "statistic": statistic,
-                "attribute": pair["attribute"] if statistic == "gap" else "",
-                "patients": pair["patients"],
+                "attribute": by,
+                "group": change.get("group", ""),
+                "patients": change.get("patients", pair["patients"]),
                 "first_value": change.get("first"),
                 "second_value": change.get("second"),
                 "change": change["value"],
                 **_ends("", change["interval"]),
-                "p": change["p"],
-                "p_adjusted": change["p_holm"],
+                "p": change.get("p"),
+                "p_adjusted": change.get("p_holm"),
             }
 
 

@@ -146,15 +146,18 @@ def _first_screen(report: Report) -> dict[str, Any]:
         "audited_model": formatting.audited_model(report),
         "data_warnings": summary.data_warnings(report),
         "model_rows": models.rows(report),
+        "model_changes": models.changes_by_group(report),
         "model_headline": [formatting.keep_together(text) for text in models.headline(report)],
         "model_gaps": formatting.keep_together(models.significant_gaps(report)),
     }
 
 
 def _heading(report: Report) -> str:
-    title = report["run"].get("title") or "Segmentation accuracy by patient group"
+    if title := report["run"].get("title"):
+        return title
     rows = models.rows(report)
     model = f"{len(rows)} models" if rows else formatting.audited_model(report)
+    title = "Segmentation accuracy by patient group"
     return f"{title}: {model}" if model else title
 
 

@@ -29,7 +29,6 @@ from kneefair_jax.fairness import (
     equivalence,
     group_calibration,
     interactions,
-    model_comparison,
     rates,
     results,
     small_groups,
@@ -50,7 +49,7 @@ type AttributePower = Annotated[dict[str, Any], attribute_power.AttributePower]
 type AdjustedModel = Annotated[dict[str, Any], adjusted_model.AdjustedModel]
 type GroupCalibration = Annotated[dict[str, Any], group_calibration.GroupCalibration]
 type ReaderAgreement = Annotated[dict[str, Any], equivalence.ReaderAgreement]
-type ModelPair = Annotated[dict[str, Any], model_comparison.ModelPair]
+type ModelPair = Annotated[dict[str, Any], results.ModelPair]
 
 SCHEMA: Literal[2] = 2
 
@@ -100,7 +99,7 @@ class PatientFlow(TypedDict):
 
 
 class Cohort(TypedDict):
-    """The cohort and its groups."""
+    """The cohort and its groups; `unmatched` counts files that belong to no case of an audit."""
 
     structures: list[str]
     attributes: list[str]
@@ -108,6 +107,7 @@ class Cohort(TypedDict):
     table: list[CohortRow]
     notes: list[str]
     warnings: NotRequired[list[str]]
+    unmatched: NotRequired[list[Exclusion]]
     flow: PatientFlow
 
 

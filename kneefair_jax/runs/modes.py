@@ -132,6 +132,7 @@ def _run_folds(config: ConfigDict, workdir: Path, *, training: bool) -> None:
     data, options = folds[0].data, experiment.store_options(config)
     cohort = cohort_loader.load(data, data.seed)
     prepared, _ = cohort_loader.prepare(data, data.seed, cohort, None, directory, options)
+    experiment.report_excluded(workdir, prepared, None, experiment.private_folders(config, workdir))
     page = evaluate.merge_folds(folds[0], prepared.cohort, prepared.cases, workdir, paths)
     logger.info("all folds: %s", page)
 

@@ -6,11 +6,15 @@ import pytest
 from PIL import Image
 
 from kneefair_jax import audit
+from kneefair_jax.audit import result as audit_result
 from kneefair_jax.errors import InputError
 from kneefair_jax.metrics import surface_distances
+from kneefair_jax.report import checklist, pdf
+from tests import documents
 from tests.audit import folder
 
 LABELS = {"femur": 1, "tibia": 2}
+MISSING = ("12", "CLAIM 2024")  # the item of the checklist on missing data
 QUICK = audit.Settings(draws=40, min_group_patients=2)
 
 
@@ -144,6 +148,24 @@ def test_a_missing_prediction_is_refused_left_out_or_scored_as_empty(root):
     assert rows["nsd"].tolist() == [0, 0]
     assert rows["hd95_mm"].tolist() == pytest.approx([diagonal] * 2)
     assert "No prediction for 1 of 24 cases (such as c5): scored as empty masks." in zero.notes
+    assert zero.mask_faults[["case_id", "mask"]].to_numpy().tolist() == [["c5", ""]]
+
+
+def test_the_first_screen_states_whose_predictions_are_missing(root, tmp_path):
+    for i in range(folder.CASES):
+        folder.save(folder.truth_of(i), root / "best" / f"c{i}.png")
+    remove(root, "best/c2.png", "best/c4.png", "pred/c2.png")
+    pred = {"a": root / "pred", "b": root / "best"}
+    texts = {
+        "zero": ("1 prediction by a is missing", "2 predictions by b are missing", "mask_faults.csv"),
+        "skip": ("2 of 24 cases are excluded (no prediction by a (1) and b (2)", "excluded.csv"),
+    }
+    for on_missing, expected in texts.items():
+        result = masks(root, pred, on_missing=on_missing)
+        pages = result.write(tmp_path / on_missing)
+        for page in pages.values():
+            first_screen = page.read_text().partition('class="card')[0]
+            assert all(text in first_screen for text in expected)
 
 
 def test_what_is_skipped_for_one_model_is_skipped_for_all(root):
@@ -160,9 +182,73 @@ def test_what_is_skipped_for_one_model_is_skipped_for_all(root):
     flow = result.report["cohort"]["flow"]
     assert flow["excluded"] == [
         {"reason": "no reference mask", "records": 1},
-        {"reason": "no prediction", "records": 1},
+        {"reason": "no prediction by b (1)", "records": 1},
     ]
     assert (flow["listed"], flow["tested"]["cases"]) == (24, 22)
+
+
+def test_excluded_cases_and_files_are_listed_by_name(root, tmp_path):
+    """c2 lacks both predictions, c4 one; c7 has no reference mask; c9 is empty in truth and prediction."""
+    for i in range(folder.CASES):
+        folder.save(folder.truth_of(i), root / "best" / f"c{i}.png")
+    remove(root, "pred/c2.png", "best/c2.png", "best/c4.png", "truth/c7.png", "pred/c7.png", "best/c7.png")
+    for name in ("truth/c9", "pred/c9"):
+        folder.save(np.zeros((20, 24), np.uint8), root / f"{name}.png")
+    folder.save(folder.truth_of(0), root / "best" / "stranger.png")
+    result = masks(root, {"a": root / "pred", "b": root / "best"}, on_missing="skip")
+    result.write(tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out" / "excluded.csv", keep_default_na=False)
+    assert [tuple(row) for row in table.itertuples(index=False)] == [
+        ("c7", "reference", "no reference mask", ""),
+        ("", "b", "no case with a reference mask matches the prediction by b", "stranger.png"),
+        ("c2", "a", "no prediction", ""),
+        ("c2", "b", "no prediction", ""),
+        ("c4", "b", "no prediction", ""),
+        ("c9", "a", "no Dice of any structure", ""),
+    ]
+    # Records count once, whichever models lack them.
+    assert result.report["cohort"]["flow"]["excluded"][1:] == [
+        {"reason": "no prediction by a (1) and b (2)", "records": 2}
+    ]
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert page.index("excluded.csv") < page.index('class="card')
+
+
+def test_the_checklist_states_exclusions_beside_unknown_attributes(root):
+    """c5, of unknown sex, has no prediction; of the tested cases none lacks an attribute."""
+    folder.write_table(
+        root / "metadata.csv", folder.rows_of(sex=lambda i: "" if i == 5 else folder.sex_of(i))
+    )
+    remove(root, "pred/c5.png")
+    folder.save(folder.truth_of(0), root / "truth" / "unlisted.png")
+    report = masks(root, on_missing="skip").report
+    assert report["cohort"]["unmatched"] == [
+        {"reason": "no row of metadata.csv matches the reference mask", "records": 1}
+    ]
+    (text,) = {item.value for item in checklist.items(report) if (item.number, item.guideline) == MISSING}
+    assert "no attribute of a tested case is unknown" in text
+    assert "1 record (no prediction)" in text and "1 file (no row of metadata.csv matches" in text
+
+
+def test_every_file_of_an_audit_is_documented(root, tmp_path, monkeypatch):
+    folder.save(np.ascontiguousarray(folder.truth_of(3)[::-1]), root / "pred" / "c3.png")
+    folder.save(folder.truth_of(0), root / "pred" / "stranger.png")
+    result = masks(root, {"a": root / "pred", "b": root / "truth"})
+    monkeypatch.setattr(pdf, "write", lambda path, html: path.write_text(html))
+    label_errors = pd.DataFrame({"case_id": ["c0"]})
+    result._replace(label_errors=label_errors).write(tmp_path / "out", with_pdf=True)
+    names = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    # Every kind of file is there.
+    assert names == {*audit_result._TARGETS, ".written-audit.json"}
+    section = (
+        documents.ROOT.joinpath("docs/reference/outputs.md").read_text().partition("## Files of an audit")[2]
+    )
+    assert {name for name in names if f"`{name}`" not in section} == set()
+
+
+def test_an_audit_without_exclusions_writes_no_list_of_them(root, tmp_path):
+    masks(root).write(tmp_path / "out")
+    assert not (tmp_path / "out" / "excluded.csv").exists()
 
 
 def test_several_models_are_compared_on_the_same_patients(root):
@@ -189,8 +275,13 @@ def test_extra_files_are_counted_not_scored(root):
     pd.testing.assert_frame_equal(extra.cases, plain.cases)
     of_prediction, of_reference = "no case with a reference mask", "no row of metadata.csv"
     text = "Excluded, since {} matches them: 1 x"
-    assert f"{text.format(of_prediction)} prediction (such as stranger.png)." in extra.notes
-    assert f"{text.format(of_reference)} reference mask (such as unlisted.png)." in extra.notes
+    assert (
+        f"{text.format(of_prediction)} prediction (such as stranger.png; all in excluded.csv)." in extra.notes
+    )
+    assert (
+        f"{text.format(of_reference)} reference mask (such as unlisted.png; all in excluded.csv)."
+        in extra.notes
+    )
 
 
 def test_empty_masks_are_scored_and_noted(root):

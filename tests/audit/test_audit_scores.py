@@ -76,6 +76,7 @@ def test_one_column_of_dice_and_a_table_of_attributes(tmp_path):
     fewer = table(tmp_path / "s.csv", metadata=tmp_path / "metadata.csv", on_missing="skip")
     assert fewer.report["scores"]["dice"]["overall"]["cases"] == 20
     assert "Excluded, without scores: 4 cases (such as c20)." in fewer.notes
+    assert fewer.excluded["case_id"].tolist() == [f"c{i}" for i in range(20, 24)]
     flow = fewer.report["cohort"]["flow"]
     assert flow["excluded"] == [{"reason": "no scores", "records": 4}] and flow["listed"] == 24
     folder.write_table(tmp_path / "metadata.csv", folder.rows_of()[:12])
@@ -367,7 +368,10 @@ def test_cases_of_other_splits_count_as_excluded(beside, tmp_path):
     cohort = score_table.read(
         save(scores, tmp_path / "a.csv"), people, ["sex"], audit.CaseOptions(split="test")
     ).cohort
-    assert len(cohort.frame) == 16 and cohort.excluded == (("another split", 8),)
+    assert len(cohort.frame) == 16
+    assert [(entry.case_id, entry.reason) for entry in cohort.excluded] == [
+        (f"c{i}", "another split") for i in range(16, 24)
+    ]
 
 
 def test_metric_frame_refuses_what_is_not_there(tmp_path, monkeypatch):

@@ -41,7 +41,17 @@ def test_notes_count_cases_with_several_faults_once():
 
 
 def test_short_warnings_count_the_masks_and_name_the_first():
-    references, by_model, single = mask_faults.short_warnings(FAULTS)
+    references, by_model, single, _ = mask_faults.short_warnings(FAULTS)
     assert references.startswith("7 reference masks have interpolated") and references.count("c") < 12
     assert by_model.startswith("1 prediction by unet has") and "{c}" in by_model
     assert single.startswith("1 prediction is identical") and "c3" in single
+
+
+def test_a_sentence_names_the_models_whose_gaps_a_few_masks_may_decide():
+    turned = [FaultyMask(case, "b", Fault(mask_faults.ORIENTATION)) for case in ("c1", "c2")]
+    rims = FaultyMask("c1", "a", Fault(mask_faults.INTERPOLATED))
+    lines = mask_faults.short_warnings([rims, *turned])
+    assert len(lines) == 3 and "gaps of b may" in lines[-1] and "mask_faults.csv" in lines[-1]
+    assert len(mask_faults.short_warnings([rims])) == 1
+    reference = FaultyMask("c3", "reference", Fault(mask_faults.OTHER_CASE))
+    assert "gaps may" in mask_faults.short_warnings([*turned, reference])[-1]

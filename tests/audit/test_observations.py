@@ -37,6 +37,11 @@ def prediction_of(i):
     return thinner(truth_of(i))
 
 
+def knee(i):
+    """A right knee, or a left one."""
+    return truth_of(i)[:, ::-1] if i % 2 else truth_of(i)
+
+
 def audited(root, truth=truth_of, preds=(prediction_of,), **labels):
     for i in range(CASES):
         folder.save(np.ascontiguousarray(truth(i)), root / "truth" / f"c{i:02d}.png")
@@ -78,9 +83,6 @@ def test_a_moved_mask_is_not_called_turned(tmp_path):
 
 
 def test_exchanged_predictions_of_right_and_left_knees_are_not_called_turned(tmp_path):
-    def knee(i):
-        return truth_of(i)[:, ::-1] if i % 2 else truth_of(i)
-
     predictions = {i: thinner(knee(other)) for i, other in {0: 21, 21: 0}.items()}
     result = audited(tmp_path, knee, [instead(predictions, lambda i: thinner(knee(i)))])
     assert named(result) == [("c00", "m0", "fits another case"), ("c21", "m0", "fits another case")]
@@ -216,3 +218,30 @@ def test_kinds_that_differ_are_a_note():
     (note,) = observations._pair_spacing_kind_notes(truth, {**masks(*[(0.2, 0.2)] * 3), "c3": None}, " by m")
     assert "1 of 4 cases (such as c2: calibrated and header)" in note
     assert not observations._pair_spacing_kind_notes(truth, truth, "")
+
+
+COPIES = {
+    "two predictions in one file": (truth_of, {3: prediction_of(3)[::-1], 9: prediction_of(3)[::-1]}),
+    "a copied reference": (
+        instead({9: truth_of(3)}, truth_of),
+        {3: prediction_of(3)[::-1], 9: prediction_of(3)},
+    ),
+    "the reference of another case": (
+        instead({9: truth_of(3)[::-1]}, truth_of),
+        {3: truth_of(3)[::-1], 9: prediction_of(3)[::-1]},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", COPIES)
+def test_a_turned_mask_that_is_identical_to_another_has_both_faults(kind, tmp_path):
+    truth, predictions = COPIES[kind]
+    faults = named(audited(tmp_path, truth, [instead(predictions)]))
+    assert ("c03", "m0", "orientation") in faults
+    assert any(case == "c03" and fault == "identical mask" for case, _, fault in faults)
+    assert [fault for _, _, fault in faults].count("orientation") == 1
+
+
+def test_a_copy_of_a_mask_of_the_other_side_is_not_called_turned(tmp_path):
+    result = audited(tmp_path, knee, [instead({0: thinner(knee(21))}, lambda i: thinner(knee(i)))])
+    assert named(result) == [("c00", "m0", "identical mask"), ("c21", "m0", "identical mask")]

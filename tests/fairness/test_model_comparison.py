@@ -116,6 +116,9 @@ def test_the_order_of_the_models_turns_the_sign_alone(cohort):
             assert forward[key]["value"] == pytest.approx(-backward[key]["value"])
             low, high = backward[key]["interval"]
             assert forward[key]["interval"] == pytest.approx([-high, -low])
+        for one, other in zip(forward["change_by_group"], backward["change_by_group"], strict=True):
+            assert one["value"] == pytest.approx(-other["value"])
+            assert one["interval"] == pytest.approx([-end for end in other["interval"][::-1]])
 
 
 def knees(seed):
@@ -356,3 +359,62 @@ def test_exchangeable_models_are_called_different_in_5_percent():
         signs.append(np.sign(sum(result.interval)) * (result.p <= 0.05))
     narrower, wider = (np.mean(np.array(signs) == sign) for sign in (-1, 1))
     assert 0.003 < narrower < 0.06 and 0.003 < wider < 0.06
+
+
+def test_the_change_of_each_group_is_that_of_its_patients(cohort):
+    """By hand: the paired differences of a group, and their studentized bootstrap with other random numbers."""
+    sex, first, second = cohort
+    second = np.where(np.arange(200) == 7, np.nan, second)
+    (pair,) = compare_pairs({"a": table(first, sex), "b": table(second, sex)}, draws=10_000, seed=1)
+    assert [change["group"] for change in pair["change_by_group"]] == ["sex=female", "sex=male"]
+    rng = np.random.default_rng(9)
+    for change, level in zip(pair["change_by_group"], ("female", "male"), strict=True):
+        rows = (sex == level) & ~np.isnan(second)
+        differences = second[rows] - first[rows]
+        count, mean = len(differences), differences.mean()
+        assert (change["patients"], count) == (count, {"female": 59, "male": 140}[level])
+        assert change["value"] == pytest.approx(mean)
+        assert [change["first"], change["second"]] == pytest.approx([first[rows].mean(), second[rows].mean()])
+        samples = differences[rng.integers(0, count, (10_000, count))]
+        t = (samples.mean(1) - mean) / (samples.std(1, ddof=1) / np.sqrt(count))
+        error = differences.std(ddof=1) / np.sqrt(count)
+        ends = mean - np.quantile(t, (0.975, 0.025)) * error
+        np.testing.assert_allclose(change["interval"], ends, atol=0.05 * np.ptp(ends))
+
+
+def test_a_group_of_few_patients_has_a_change_without_interval(cohort):
+    sex, first, second = cohort
+    few = slice(57, 64)  # three women, four men
+    (pair,) = compare_pairs(
+        {"a": table(first[few], sex[few]), "b": table(second[few], sex[few])}, min_group_patients=2
+    )
+    women = pair["change_by_group"][0]
+    assert women["patients"] == 3 and women["interval"] is None
+    assert women["value"] == pytest.approx((second - first)[57:60].mean())
+
+
+def test_the_interval_of_a_group_stays_between_all_changes_of_shares():
+    """Five of six patients change alike, so that the bootstrap reaches far below -1."""
+    first = np.full(12, 0.9)
+    second = np.where(np.arange(12) == 0, 0.1, 0.9 + 0.001 * np.arange(12))
+    sex = np.repeat(["female", "male"], 6)
+    (pair,) = compare_pairs({"a": table(first, sex), "b": table(second, sex)}, min_group_patients=2)
+    low, high = pair["change_by_group"][0]["interval"]
+    assert low == -1 and -0.2 < high < 1
+
+
+def test_a_patient_counts_in_each_group_of_its_cases():
+    """Knees of grade 3 are those of 30 patients, whose other knees count in grade 1."""
+    tables = {"a": knees(0), "b": knees(1)}
+    _, pair = compare_pairs(tables, ("side", "kl"))
+    by_group = {change["group"]: change for change in pair["change_by_group"]}
+    assert {name: change["patients"] for name, change in by_group.items()} == {"kl=1": 60, "kl=3": 30}
+    means = {
+        name: frame.groupby(["kl", "patient_id"], observed=True)["dice"]
+        .mean()
+        .groupby("kl", observed=True)
+        .mean()
+        for name, frame in tables.items()
+    }
+    for grade in ("1", "3"):
+        assert by_group[f"kl={grade}"]["value"] == pytest.approx(means["b"][grade] - means["a"][grade])

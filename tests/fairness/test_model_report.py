@@ -55,6 +55,18 @@ def test_changes_by_hand(frames, comparison):
     assert row.gap_p_holm == row.gap_p < 0.05
 
 
+def test_changes_by_group_by_hand(frames, comparison):
+    first, second = (macro(table) for table in frames.values())
+    rows = comparison.changes_by_group
+    assert rows[["first", "second", "attribute", "patients"]].drop_duplicates().to_numpy().tolist() == [
+        ["erm", "dro", "sex", 12]
+    ]
+    for row, level in zip(rows.itertuples(), ("female", "male"), strict=True):
+        assert row.group == f"sex={level}" and row.low < row.change < row.high
+        assert row.change == pytest.approx((second - first)[level == SEX].mean())
+        assert row.second_mean - row.first_mean == pytest.approx(row.change)
+
+
 def test_means_by_group_are_those_of_each_model(frames, comparison):
     means = comparison.by_group.set_index(["model", "group"])["mean"]
     for model, table in frames.items():

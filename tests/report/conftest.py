@@ -236,6 +236,17 @@ def audited(report) -> dict:
                         "p_holm": 0.02,
                     },
                     "change_of_gap": change,
+                    "change_by_group": [
+                        {
+                            "group": f"sex={level}",
+                            "patients": 41 - k,
+                            "first": 0.92,
+                            "second": 0.92 + value,
+                            "value": value,
+                            "interval": [value - 0.004, value + 0.004],
+                        }
+                        for k, (level, value) in enumerate(zip(LEVELS["sex"], (0.0124, -0.0021), strict=True))
+                    ],
                 }
             ],
         },

@@ -31,7 +31,8 @@ def test_facts_of_the_report_fill_items_and_the_rest_is_open(report):
     assert value(lines, "CLAIM 2024", "19") == "train 12 patients and test 6 patients"
     assert value(lines, "STARD-AI", "31") == "mean Dice 0.938 (95 % interval 0.931 to 0.944) over 66 patients"
     assert "sex 0.015 (95 % interval 0.002 to 0.027)" in value(lines, "FUTURE-AI", "Fairness 3")
-    assert "age 4 patients" in value(lines, "TRIPOD+AI", "11")
+    missing = value(lines, "TRIPOD+AI", "11")
+    assert "age 4 patients" in missing and "4 records (unreadable file)" in missing
     for guideline, number in (("CLAIM 2024", "44"), ("CLAIM 2024", "33"), ("TRIPOD+AI", "17")):
         assert value(lines, guideline, number) == OPEN
 
@@ -69,7 +70,8 @@ def test_missing_structures_and_scores_are_missing_data():
         "of tibia 1 case",
     ):
         assert fact in text
-    assert "1 patient" in text and "no attribute is unknown" in text
+    assert "1 patient" in text and "no attribute of a tested case is unknown" in text
+    assert "excluded.csv" not in text
 
 
 def test_a_run_states_its_network_and_synthetic_data_and_an_audit_its_readers(report):

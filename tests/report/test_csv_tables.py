@@ -54,6 +54,18 @@ def test_paired_changes_between_models_have_a_row_each(audited):
     )
 
 
+def test_the_change_of_each_group_has_a_row(audited):
+    table = read(csv_tables.tables(audited)["models.csv"]).query("statistic == 'group mean'")
+    assert table["attribute"].tolist() == ["sex", "sex"]
+    changes = audited["models"]["pairs"][0]["change_by_group"]
+    for (_, row), change in zip(table.iterrows(), changes, strict=True):
+        assert row["group"] == change["group"]
+        numbers = [change[key] for key in ("patients", "first", "second", "value")]
+        columns = ["patients", "first_value", "second_value", "change"]
+        assert row[columns].tolist() == pytest.approx(numbers)
+        assert [row["low"], row["high"]] == pytest.approx(change["interval"])
+
+
 def tables_of(report) -> list:
     return [part for scores in report["scores"].values() for part in (scores, *scores["structures"].values())]
 

@@ -324,6 +324,26 @@ def test_a_page_with_failures_in_one_group_says_so_first(tmp_path):
 
 
 @pytest.mark.usefixtures("without_drawing")
+def test_the_change_of_each_group_is_folded_below_the_table_of_models(audited, audited_cases):
+    html = page.page(page.plain(audited), audited_cases, [], [])
+    details = re.search(r"<details>\s*<summary>Change of the mean by group.*?</details>", html, re.DOTALL)
+    assert details is not None
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", details[0])
+    minus = formatting.MINUS
+    assert cells == [
+        *("+0.012", "[0.008, 0.016]", "41"),
+        *(f"{minus}0.002", f"[{minus}0.006, 0.002]", "40"),
+    ]
+    assert html.index('class="models"') < details.start() < html.index('class="card')
+
+
+def test_a_title_of_the_user_is_the_heading_as_it_is(audited):
+    assert ": 2 models</h1>" in page.summary_page(page.plain(audited))
+    audited["run"]["title"] = "Two vendors"
+    assert "<h1>Two vendors</h1>" in page.summary_page(page.plain(audited))
+
+
+@pytest.mark.usefixtures("without_drawing")
 def test_models_show_corrected_p_alone(audited, audited_cases):
     """The trap: an uncorrected p in bold beside a JSON that holds the corrected one."""
     pair = audited["models"]["pairs"][0]

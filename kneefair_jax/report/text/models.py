@@ -99,6 +99,23 @@ def rows(report: Report) -> list[ModelRow]:
     ]
 
 
+def changes_by_group(report: Report) -> list[tuple[str, dict[str, list[Mapping[str, Any]]]]]:
+    """Return each attribute with, by group, the paired change of its mean from the first model to each other one."""
+    models = report.get("models")
+    if not models:
+        return []
+    first, tables = models["order"][0], []
+    for attribute in report["cohort"]["attributes"]:
+        pairs = [pair for pair in models["pairs"] if (pair["first"], pair["attribute"]) == (first, attribute)]
+        changes = [{change["group"]: change for change in pair["change_by_group"]} for pair in pairs]
+        for groups in attribute_groups(changes[0] if changes else (), [attribute]):
+            labels = groups.labels.items()
+            tables.append(
+                (groups.title, {label: [by_group[name] for by_group in changes] for name, label in labels})
+            )
+    return tables
+
+
 def headline(report: Report) -> list[str]:
     """Return two lines, the changes of the mean and those of the gaps; no line without a pair of models.
 

@@ -265,4 +265,6 @@ def _excluded(report: Report) -> list[str]:
         reason if len(records) == 1 else f"{count(number)} {reason}" for reason, number in records.items()
     )
     verb = "is" if total == 1 else "are"
-    return [f"{count(total)} of {amount(listed, 'case')} {verb} excluded ({reasons})."]
+    return [
+        f"{count(total)} of {amount(listed, 'case')} {verb} excluded ({reasons}; listed in excluded.csv)."
+    ]
