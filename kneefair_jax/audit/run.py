@@ -13,8 +13,8 @@ from kneefair_jax.audit import (
     equivalence_margin,
     files,
     mask_faults,
+    mask_notes,
     mask_pair,
-    observations,
     radiographs,
     result,
     score_table,
@@ -81,7 +81,7 @@ def masks(
         )
         cohort.notes.append(radiographs.label_error_note(errors))
     results = scoring.score_cases(cohort, matched.truth, matched.predictions, reading)
-    of_references = observations.of_references(cohort, results)
+    of_references = mask_notes.of_references(cohort, results)
     cohort.notes.extend(of_references.notes)
     faults = of_references.faults
     models = {}
@@ -91,7 +91,7 @@ def masks(
         )
         faults = faults + models[model].faults
         headers |= models[model].headers
-    faults = observations.combine(faults)
+    faults = mask_notes.combine(faults)
     offsets = {model: one.boundary_offset_mm for model, one in models.items()}
     by_size = scoring.size_errors(matched.truth, results, reading, offsets)
     cohort.notes.extend(
@@ -243,7 +243,7 @@ def _model_result(
     table = scoring.table(cohort, results, reading.scored, model, options.split or "all")
     if table["dice"].isna().all():
         raise InputError(f"--truth: no mask holds any of {', '.join(reading.structures)}; correct --labels")
-    observed = observations.of_model(cohort, results, model, table, reading, reference_faults)
+    observed = mask_notes.of_model(cohort, results, model, table, reading, reference_faults)
     cohort.notes.extend(observed.notes)
     spacing = np.stack([case.spacing for case in results.values()])
     spacing_kinds = Counter(

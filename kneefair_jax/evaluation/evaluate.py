@@ -262,7 +262,7 @@ def _report(
     rows = pd.Index(cohort.cases["case_id"]).get_indexer(ids)
     case_values = gap_analysis.read(ids, *workdirs)
     resolution = case_table.resolution_of(cohort, config.report.resolution)
-    observations = build.observations(
+    case_notes = build.case_notes(
         cohort.cases.iloc[rows],
         cohort.attributes,
         true_pixels=case_values["true_pixels"].sum(1),
@@ -279,7 +279,7 @@ def _report(
             test,
             cohort.cases,
             analysis,
-            notes=[*cohort.notes(), *setup.single_group_notes(config, cohort), *observations],
+            notes=[*cohort.notes(), *setup.single_group_notes(config, cohort), *case_notes],
             excluded=source.public_reasons(cohort.source.excluded + tuple(cases.excluded)),
             run={
                 "config": run_directory.public_config(config),

@@ -256,7 +256,7 @@ def _counts(cases: pd.DataFrame) -> dict[str, int]:
     return {"cases": len(cases), "patients": int(cases["patient_id"].nunique())}
 
 
-def observations(
+def case_notes(
     cases: pd.DataFrame,
     attributes: Sequence[str],
     *,

@@ -190,14 +190,14 @@ def test_an_external_cohort_is_never_bold():
 
 def test_what_a_reader_must_know_first():
     cases = pd.DataFrame({"case_id": list("abcd"), "sex": groups.categorical(pd.Series(list("ffmm")))})
-    observations = build.observations(
+    notes = build.case_notes(
         cases,
         ["sex"],
         true_pixels=np.array([9, 0, 9, 9]),
         pred_pixels=np.array([9, 0, 0, 0]),
         spacing=np.array([[1, 1], [1, 1.2], [np.nan, 1], [1, 1]]),
     )
-    assert observations == [
+    assert notes == [
         "the reference mask is empty in 1 of 4 cases (such as b)",
         "the spacing is unknown in 1 of 4 cases (such as c), so these have no distances, NSD or areas",
         "a pixel is larger than the tolerance of NSD, 1 mm, in 1 of 4 cases (such as b): there, an error of one pixel "

@@ -124,7 +124,7 @@ def of_model(
         orientation_note = mismatch.orientation_note(misoriented, len(fits), of, reading.orientation)
     notes = [
         *_header_notes(masks, f"prediction{of}"),
-        *build.observations(
+        *build.case_notes(
             cohort.frame,
             cohort.attributes,
             of=of,

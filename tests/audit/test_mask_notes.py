@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from kneefair_jax import audit
-from kneefair_jax.audit import mask_pair, observations
+from kneefair_jax.audit import mask_notes, mask_pair
 from kneefair_jax.audit.mask_faults import TABLE_SPACING, UNITS
 from kneefair_jax.data import label_map
 from kneefair_jax.data.readers import Mask
@@ -173,7 +173,7 @@ def kinds(faults):
 def test_other_units_change_pixels_and_bones():
     truth = masks(*[(0.2, 0.2)] * 4)
     spacing = np.array([(0.2, 0.2), (0.2, 0.2), (2.0, 2.0), (0.02, 0.02)], np.float32)
-    faults = observations._unit_faults(truth, spacing)
+    faults = mask_notes._unit_faults(truth, spacing)
     assert kinds(faults) == [("c2", UNITS), ("c3", UNITS)]
     assert "10 times" in faults[0].fault.detail and "areas 100 times" in faults[0].fault.detail
 
@@ -184,9 +184,9 @@ def test_a_spacing_off_by_a_factor_of_two_is_detected_at_any_size(height, factor
     truth = masks(*[(0.2, 0.2)] * 5) | {"c2": summary_of(bone(2, 3, height))}
     spacing = np.full((5, 2), 0.2, np.float32)
     spacing[2] *= factor
-    assert kinds(observations._unit_faults(truth, spacing)) == [("c2", UNITS)]
+    assert kinds(mask_notes._unit_faults(truth, spacing)) == [("c2", UNITS)]
     spacing[2] = 0.2 * 1.5
-    assert not observations._unit_faults(truth, spacing)
+    assert not mask_notes._unit_faults(truth, spacing)
 
 
 def test_a_resized_film_and_a_cropped_one_are_no_faults():
@@ -196,13 +196,13 @@ def test_a_resized_film_and_a_cropped_one_are_no_faults():
         "empty": summary_of(np.zeros((64, 64), np.uint8)),
     }
     spacing = np.array([*[(0.2, 0.2)] * 3, (0.8, 0.8), (0.2, 0.2), (5, 5)], np.float32)
-    assert not observations._unit_faults(truth, spacing)
-    assert not observations._unit_faults(truth, np.full((6, 2), np.nan, np.float32))
+    assert not mask_notes._unit_faults(truth, spacing)
+    assert not mask_notes._unit_faults(truth, np.full((6, 2), np.nan, np.float32))
 
 
 def test_headers_against_table_and_reference():
     spacings = [("c0", (0.2, 0.2), (0.2, 0.2)), ("c1", (0.2, 0.4), (0.2, 0.2)), ("c2", NAN, (0.2, 0.2))]
-    (fault,) = observations._spacing_faults(spacings, "m", TABLE_SPACING)
+    (fault,) = mask_notes._spacing_faults(spacings, "m", TABLE_SPACING)
     assert (fault.case_id, fault.mask, fault.fault.kind) == ("c1", "m", TABLE_SPACING)
     assert fault.fault.detail == "0.2 x 0.4 mm and 0.2 x 0.2 mm"
 
@@ -212,12 +212,12 @@ def test_kinds_that_differ_are_a_note():
         "c2": summary_of(bone(9, 9), (0.2, 0.2), "calibrated"),
         "c3": summary_of(bone(8, 8)),
     }
-    (note,) = observations._spacing_kind_notes(truth, "reference masks")
+    (note,) = mask_notes._spacing_kind_notes(truth, "reference masks")
     assert "header in 2 (such as c0), calibrated in 1 (such as c2)" in note
-    assert not observations._spacing_kind_notes(masks((0.2, 0.2), NAN), "reference masks")
-    (note,) = observations._pair_spacing_kind_notes(truth, {**masks(*[(0.2, 0.2)] * 3), "c3": None}, " by m")
+    assert not mask_notes._spacing_kind_notes(masks((0.2, 0.2), NAN), "reference masks")
+    (note,) = mask_notes._pair_spacing_kind_notes(truth, {**masks(*[(0.2, 0.2)] * 3), "c3": None}, " by m")
     assert "1 of 4 cases (such as c2: calibrated and header)" in note
-    assert not observations._pair_spacing_kind_notes(truth, truth, "")
+    assert not mask_notes._pair_spacing_kind_notes(truth, truth, "")
 
 
 COPIES = {
