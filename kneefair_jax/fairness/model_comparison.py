@@ -82,11 +82,8 @@ def compare_models(
             runs = patient_table.stack_runs(pair_tables, [attribute], score, failure_dice)
             mean = mean or mean_change(runs, draws, seed)
             gap = change_of_gap(runs, min_group_patients, draws, seed)
-            if gap.interval and score in patient_table.SHARES:
-                low, high = gap.interval
-                gap = replace(gap, interval=(max(low, -1.0), min(high, 1.0)))
-            by_group = changes_by_group(runs, draws, seed)
-            pairs.append(ModelPair(first, second, attribute, *mean, gap, by_group))
+            pair = ModelPair(first, second, attribute, *mean, gap, changes_by_group(runs, draws, seed))
+            pairs.append(_bounded(pair) if score in patient_table.SHARES else pair)
             advance()
     mean_p = holm({(pair.first, pair.second): pair.change_of_mean.p for pair in pairs})
     gap_p = holm({k: pair.change_of_gap.p for k, pair in enumerate(pairs)})
@@ -132,10 +129,27 @@ def changes_by_group(runs: Runs, draws: int, seed: int) -> list[GroupChange]:
         first_mean, second_mean = (
             float(scores[rows].mean()) if rows.any() else None for scores in (first, second)
         )
-        # All scores are shares, and the bootstrap of few patients reaches further.
-        interval = np.clip(change.interval, -1, 1).tolist() if change.interval else None
-        changes.append(GroupChange(name, int(rows.sum()), first_mean, second_mean, change.value, interval))
+        changes.append(
+            GroupChange(name, int(rows.sum()), first_mean, second_mean, change.value, change.interval)
+        )
     return changes
+
+
+def _bounded(pair: ModelPair) -> ModelPair:
+    """Return changes of a share with intervals in [-1, 1]; the bootstrap of few patients reaches further."""
+
+    def bounded[Change: (MeanChange, GapChange, GroupChange)](change: Change) -> Change:
+        if change.interval is None:
+            return change
+        low, high = change.interval
+        return replace(change, interval=[max(low, -1.0), min(high, 1.0)])
+
+    return replace(
+        pair,
+        change_of_mean=bounded(pair.change_of_mean),
+        change_of_gap=bounded(pair.change_of_gap),
+        change_by_group=[bounded(change) for change in pair.change_by_group],
+    )
 
 
 def change_of_gap(runs: Runs, minimum: int, swaps: int, seed: int) -> GapChange:
@@ -215,7 +229,7 @@ def compare_gaps(
         return GapChange(first_gap, second_gap, value, None, None)
     first, second = first - first.mean(), second - second.mean()
     if np.abs(second - first).max() <= ROUNDING:
-        return GapChange(first_gap, second_gap, value, (value, value), 1.0)
+        return GapChange(first_gap, second_gap, value, [value, value], 1.0)
     # Groups are ordered by the models' average, so neither the groups' names nor the models' order change a draw.
     order = np.argsort(np.argsort(means[0] + means[1], kind="stable"))
     rng = np.random.default_rng(seed)
@@ -239,7 +253,7 @@ def compare_gaps(
     missing_bias = _missing_bias(observed, deviates)
     low, high = change - half, change + half
     low, high = low - missing_bias[1] * (low < 0), high + missing_bias[0] * (high > 0)
-    return GapChange(first_gap, second_gap, value, (float(low), float(high)), float(p))
+    return GapChange(first_gap, second_gap, value, [float(low), float(high)], float(p))
 
 
 class _Means(NamedTuple):

@@ -313,7 +313,7 @@ class GapChange:
     first: float | None = None
     second: float | None = None
     value: float | None = None
-    interval: tuple[float, float] | None = None
+    interval: Interval | None = None
     p: float | None = None
     p_holm: float | None = None
 
@@ -328,7 +328,7 @@ class GroupChange:
         first: the first model's mean over these patients.
         second: that of the second model.
         value: second minus first, in the score's unit.
-        interval: as that of `MeanChange`, between -1 and 1; not corrected for the number of groups.
+        interval: as that of `MeanChange`; not corrected for the number of groups.
     """
 
     group: str

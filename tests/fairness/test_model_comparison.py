@@ -401,6 +401,10 @@ def test_the_interval_of_a_group_stays_between_all_changes_of_shares():
     (pair,) = compare_pairs({"a": table(first, sex), "b": table(second, sex)}, min_group_patients=2)
     low, high = pair["change_by_group"][0]["interval"]
     assert low == -1 and -0.2 < high < 1
+    frames = {"a": table(first, sex), "b": table(second, sex)}
+    distances = {name: frame.assign(hd95_mm=100 * frame["dice"]) for name, frame in frames.items()}
+    (distance,) = compare_pairs(distances, min_group_patients=2, score="hd95_mm")
+    assert distance["change_by_group"][0]["interval"][0] < -100
 
 
 def test_a_patient_counts_in_each_group_of_its_cases():
