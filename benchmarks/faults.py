@@ -40,7 +40,7 @@ Row = dict[str, Any]
 
 def row(fault: str, happened: str, lost_steps: int | None, same: dict[str, bool] | None, **more: Any) -> Row:
     """One of the table."""
-    result = {"fault": fault, "happened": happened, "steps_made_again": lost_steps, "equal": same, **more}
+    result = {"fault": fault, "happened": happened, "repeated_steps": lost_steps, "equal": same, **more}
     print(json.dumps(result), flush=True)
     return result
 
@@ -251,7 +251,7 @@ def table(rows: list[Row]) -> str:
             if all(r["equal"].values())
             else f"no: {r['equal']}"
         )
-        lines.append(f"| {r['fault']} | {r['happened']} | {r['steps_made_again']} | {same} |")
+        lines.append(f"| {r['fault']} | {r['happened']} | {r['repeated_steps']} | {same} |")
     return "\n".join(lines)
 
 
