@@ -155,6 +155,11 @@ def _by_model(pred: Masks | Mapping[str, Masks]) -> dict[str, Path | Arrays]:
         raise InputError("pred: holds no masks; give a folder, case id -> array, or model -> such masks")
     if all(hasattr(value, "__array__") for value in pred.values()):
         return {"": {str(case): np.asarray(values) for case, values in pred.items()}}
+    if mask_faults.REFERENCE in pred:
+        raise InputError(
+            f"--pred {mask_faults.REFERENCE}=...: the tables call the reference masks "
+            f"{mask_faults.REFERENCE!r}; give the model another name"
+        )
     return {
         model: Path(masks) if isinstance(masks, str | Path) else dict(masks) for model, masks in pred.items()
     }

@@ -442,6 +442,11 @@ def test_the_model_adjusts_for_confounders_of_the_cases_that_are_left(root):
     assert not {"bmi", "KL"} & set(result.cases)
 
 
+def test_a_model_is_not_called_reference(root):
+    with pytest.raises(InputError, match="another name"):
+        masks(root, {"a": root / "pred", "reference": root / "pred"})
+
+
 def test_models_names_stay_inside_the_folder(root):
     result = masks(root, {"a": root / "pred", "../../b<i>": root / "truth"})
     pages = result.write(root / "new" / "out")
