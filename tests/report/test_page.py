@@ -381,7 +381,7 @@ def test_several_models_open_side_by_side_with_their_differences(audited, audite
     parsed = Page(html)
     words = parsed.words()
     assert parsed.balanced and not parsed.open
-    lines = ("nnunet is 0.007 higher on average than unet", "Its sex gap is 0.034 smaller (p = 0.004)")
+    lines = ("nnunet has a 0.007 higher mean Dice than unet", "Its sex gap is 0.034 smaller (p = 0.004)")
     assert all(line in words.replace("\xa0", " ") for line in lines)
     assert html.index("Its sex gap is") < html.index('class="models"') < html.index("unet: Dice 0.")
     assert words.count("Sex , unet") + words.count("sex , unet") == 1

@@ -128,7 +128,7 @@ def headline(report: Report) -> list[str]:
     pairs = sorted(models["pairs"], key=lambda pair: pair["first"] != first)
     means = {(pair["first"], pair["second"]): pair["change_of_mean"] for pair in pairs}
     mean_texts = [
-        _mean_text(second, baseline, change)
+        _mean_text(second, baseline, change, models["score"])
         for (baseline, second), change in means.items()
         if baseline == first or is_significant(change)
     ]
@@ -280,14 +280,16 @@ def _without_gap(entry: ModelSummary) -> str:
     return "no significant gap" if is_tested else "no gap was tested"
 
 
-def _mean_text(name: str, first: str, change: Mapping[str, Any]) -> str:
-    """Return `B is 0.010 lower on average than A (p = 0.003)`."""
+def _mean_text(name: str, first: str, change: Mapping[str, Any], score: str) -> str:
+    """Return `B has a 0.010 lower mean Dice than A (p = 0.003)`."""
+    mean = f"mean {score_title(score)}"
     if is_significant(change):
         word = "lower" if change["value"] < 0 else "higher"
-        return f"{name} is {_amount(change)} {word} on average than {first} ({p_equals(change['p_holm'])})"
+        better = " (lower is better)" if score in LOWER_IS_BETTER else ""
+        return f"{name} has a {_amount(change)} {word} {mean} than {first}{better} ({p_equals(change['p_holm'])})"
     if change["p_holm"] is None:  # few patients, or all change by the same amount
-        return f"{name} was not tested against {first} on average{_estimate(change)}"
-    return f"{name} does not differ significantly from {first} on average{_estimate(change)}"
+        return f"{name} was not tested against {first} in {mean}{_estimate(change)}"
+    return f"{name} does not differ significantly from {first} in {mean}{_estimate(change)}"
 
 
 def _gap_text(pairs: Sequence[ModelPair], *, names_models: bool) -> str:

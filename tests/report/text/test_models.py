@@ -83,7 +83,7 @@ def test_a_significant_change_between_later_models_is_stated(report):
     mean, gaps = models.headline(changed)
     *from_first, between = mean.split("; ")
     assert [text[0] for text in from_first] == ["b", "c"] and all("from a" in text for text in from_first)
-    assert between.startswith("c is 0.050 lower") and "than b (p = 0.001)" in between
+    assert between.startswith("c has a 0.050 lower") and "than b (p = 0.001)" in between
     assert gaps.startswith("The sex gap of c is 0.050 smaller than that of b (p = 0.001); no other gap")
 
 
@@ -136,3 +136,5 @@ def test_another_primary_score_has_its_own_changes_and_its_highest_group_as_the_
     assert pair["change_of_gap"]["second"] == pytest.approx(abs(second["female"] - second["male"]))
     row = models.rows(audited)[0]
     assert row.worst == f"sex female {models.number(first['female'])}"
+    mean, _ = models.headline(audited)
+    assert "lower mean HD95 (mm) than a (lower is better)" in mean
