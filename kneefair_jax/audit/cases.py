@@ -131,7 +131,7 @@ def describe(source: metadata.Table, path: Path, attributes: Sequence[str], opti
         notes.append(
             f"{path.name} has no column patient_id, so every case counts as a patient of its own; where a patient has "
             "several cases (two knees, two visits), the intervals are too short"
-            f"{column_names.suggestion('patient_id', table.columns)}"
+            f"{column_names.suggestion('patient_id', source.cells.columns)}"
         )
     problems: list[metadata.Problem] = []
     frame, confounders, spacing = metadata.case_columns(

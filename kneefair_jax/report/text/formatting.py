@@ -217,3 +217,12 @@ def segmentation_title(structures: Sequence[str]) -> str:
 def audited_model(report: Report) -> str | None:
     """Return the name of the audited model; None for a run, whose `model` is a selection rule."""
     return None if report["run"].get("config") else report["run"].get("model")
+
+
+def bootstrap_draws(report: Report) -> int | None:
+    """Return the number of resamples and permutations of a report; None if it states none."""
+    run = report["run"]
+    draws = run.get("bootstrap_draws") or ((run.get("config") or {}).get("report") or {}).get(
+        "bootstrap_draws"
+    )
+    return draws if isinstance(draws, int) else None

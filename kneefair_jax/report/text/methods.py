@@ -9,6 +9,7 @@ from kneefair_jax.report.text.failures import endpoint_title
 from kneefair_jax.report.text.formatting import (
     TITLES,
     amount,
+    bootstrap_draws,
     confidence,
     group_sizes,
     listing,
@@ -222,11 +223,8 @@ def _tests(report: Report, cite: Bibliography) -> Iterator[str]:
             else ""
         )
         names = listing(dict.fromkeys(test["name"] for test in tests))
-        run = report["run"]
-        draws = run.get("bootstrap_draws") or ((run.get("config") or {}).get("report") or {}).get(
-            "bootstrap_draws"
-        )
-        times = f", {draws:,} times" if isinstance(draws, int) else ""
+        draws = bootstrap_draws(report)
+        times = f", {draws:,} times" if draws else ""
         yield (
             f"Gaps in means were tested among patients without a failed segmentation, by permutation{times} "
             f"({names}) {cite('janssen', 'chung')}{holm}; their intervals have the critical values of the test."

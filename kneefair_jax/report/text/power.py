@@ -99,7 +99,9 @@ def paragraph(report: Report) -> str:
         return ""
     entry = next(iter(report["power"].values()))
     needed = entry["needed"]
-    source = "stated in advance" if entry["margin_stated"] else "an example, because no margin was stated"
+    source = (
+        "stated in advance" if entry["margin_stated"] else "an example, because no margin of Dice was stated"
+    )
     return (
         "For each attribute, the table shows the two ranked groups whose means are hardest to distinguish. The "
         f"detectable differences are those that a single uncorrected test at the {100 * needed['level']:g} % level "

@@ -11,6 +11,7 @@ from kneefair_jax.report.text.formatting import (
     amount,
     attribute_groups,
     audited_model,
+    bootstrap_draws,
     count,
     estimate,
     group_sizes,
@@ -87,9 +88,20 @@ def origin(report: Report) -> str:
 
 
 def data_warnings(report: Report) -> list[str]:
-    """Return short sentences: the audit's warnings on masks, and the number of excluded cases with the reasons."""
-    cohort = report["cohort"]
-    return [*cohort.get("warnings", []), *_excluded(report)]
+    """Return short sentences: the audit's warnings on masks, the excluded cases by reason, and too few permutations."""
+    return [*report["cohort"].get("warnings", []), *_excluded(report), *_few_permutations(report)]
+
+
+def _few_permutations(report: Report) -> Iterable[str]:
+    """Yield a sentence if no gap can be significant: the smallest p of B permutations is 1 / (B + 1)."""
+    draws, hypotheses = bootstrap_draws(report), report["primary"]["hypotheses"]
+    smallest = len(hypotheses) / (draws + 1) if draws else 0.0
+    if smallest >= family.LEVEL and any(entry["kind"] == family.MEAN for entry in hypotheses):
+        needed = round(len(hypotheses) / family.LEVEL)
+        yield (
+            f"{draws:,} permutations are too few for {count(len(hypotheses))} hypotheses: no gap in means can be "
+            f"significant; at least {needed:,} are needed (--draws, or report.bootstrap_draws)."
+        )
 
 
 def attribute_paragraphs(report: Report) -> list[str]:

@@ -1,3 +1,6 @@
+import pytest
+
+from kneefair_jax.fairness import family
 from kneefair_jax.report import page
 from kneefair_jax.report.text import summary
 
@@ -24,3 +27,13 @@ def test_warnings_on_masks_stand_above_the_cards_with_a_link_to_the_notes(audite
     html = page.summary_page(page.plain(audited))
     assert html.index("knee034, knee041") < html.index('class="card')
     assert summary.data_warnings(audited)[0] == audited["cohort"]["warnings"][0]
+
+
+@pytest.mark.parametrize(("draws", "is_warned"), [(219, True), (220, False), (None, False)])
+def test_permutations_that_let_no_gap_be_significant_are_warned_of(audited, draws, is_warned):
+    """The smallest p of 219 permutations of 11 hypotheses is 11 / 220 after Holm's correction: not below 0.05."""
+    audited["run"]["bootstrap_draws"] = draws
+    hypothesis = {"attribute": "sex", "group": "", "kind": family.MEAN, "p": 0.1, "p_adjusted": 0.5}
+    audited["primary"]["hypotheses"] = [hypothesis] * 11
+    warnings = [text for text in summary.data_warnings(audited) if "permutations" in text]
+    assert len(warnings) == is_warned and all("at least 220" in text for text in warnings)
