@@ -257,12 +257,21 @@ def unknown_flag(argv: Sequence[str]) -> str:
 
     The flags of libraries are defined once these are imported, so they are known by their prefixes.
     """
-    names = [match[1] for word in _words(argv) if (match := re.match(r"--?([A-Za-z][\w-]*)(?:=|$)", word))]
+    words = _words(argv)
+    flag = re.compile(r"(--?)([A-Za-z][\w.-]*)(?:=|$)")
+    names = [
+        match[2]
+        for previous, word in zip(["", *words], words, strict=False)
+        if (match := flag.match(word))
+        # A word with one dash may be the value of the flag before it.
+        and not (match[1] == "-" and flag.fullmatch(previous))
+        and not match[2].removeprefix("no").startswith("config.")
+    ]
     defined = {*flags.FLAGS, "undefok", "flagfile"}
     for name in names:
         if "undefok" in names or {name, name.removeprefix("no")} & defined or name.startswith(_LIBRARIES):
             continue
-        near = difflib.get_close_matches(name, defined, 1)
+        near = [f"config.{name}"] if "." in name else difflib.get_close_matches(name, defined, 1)
         remedy = f"did you mean --{near[0]}?" if near else "--help lists the flags"
         return f"there is no flag --{name}; {remedy}"
     return ""

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import shlex
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -12,11 +13,13 @@ from kneefair_jax.errors import InputError
 _HEADERS = {
     "patient_id": "patientid patient patientno patientnumber patientnum patientnr patientcode patientidentifier "
     "patientenid patientennummer patientennr patientenkennung patno patnum patnummer patnr patid pid mrn "
-    "medicalrecordnumber medicalrecordno hospitalnumber hospitalno krankenhausnummer krankenhausnr "
-    "npatient nopatient nodepatient nopaciente nodepaciente subject subjectid subjectno "
+    "medicalrecordnumber medicalrecordno nodepatient nodepaciente subject subjectid subjectno "
     "subjectnumber participant participantid probandid probandennummer probandennr "
     "idpatient numeropatient numeropatiente numerodepatient numpatient identifiantpatient ipp idpaciente "
     "numeropaciente numerodepaciente historiaclinica numerohistoriaclinica nhc idpaziente",
+    # Of a hospital, or of a patient in it; and a number of patients, or of one: these never stand for another column.
+    "hospital_number": "hospitalnumber hospitalno hospitalid krankenhausnummer krankenhausnr npatient nopatient "
+    "nopaciente",
     # A patient may have several cases (stays, examinations), so that these never stand for patient_id.
     "case_id": "caseid caseno casenumber casenum casenr fallnummer fallnr fallid studyid accession accessionno "
     "accessionnumber auftragsnummer untersuchungsnummer numerocas idcas numerodecas numerocaso idcaso numerodecaso",
@@ -110,7 +113,7 @@ def mapping(
         if len(candidates) > 1 and target not in candidates:
             raise InputError(
                 f"{path}: {' and '.join(map(repr, candidates))} may both be the column {target}; state one with "
-                f"--columns {target}={candidates[0]}"
+                f"--columns {shlex.quote(f'{target}={candidates[0]}')}"
             )
         if candidates:
             result[target] = target if target in candidates else candidates[0]

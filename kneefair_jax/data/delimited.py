@@ -50,11 +50,13 @@ class Rows(NamedTuple):
         header: the columns' names.
         cells: line in the file -> trimmed cells below the header, without lines that have no text.
         notes: on the dialect, where it is not UTF-8 with commas and decimal points, and on rows above the header.
+        titles: the cells with text above the header.
     """
 
     header: list[str]
     cells: dict[int, list[str]]
     notes: list[str]
+    titles: list[str]
 
 
 def read(path: Path, keys: Collection[str] = (KEY,)) -> Rows:
@@ -91,7 +93,7 @@ def read(path: Path, keys: Collection[str] = (KEY,)) -> Rows:
                 cells[line + skipped] = [cell.strip() for cell in row]
     except csv.Error as error:
         raise InputError(f"{path}: malformed CSV ({error}); save it as UTF-8 text with commas") from error
-    first, header, title_notes = split_header(cells, keys, path)
+    first, header, titles = split_header(cells, keys)
     for number, row in tall_rows.items():
         if number > first:
             _refuse_merged_rows(row, header, delimiter, path, number)
@@ -104,43 +106,49 @@ def read(path: Path, keys: Collection[str] = (KEY,)) -> Rows:
         notes.append(note)
     if delimiter != "," and (names := replace_decimal_commas(header, cells)):
         notes.append(f"{path.name}: decimal commas are read as points in {', '.join(names)}")
-    return Rows(header, cells, notes + title_notes)
+    return Rows(header, cells, notes + title_notes(first, titles, path), titles)
 
 
 def header_row(rows: Mapping[int, Sequence[str]], keys: Collection[str]) -> int | None:
     """Return the number of the first row that has a name of `keys`, among the first 10; None if there is none.
 
     Rows above it are titles, with at most half as many filled cells: a row of data, in which `patient` may be a level,
-    is no header.
+    is no header. A row with a single cell, such as the title `Patient`, is the header only if no other row is.
 
     Args:
         rows: number -> trimmed cells, without empty rows.
         keys: names of columns; one that `column_names.plain` has written stands for all its spellings.
     """
-    most_above = 0
+    most_above, single = 0, None
     for number, row in itertools.islice(rows.items(), _HEADER_ROWS):
         count = sum(map(bool, row))
         names = set(map(identifiers.visible, row))
         if 2 * most_above <= count and not {*names, *map(column_names.plain, names)}.isdisjoint(keys):
-            return number
+            if count > 1:
+                return number
+            single = single or number
         most_above = max(most_above, count)
-    return None
+    return single
 
 
-def split_header(
-    rows: dict[int, list[str]], keys: Collection[str], path: Path
-) -> tuple[int, list[str], list[str]]:
-    """Remove the header and the rows above it in place; return its number, its names and a note on these rows.
+class Header(NamedTuple):
+    """The header of a table: its row, the columns' names, and the cells with text above it."""
 
-    The header is that of `header_row`, or else the first row.
-    """
+    row: int
+    names: list[str]
+    titles: list[str]
+
+
+def split_header(rows: dict[int, list[str]], keys: Collection[str]) -> Header:
+    """Remove the header and the rows above it in place; the header is that of `header_row`, or else the first row."""
     number = header_row(rows, keys) or min(rows, default=0)
-    titles = [row for row in rows if row < number]
-    for row in titles:
-        del rows[row]
-    header = [identifiers.visible(cell) for cell in rows.pop(number, [])]
-    notes = [f"{path.name}: row {number} is the header; rows of text above it, skipped: {len(titles)}"]
-    return number, header, notes if titles else []
+    titles = [cell for row in [row for row in rows if row < number] for cell in rows.pop(row) if cell]
+    return Header(number, [identifiers.visible(cell) for cell in rows.pop(number, [])], titles)
+
+
+def title_notes(row: int, titles: Sequence[str], path: Path) -> list[str]:
+    """Return a note on cells above the header, which it does not repeat."""
+    return [f"{path.name}: row {row} is the header; the text above it is not read"] if titles else []
 
 
 def _decoded(path: Path) -> tuple[str, str]:

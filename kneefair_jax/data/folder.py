@@ -183,7 +183,7 @@ class _CheckedTable(NamedTuple):
 
 
 def _read_table(path: Path, config: Mapping[str, Any]) -> _CheckedTable:
-    cells, written, notes = metadata.read(path)
+    cells, written, notes, _ = metadata.read(path)
     cells, age_notes = metadata.with_ages(cells, path, config["attributes"])
     _require_columns(cells, path, config)
     notes += metadata.word_notes(written, config["attributes"])

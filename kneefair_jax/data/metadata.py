@@ -54,11 +54,13 @@ class Table(NamedTuple):
         cells: "" where a cell is missing; see `cell_text.without_missing_words` for exceptions.
         raw: the cells as they are in the file, including the words for missing.
         notes: on the dialect of the file, where it is not UTF-8 with commas.
+        titles: the cells above the header.
     """
 
     cells: pd.DataFrame
     raw: pd.DataFrame
     notes: list[str]
+    titles: Sequence[str] = ()
 
 
 def refuse(path: Path, problems: Sequence[Problem]) -> None:
@@ -89,7 +91,7 @@ def read(path: Path, keys: Collection[str] = (delimited.KEY,)) -> Table:
     """
     if not workbook.exists(path):
         raise InputError(f"{path}: no such file; set data.root and data.metadata to the table of cases")
-    header, rows, notes = (workbook if workbook.is_workbook(path) else delimited).read(path, keys)
+    header, rows, notes, titles = (workbook if workbook.is_workbook(path) else delimited).read(path, keys)
     if not rows or len(set(header)) < len(header):
         raise InputError(
             f"{path}: malformed CSV; write the columns' names in row 1, each once, and a case in each further row"
@@ -100,7 +102,7 @@ def read(path: Path, keys: Collection[str] = (delimited.KEY,)) -> Table:
     )
     refuse(path, [(row, f"malformed CSV: {count} {remedy}") for row, count in ragged])
     raw = pd.DataFrame.from_dict(rows, orient="index", columns=header, dtype=str)
-    return Table(cell_text.without_missing_words(raw), raw, notes)
+    return Table(cell_text.without_missing_words(raw), raw, notes, titles)
 
 
 def word_notes(raw: pd.DataFrame, attributes: Sequence[str]) -> list[str]:

@@ -23,6 +23,7 @@ from kneefair_jax.data.delimited import (
     header_row,
     replace_decimal_commas,
     split_header,
+    title_notes,
 )
 from kneefair_jax.data.readers import limits
 from kneefair_jax.errors import InputError
@@ -77,13 +78,13 @@ def read(path: Path, keys: Collection[str] = (KEY,)) -> Rows:
             ) from error
     name = _choose(sheets, sheet, keys, file)
     rows = sheets[name]
-    _, header, title_notes = split_header(rows, keys, file)
+    first, header, titles = split_header(rows, keys)
     width = len(header)
     cells = {line: row + [""] * (width - len(row)) for line, row in rows.items()}
-    notes = [f"{file.name} is read as an Excel workbook, sheet {name!r}", *title_notes]
+    notes = [f"{file.name} is read as an Excel workbook, sheet {name!r}", *title_notes(first, titles, file)]
     if names := replace_decimal_commas(header, cells):
         notes.append(f"{file.name}: decimal commas are read as points in {', '.join(names)}")
-    return Rows(header, cells, notes)
+    return Rows(header, cells, notes, titles)
 
 
 def _require_workbook(data: bytes, path: Path) -> None:
@@ -179,9 +180,9 @@ def _choose(
         if sheet in sheets:
             return sheet
         names = ", ".join(map(repr, sheets))
-        fault = f"sheet {sheet!r} is not" if sheet else f"{len(candidates)} sheets with a known header are"
+        fault = f"no sheet {sheet!r} with cells" if sheet else "several sheets may be the table"
         raise InputError(
-            f"{path}: {fault} among those with cells, {names}; name a sheet after the file, as in "
+            f"{path}: {fault} (sheets with cells: {names}); name a sheet after the file, as in "
             f"'{path.name}:{next(iter(candidates or sheets))}'"
         )
     return next(iter(candidates or sheets))

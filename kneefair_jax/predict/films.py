@@ -112,7 +112,7 @@ def groups_of_cases(path: Path, names: Sequence[str], *, allow_similar: bool = F
         raise InputError(
             "--metadata states each film's group, but these networks serve all groups; leave it out"
         )
-    table, written, notes = metadata.read(path)
+    table, written, notes, _ = metadata.read(path)
     attributes = re.findall(r"(?:^|,)([^=,]+)=", names[0])
     if missing := [column for column in ("case_id", *attributes) if column not in table]:
         raise InputError(

@@ -79,6 +79,7 @@ def run_flags():
     [
         (["--workdr=runs/a"], "did you mean --workdir?"),
         (["--config=smoke", "-qqq"], "there is no flag --qqq"),
+        (["--config=smoke", "--data.root=knees"], "did you mean --config.data.root?"),
         (["--config=smok", "--workdir=a"], "did you mean 'smoke'?"),
         (["--config", "nothing_like_it"], "nothing_like_it"),
         (["--config=absent/config.json"], "absent/config.json"),
@@ -99,6 +100,7 @@ def test_unknown_names_are_refused(run_flags, words, message, capsys):
         ["--config=study:long", "--workdir=runs/-a", "--nodry-run", "-mode", "train", "--process", "-1"],
         ["--config", "smoke", "--config.train.steps=3", "--v=1", "--", "--anything"],
         ["--undefok=other", "--other=3"],
+        ["--config", "smoke", "--config.data.root", "-knees", "--noconfig.model.remat"],
     ],
 )
 def test_known_names_are_accepted(run_flags, words):

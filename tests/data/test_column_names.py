@@ -17,6 +17,8 @@ def test_synonyms_are_used_where_only_one_header_has_the_meaning():
     }
     with pytest.raises(InputError, match=r"t\.csv: 'Gender' and 'Geschlecht' .*--columns sex=Gender"):
         column_names.mapping(["sex"], ["Gender", "Geschlecht"], {}, TABLE)
+    with pytest.raises(InputError, match="--columns 'site=Site ID'"):
+        column_names.mapping(["site"], ["Site ID", "Site Name"], {}, TABLE)
     stated = {"sex": "Geschlecht"}
     assert column_names.mapping(["sex"], ["Gender", "Geschlecht"], stated, TABLE) == stated
     assert column_names.mapping(["sex"], ["sex", "Gender"], {}, TABLE) == {"sex": "sex"}
@@ -26,13 +28,13 @@ def test_synonyms_are_used_where_only_one_header_has_the_meaning():
     ("target", "headers"),
     {
         "patient_id": (
-            "Krankenhausnummer",
             "Patientennummer",
             "PatientID",
             "MRN",
             "Pat.-Nr.",
             "Nº de paciente",
         ),
+        "hospital_number": ("Krankenhausnummer", "Hospital No.", "N Patient"),
         "case_id": ("Fallnummer", "Case No.", "Fall-ID", "Accession Number", "Numéro de cas"),
         "sex": ("Geschlecht", "Biological sex", "Género", "Sexe"),
         "age": ("Alter [Jahre]", "Age at exam", "Âge (années)", "Edad (años)"),

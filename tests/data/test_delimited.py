@@ -54,6 +54,9 @@ def test_rows_above_the_header_are_titles(tmp_path):
     data = "ID,kind\n17,Patient\n18,control\n"  # a level is no header
     (tmp_path / "t.csv").write_text(data)
     assert delimited.read(tmp_path / "t.csv", ["patient"]).header == ["ID", "kind"]
+    (tmp_path / "t.csv").write_text("Patient\nPatient ID,kind\n17,a\n")  # a title is no header
+    assert delimited.read(tmp_path / "t.csv", ["patient", "patientid"]).header == ["Patient ID", "kind"]
+    assert read(tmp_path, "case_id\na\n").header == ["case_id"]
     assert read(tmp_path, "x\n" * 10 + "case_id,sex\na,f\n").header == ["x"]
 
 

@@ -18,6 +18,7 @@ KEYS = ("patient_id", "image")
 # Columns that are found by their synonyms; others are read only where `--columns` states them.
 TARGETS = ("sex", "age", "race", "ethnicity", "bmi", "kl", "site", "side")
 _RESERVED = {"case_id", "mask"}
+_NUMBERS = ("case_id", "hospital_number")  # columns that may be the patient's ID
 _MEASURES = ("bmi", "kl")
 OLDEST = 90  # years; above 89 an age identifies a patient (45 CFR 164.514(b)(2)(i)(C))
 _WORDS: Mapping[str, Mapping[str, frozenset[str]]] = {
@@ -80,23 +81,24 @@ def read(
     stated = {name for name in _RESERVED if name in columns}
     if stated:
         raise InputError(f"--columns {min(stated)}=...: this column is drafted from the files; leave it out")
-    keys = frozenset(columns.values()).union(*(column_names.SYNONYMS[name] for name in (*KEYS, "case_id")))
+    keys = frozenset(columns.values()).union(*(column_names.SYNONYMS[name] for name in (*KEYS, *_NUMBERS)))
     table = metadata.read(path, keys)
     headers = list(table.cells.columns)
     _require_headers(headers, columns, path)
     mapping = column_names.mapping((*KEYS, *TARGETS), headers, columns, path)
     if not set(KEYS) & mapping.keys():
-        cases = column_names.synonyms("case_id", headers)
+        numbers = [header for name in _NUMBERS for header in column_names.synonyms(name, headers)]
         remedy = (
             "write the columns' names in row 1, and name one with --columns patient_id=HEADER or image=HEADER"
         )
-        if cases:
+        if numbers:
             remedy = (
-                f"{cases[0]!r} may differ between the examinations of a patient; if it is the PatientID of the films, "
-                f"give --columns {shlex.quote(f'patient_id={cases[0]}')}"
+                f"{numbers[0]!r} may be the number of an examination or of a hospital; if it is the PatientID of the "
+                f"films, give --columns {shlex.quote(f'patient_id={numbers[0]}')}"
             )
         raise InputError(f"{path}: no column states the patient's ID or the file; {remedy}")
     identity.collect(table.raw, mapping, identifiers_found)
+    identity.collect_titles(table.titles, identifiers_found)
     notes = list(table.notes)
     if read_as := [f"{target} from {name!r}" for target, name in mapping.items() if target != name]:
         notes.append(f"{path.name}: {', '.join(read_as)}")

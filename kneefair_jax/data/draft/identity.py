@@ -248,7 +248,8 @@ def collect(raw: pd.DataFrame, mapping: Mapping[str, str], identifiers: Identifi
     dates += [*column_names.synonyms("birth_date", headers), *column_names.synonyms("study_date", headers)]
     for name in dates:
         add[name] = identifiers.add_date
-    ids = [*column_names.synonyms("patient_id", headers), *column_names.synonyms("case_id", headers)]
+    numbers = ("patient_id", "case_id", "hospital_number")
+    ids = [header for name in numbers for header in column_names.synonyms(name, headers)]
     ids += [mapping["patient_id"]] if "patient_id" in mapping else []
     ids += [name for name in headers if column_names.plain(name) in _OTHER_IDENTIFIERS]
     for name in ids:
@@ -261,6 +262,15 @@ def collect(raw: pd.DataFrame, mapping: Mapping[str, str], identifiers: Identifi
     for name in headers:
         if name not in add and name not in mapping.values():
             _collect_texts(raw[name], patients, identifiers)
+
+
+def collect_titles(titles: Iterable[str], identifiers: Identifiers) -> None:
+    """Add the texts above a table's header, such as `Name: Miller`, and the dates in them."""
+    for title in titles:
+        identifiers.add_text(title)
+        for word in re.split(r"[\s,;|]+", title):
+            if ages.is_date(word):
+                identifiers.add_date(year_first(word))
 
 
 def _collect_texts(column: pd.Series, patients: pd.Series, identifiers: Identifiers) -> None:

@@ -23,7 +23,7 @@ from kneefair_jax.report.text.formatting import (
 # The axis reaches at most this many ranges of the group means beyond them; longer intervals are cut.
 _REACH = 1.5
 _TICKS = 4
-# In rem, by `style.html`: the narrowest axis, a digit of a tick's label (wider than in common fonts), and its margins.
+# In rem, by `style.html`: the narrowest axis, a digit of a tick's label (a point is half as wide), and its margins.
 _AXIS_WIDTH, _DIGIT_WIDTH, _TICK_MARGIN = 5.2, 0.43, 0.3
 _TOO_SMALL = "too few to rank"
 
@@ -145,7 +145,8 @@ def _multiples(step: float, low: float, high: float) -> tuple[list[float], int]:
 
 
 def _labels_fit(ticks: Sequence[float], decimals: int, length: float) -> bool:
-    widest = max(len(number(tick, decimals)) for tick in ticks)
+    labels = (number(tick, decimals) for tick in ticks)
+    widest = max(len(label) - 0.5 * label.count(".") for label in labels)
     return (ticks[1] - ticks[0]) / length * _AXIS_WIDTH >= widest * _DIGIT_WIDTH + _TICK_MARGIN
 
 

@@ -155,3 +155,13 @@ def test_messages_repeat_no_cell(tmp_path, text, columns):
     with pytest.raises(InputError, match=r"t\.csv( row 2)?: ") as error:
         read(tmp_path, text, columns)
     assert not [name for name in ("Brzezinski", "Zbigniew", "Jan") if name in str(error.value)]
+
+
+def test_the_text_above_the_header_may_identify_a_patient(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("Name: Zander,geb. 01.02.1950\n\nfile,sex,age,bmi,kl\na.png,f,60,25,2\n")
+    identifiers = Identifiers()
+    clinical_table.read(path, {}, {}, identifiers, ())
+    for text in ("zander/film.dcm", "film_01021950.png", "film_1950-02-01.png"):
+        assert identifiers.found_in(text)
+    assert not identifiers.found_in("knee/film_2.png")
