@@ -19,13 +19,28 @@ import pandas as pd
 from kneefair_jax import groups
 from kneefair_jax.audit import cases, structure_names
 from kneefair_jax.audit.options import CaseOptions
-from kneefair_jax.data import ages, cell_text, column_names, identifiers, metadata, typed_tables, workbook
+from kneefair_jax.data import (
+    ages,
+    cell_text,
+    column_names,
+    identifiers,
+    label_map,
+    metadata,
+    typed_tables,
+    workbook,
+)
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
 from kneefair_jax.report.text import formatting
 
 # By how much a share may exceed 1 in float32.
 _ROUNDING = 1e-6
+# What to do about cases without scores, by on_missing.
+_REMEDY = {
+    "stop": "add their rows, or exclude these cases for all models with --on-missing skip",
+    "zero": "--on-missing zero needs the masks (--truth and --pred), so add rows of these cases with "
+    "dice 0 (and iou 0, nsd 0) and empty distances",
+}
 
 
 class Scores(NamedTuple):
@@ -54,7 +69,8 @@ def read(
         source: CSV or parquet, or the table itself, whose rows are counted from 0.
         who: `metadata.csv` with the attributes by `case_id`; None if the table has them itself.
         attributes: columns to report by.
-        options: which cases to read; on_missing `stop` refuses cases of `who` without scores, `skip` excludes them.
+        options: which cases to read; on_missing `skip` excludes cases without scores by a model for every model, `stop`
+            and `zero` refuse them.
 
     Raises:
         InputError: the table cannot be used; the first problems by row.
@@ -72,9 +88,7 @@ def read(
     all_rows, text = text, cases.of_split(text, path, options.split)
     word_notes = _word_notes(table.raw.loc[text.index])
     numbers, structure_notes = read_scores(text, path)
-    models = dict.fromkeys(numbers["model"])
-    structures = tuple(dict.fromkeys(numbers["structure"]))
-    alike = identifiers.similar_identifiers(structures, identifiers.canonical)
+    alike = identifiers.similar_identifiers(list(dict.fromkeys(numbers["structure"])), identifiers.canonical)
     if alike and not options.allow_similar_ids:
         raise InputError(
             f"{path}: the structures {' and '.join(alike[0])} look like the same one; write them alike"
@@ -86,11 +100,11 @@ def read(
         frame=cases.with_level_order(cohort.frame, levels),
         notes=cohort.notes + word_notes + structure_notes + confounder_notes,
     )
-    scored = list(dict.fromkeys(text["case_id"]))
-    cohort = cohort.of(scored, _check_cases(cohort, scored, path, options.on_missing))
-    tables = {
-        model: _table(cohort, numbers, structures, model, options.split or "all", path) for model in models
-    }
+    cohort = _scored(cohort, numbers, path, options.on_missing)
+    numbers = numbers[numbers["case_id"].isin(cohort.frame["case_id"])]
+    structures = tuple(dict.fromkeys(numbers["structure"]))
+    models = dict.fromkeys(numbers["model"])
+    tables = {model: _table(cohort, numbers, structures, model, options.split or "all") for model in models}
     return Scores(cohort, tables, structures)
 
 
@@ -122,27 +136,36 @@ def _cohort(
     return _with_confounders(cohort, case_rows, path), notes
 
 
-def _check_cases(
-    cohort: cases.Cohort, scored: Sequence[str], path: Path, on_missing: str
-) -> list[cases.Excluded]:
-    """Refuse scored cases that the cohort lacks; refuse its cases without scores, or note and return them."""
-    listed, with_scores = set(cohort.frame["case_id"]), set(scored)
-    if unknown := [case for case in scored if case not in listed]:
-        twins = identifiers.across(list(cohort.frame["case_id"]), unknown[:1])
-        hint = f", which has {twins[0][0]!r}; write them alike" if twins else "; add its row"
+def _scored(cohort: cases.Cohort, numbers: pd.DataFrame, path: Path, on_missing: str) -> cases.Cohort:
+    """Return the cases with scores by every model; refuse the others, or note and exclude them.
+
+    Args:
+        cohort: all cases.
+        numbers: the scores by row, of `read_scores`.
+        path: the table of scores, for messages.
+        on_missing: of `options.CaseOptions`.
+    """
+    listed = list(cohort.frame["case_id"])
+    if unknown := list(dict.fromkeys(numbers.loc[~numbers["case_id"].isin(listed), "case_id"])):
+        twins = identifiers.across(listed, unknown[:1])
+        hint = f"which has {twins[0][0]!r}; write them alike" if twins else "add their rows"
         raise InputError(
-            f"{path}: case {unknown[0]!r} ({len(unknown)} such cases) is not in {cohort.path}{hint}"
+            f"{path}: {formatting.amount(len(unknown), 'case')} ({label_map.first_values(unknown)}) not in "
+            f"{cohort.path}; {hint}"
         )
-    if without := [case for case in cohort.frame["case_id"] if case not in with_scores]:
-        if on_missing != "skip":
-            raise InputError(
-                f"{cohort.path}: case {without[0]!r} ({len(without)} such cases) has no scores in {path}; add them, or "
-                "exclude such cases with --on-missing skip"
-            )
-        cohort.notes.append(
-            f"excluded, without scores: {formatting.amount(len(without), 'case')} (such as {without[0]})"
-        )
-    return [cases.Excluded(case, "", "no scores") for case in without]
+    excluded = []
+    for model, of_model in numbers.groupby("model", sort=False)["case_id"]:
+        if without := cohort.frame.loc[~cohort.frame["case_id"].isin(of_model), "case_id"].tolist():
+            by = f" by {model}" if model else ""
+            text = f"no scores{by} for {len(without)} of {len(listed)} cases"
+            if on_missing != "skip":
+                raise InputError(f"{path}: {text} ({label_map.first_values(without)}); {_REMEDY[on_missing]}")
+            cohort.notes.append(f"{text} (such as {without[0]}): excluded")
+            excluded += [cases.Excluded(case, str(model), "no scores") for case in without]
+    scored = set(listed) - {entry.case_id for entry in excluded}
+    if not scored:
+        raise InputError(f"{path}: no case has scores by every model; write the case ids of all models alike")
+    return cohort.of(list(scored), excluded)
 
 
 def _check_case_ids(text: pd.DataFrame, path: Path, options: metadata.Options) -> None:
@@ -340,16 +363,11 @@ def _splits_of(who: Path | pd.DataFrame) -> set[str]:
 
 
 def _table(
-    cohort: cases.Cohort, numbers: pd.DataFrame, structures: Sequence[str], model: str, split: str, path: Path
+    cohort: cases.Cohort, numbers: pd.DataFrame, structures: Sequence[str], model: str, split: str
 ) -> pd.DataFrame:
     """Return the long per-case table of one model, and note structures without a row, which the means exclude."""
     about = cohort.frame.assign(model=model, split=split, true_area_mm2=np.nan, pred_area_mm2=np.nan)
     rows = numbers[numbers["model"] == model]
-    if missing := sorted(set(about["case_id"]) - set(rows["case_id"])):
-        raise InputError(
-            f"{path}: model {model!r} has no scores of case {missing[0]!r} ({len(missing)} such cases); models are "
-            "compared on the same cases"
-        )
     frames = []
     for structure in structures:
         scores = rows[rows["structure"] == structure].drop(columns=["model"])

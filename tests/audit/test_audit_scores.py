@@ -10,6 +10,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.fairness.endpoints import EndpointSettings
 from kneefair_jax.fairness.patient_table import standardized_means
 from kneefair_jax.report.csv_tables import escape_formulas
+from kneefair_jax.report.text import summary
 from tests.audit import folder
 
 QUICK = audit.Settings(draws=40, min_group_patients=2)
@@ -71,17 +72,52 @@ def test_one_column_of_dice_and_a_table_of_attributes(tmp_path):
     result = table(save(scores, tmp_path / "s.csv"), metadata=tmp_path / "metadata.csv")
     assert result.report["cohort"]["structures"] == ["all structures"]
     assert result.report["scores"]["dice"]["overall"]["patients"] == 12
-    with pytest.raises(InputError, match=r"case 'c20' \(4 such cases\) has no scores"):
+    with pytest.raises(InputError, match=r"4 of 24 cases \(c20, c21, c22, c23\).*--on-missing skip"):
         table(save(scores[:20], tmp_path / "s.csv"), metadata=tmp_path / "metadata.csv")
     fewer = table(tmp_path / "s.csv", metadata=tmp_path / "metadata.csv", on_missing="skip")
     assert fewer.report["scores"]["dice"]["overall"]["cases"] == 20
-    assert "Excluded, without scores: 4 cases (such as c20)." in fewer.notes
+    assert "No scores for 4 of 24 cases (such as c20): excluded." in fewer.notes
     assert fewer.excluded["case_id"].tolist() == [f"c{i}" for i in range(20, 24)]
     flow = fewer.report["cohort"]["flow"]
     assert flow["excluded"] == [{"reason": "no scores", "records": 4}] and flow["listed"] == 24
     folder.write_table(tmp_path / "metadata.csv", folder.rows_of()[:12])
-    with pytest.raises(InputError, match=r"case 'c12' \(8 such cases\) is not in"):
+    with pytest.raises(InputError, match=r"8 cases \(c12, .*\) not in"):
         table(tmp_path / "s.csv", metadata=tmp_path / "metadata.csv")
+
+
+def test_what_is_skipped_for_one_model_is_skipped_for_all(tmp_path):
+    """Of b, the rows of c3 and c20 are absent, of a, that of c3: c3 has none, so `metadata.csv` lists it."""
+    folder.write_table(tmp_path / "metadata.csv", folder.rows_of())
+    frame = wide().drop(columns=["patient_id", "sex", "race"])
+    a, b = frame.drop(index=3).assign(model="a"), frame.drop(index=[3, 20]).assign(model="b")
+    path, cases = save(pd.concat([a, b]), tmp_path / "s.csv"), tmp_path / "metadata.csv"
+    result = table(path, metadata=cases, on_missing="skip")
+    for model, rows in result.cases.groupby("model"):
+        assert set(rows["case_id"]) == {f"c{i}" for i in range(24)} - {"c3", "c20"}, model
+    assert result.excluded[["case_id", "mask", "reason"]].to_numpy().tolist() == [
+        ["c3", "a", "no scores"],
+        ["c3", "b", "no scores"],
+        ["c20", "b", "no scores"],
+    ]
+    for report in result.reports.values():
+        flow = report["cohort"]["flow"]
+        assert flow["excluded"] == [{"reason": "no scores by a (1) and b (2)", "records": 2}]
+        assert (flow["listed"], flow["tested"]["cases"]) == (24, 22)
+    (warning,) = summary.data_warnings(result.report)
+    assert "2 of 24 cases are excluded" in warning
+    without = table(
+        save(pd.concat([a, b])[lambda rows: rows["case_id"] != "c20"], path),
+        on_missing="stop",
+        metadata=save(pd.read_csv(cases).drop(index=[3, 20]), tmp_path / "fewer.csv"),
+    )
+    assert result.report["scores"] == without.report["scores"]
+    with pytest.raises(InputError, match="no case has scores by every model"):
+        table(save(pd.concat([a[:10], b[10:]]), path), metadata=cases, on_missing="skip")
+
+
+def test_zero_is_accepted_where_no_case_is_missing(tmp_path):
+    path = save(wide(), tmp_path / "s.csv")
+    assert table(path, on_missing="zero").report["scores"] == table(path).report["scores"]
 
 
 def test_what_an_audit_of_masks_wrote_can_be_audited(tmp_path):
@@ -94,8 +130,8 @@ def test_what_an_audit_of_masks_wrote_can_be_audited(tmp_path):
     again = table(tmp_path / "cases.parquet", ["sex", "age"])
     for model, report in audited.reports.items():
         for score in ("dice", "iou"):  # what size alone gives, the masks alone tell
-            for summary in report["scores"][score]["summaries"].values():
-                summary["ser"] |= {"size": None, "beyond_size": None}
+            for by_attribute in report["scores"][score]["summaries"].values():
+                by_attribute["ser"] |= {"size": None, "beyond_size": None}
         assert again.reports[model]["scores"] == report["scores"]
     assert again.report["models"] == audited.report["models"]
     text = table(save(escape_formulas(audited.cases), tmp_path / "cases.csv"), ["sex", "age"])
@@ -517,7 +553,7 @@ REFUSED = {
     "model lacks a case": (
         lambda: pd.concat([wide(model="a"), wide(model="b")[:20]]),
         {},
-        r"model 'b' has no scores of case 'c20' \(4 such cases\)",
+        r"by b for 4 of 24 cases \(c20, c21, c22, c23\).*--on-missing skip",
     ),
     "negative": (spoilt(dice_tibia=[-0.1] * 24), {}, "row 2: dice -0.1 is negative"),
     "no case_id": (lambda: wide().rename(columns={"case_id": "file"}), {}, "column 'case_id' is missing"),
@@ -539,7 +575,11 @@ REFUSED = {
         "holds the splits test, train; choose one with",
     ),
     "words": (spoilt(dice_femur=["0.9"] * 23 + ["good"]), {}, "row 25: dice 'good' is not a finite number"),
-    "zero": (spoilt(), {"on_missing": "zero"}, "--on-missing zero: .*write its scores"),
+    "zero": (
+        lambda: pd.concat([wide(model="a"), wide(model="b")[:23]]),
+        {"on_missing": "zero"},
+        r"by b for 1 of 24 cases \(c23\); --on-missing zero needs .*masks.*dice 0",
+    ),
 }
 
 
