@@ -108,7 +108,7 @@ def masks(
     )
     warnings = [text for one in models.values() for text in one.warnings]
     for report in audit.reports.values():
-        report["cohort"]["warnings"] = [*warnings, *mask_faults.short_warnings(faults)]
+        report["cohort"]["warnings"][:0] = [*warnings, *mask_faults.short_warnings(faults)]
     return audit._replace(label_errors=errors, mask_faults=mask_faults.table(faults))
 
 

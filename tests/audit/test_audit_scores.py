@@ -1,3 +1,5 @@
+import html
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,8 +11,9 @@ from kneefair_jax.audit import equivalence_margin, score_table
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness.endpoints import EndpointSettings
 from kneefair_jax.fairness.patient_table import standardized_means
+from kneefair_jax.report import checklist, page
 from kneefair_jax.report.csv_tables import escape_formulas
-from kneefair_jax.report.text import summary
+from kneefair_jax.report.text import models, summary
 from tests.audit import folder
 
 QUICK = audit.Settings(draws=40, min_group_patients=2)
@@ -113,6 +116,45 @@ def test_what_is_skipped_for_one_model_is_skipped_for_all(tmp_path):
     assert result.report["scores"] == without.report["scores"]
     with pytest.raises(InputError, match="no case has scores by every model"):
         table(save(pd.concat([a[:10], b[10:]]), path), metadata=cases, on_missing="skip")
+
+
+def test_cases_without_dice_are_not_tested_in_flow_checklist_page_and_list(tmp_path):
+    """By a, c0 and c12 of patient p0, and c1, one of two of p1, have no Dice; c3 fails by both."""
+    frame = wide().assign(patient_id=[f"p{i % 12}" for i in range(24)])
+    frame.loc[3, "dice_femur"] = 0.1
+    scores = ["dice_femur", "dice_tibia", "hd95_mm_femur"]
+    a = frame.assign(model="a").astype({name: object for name in scores})
+    a.loc[[0, 1, 12], scores] = ""
+    result = table(save(pd.concat([a, frame.assign(model="b")]), tmp_path / "s.csv"))
+    assert result.excluded[["case_id", "mask"]].to_numpy().tolist() == [
+        ["c0", "a"],
+        ["c1", "a"],
+        ["c12", "a"],
+    ]
+    expected = {
+        "a": ({"cases": 21, "patients": 11}, {"cases": 3, "patients": 1}),
+        "b": ({"cases": 24, "patients": 12}, {"cases": 0, "patients": 0}),
+    }
+    for model, (tested, not_scored) in expected.items():
+        report = result.reports[model]
+        flow = report["cohort"]["flow"]
+        assert (flow["listed"], flow["cohort"]["cases"]) == (24, 24)
+        assert (flow["tested"], flow["not_scored"]) == (tested, not_scored)
+        assert (flow["failed"], flow["without_failure"]) == (1, tested["patients"] - 1)
+        assert report["rates"]["endpoints"]["failure"]["overall"]["n"] == tested["patients"]
+        assert report["scores"]["dice"]["overall"]["cases"] == tested["cases"]
+        (warning,) = summary.data_warnings(report)
+        assert warning.startswith("3 of 24 cases have no Dice by a")
+        values = {(item.guideline, item.number): item.value for item in checklist.items(page.plain(report))}
+        assert ("excluded: 3 records" in values["CLAIM 2024", "35"]) == (model == "a")
+        assert (
+            f"{tested['cases']} cases of {tested['patients']} patients tested" in values["TRIPOD+AI", "20a"]
+        )
+    counts = models.patients(result.report)
+    assert "a 11 and b 12" in counts and "(b 11)" in counts
+    assert counts in html.unescape(result.write(tmp_path / "out")["a"].read_text())
+    even = table(save(pd.concat([frame.assign(model=name) for name in "ab"]), tmp_path / "even.csv"))
+    assert models.patients(even.report) == "" and summary.data_warnings(even.report) == []
 
 
 def test_zero_is_accepted_where_no_case_is_missing(tmp_path):
