@@ -24,7 +24,6 @@ from kneefair_jax.data import (
     cell_text,
     column_names,
     identifiers,
-    label_map,
     metadata,
     typed_tables,
     workbook,
@@ -35,12 +34,6 @@ from kneefair_jax.report.text import formatting
 
 # By how much a share may exceed 1 in float32.
 _ROUNDING = 1e-6
-# What to do about cases without scores, by on_missing.
-_REMEDY = {
-    "stop": "add their rows, or exclude these cases for all models with --on-missing skip",
-    "zero": "--on-missing zero needs the masks (--truth and --pred), so add rows of these cases with "
-    "dice 0 (and iou 0, nsd 0) and empty distances",
-}
 
 
 class Scores(NamedTuple):
@@ -100,8 +93,9 @@ def read(
         frame=cases.with_level_order(cohort.frame, levels),
         notes=cohort.notes + word_notes + structure_notes + confounder_notes,
     )
-    cohort = _scored(cohort, numbers, path, options.on_missing)
+    cohort = cases.with_scores(cohort, numbers, path, options.on_missing)
     numbers = numbers[numbers["case_id"].isin(cohort.frame["case_id"])]
+    _require_dice(numbers, path)
     structures = tuple(dict.fromkeys(numbers["structure"]))
     models = dict.fromkeys(numbers["model"])
     tables = {model: _table(cohort, numbers, structures, model, options.split or "all") for model in models}
@@ -134,38 +128,6 @@ def _cohort(
     split = options.split if options.split in _splits_of(who) else None
     cohort = cases.read(who, attributes, dataclasses.replace(options, split=split))
     return _with_confounders(cohort, case_rows, path), notes
-
-
-def _scored(cohort: cases.Cohort, numbers: pd.DataFrame, path: Path, on_missing: str) -> cases.Cohort:
-    """Return the cases with scores by every model; refuse the others, or note and exclude them.
-
-    Args:
-        cohort: all cases.
-        numbers: the scores by row, of `read_scores`.
-        path: the table of scores, for messages.
-        on_missing: of `options.CaseOptions`.
-    """
-    listed = list(cohort.frame["case_id"])
-    if unknown := list(dict.fromkeys(numbers.loc[~numbers["case_id"].isin(listed), "case_id"])):
-        twins = identifiers.across(listed, unknown[:1])
-        hint = f"which has {twins[0][0]!r}; write them alike" if twins else "add their rows"
-        raise InputError(
-            f"{path}: {formatting.amount(len(unknown), 'case')} ({label_map.first_values(unknown)}) not in "
-            f"{cohort.path}; {hint}"
-        )
-    excluded = []
-    for model, of_model in numbers.groupby("model", sort=False)["case_id"]:
-        if without := cohort.frame.loc[~cohort.frame["case_id"].isin(of_model), "case_id"].tolist():
-            by = f" by {model}" if model else ""
-            text = f"no scores{by} for {len(without)} of {len(listed)} cases"
-            if on_missing != "skip":
-                raise InputError(f"{path}: {text} ({label_map.first_values(without)}); {_REMEDY[on_missing]}")
-            cohort.notes.append(f"{text} (such as {without[0]}): excluded")
-            excluded += [cases.Excluded(case, str(model), "no scores") for case in without]
-    scored = set(listed) - {entry.case_id for entry in excluded}
-    if not scored:
-        raise InputError(f"{path}: no case has scores by every model; write the case ids of all models alike")
-    return cohort.of(list(scored), excluded)
 
 
 def _check_case_ids(text: pd.DataFrame, path: Path, options: metadata.Options) -> None:
@@ -296,9 +258,16 @@ def _numbers(long: pd.DataFrame, path: Path) -> pd.DataFrame:
         remedy = "give each case its own row, and the models or seeds of a case a column 'model'"
         problems.append((int(row), f"case_id {case!r} has {structure!r} twice; {remedy}"))
     metadata.refuse(path, problems)
-    if result["dice"].isna().all():
-        raise InputError(f"{path}: dice is empty in every row; fill it in")
+    _require_dice(result, path)
     return result
+
+
+def _require_dice(numbers: pd.DataFrame, path: Path) -> None:
+    """Refuse a model without any Dice, whose page would have no number."""
+    has_dice = numbers["dice"].notna().groupby(numbers["model"], sort=False).any()
+    if without := has_dice.index[~has_dice].tolist():
+        by = f" by {without[0]}" if without[0] else ""
+        raise InputError(f"{path}: dice{by} is empty in every row; fill it in")
 
 
 def _percent(values: np.ndarray, long: pd.DataFrame) -> np.ndarray:

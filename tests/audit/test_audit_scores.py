@@ -587,6 +587,18 @@ REFUSED = {
         r"rows of case 'c0' differ in sex \('female', 'male'\)",
     ),
     "empty": (spoilt(dice_femur="", dice_tibia=""), {}, "dice is empty in every row"),
+    "empty by a model": (
+        lambda: pd.concat([wide(model="a"), wide(model="b", dice_femur="", dice_tibia="")]),
+        {},
+        "dice by b is empty in every row",
+    ),
+    "empty but for a case without scores by another model": (
+        lambda: pd.concat(
+            [wide(model="a")[1:], wide(model="b", dice_femur=[0.9, *[""] * 23], dice_tibia="")]
+        ),
+        {"on_missing": "skip"},
+        "dice by b is empty in every row",
+    ),
     "infinite": (
         spoilt(hd95_mm_femur=["1"] * 23 + ["inf"]),
         {},
