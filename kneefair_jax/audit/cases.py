@@ -12,13 +12,28 @@ import pandas as pd
 from kneefair_jax import cohort, groups
 from kneefair_jax.audit.mask_faults import REFERENCE
 from kneefair_jax.audit.options import CaseOptions
-from kneefair_jax.data import ages, cell_text, column_names, identifiers, metadata, typed_tables, workbook
+from kneefair_jax.data import (
+    ages,
+    cell_text,
+    column_names,
+    identifiers,
+    label_map,
+    metadata,
+    typed_tables,
+    workbook,
+)
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness.patient_table import AREAS, IDENTIFIERS, MEASURES
 from kneefair_jax.report.text import formatting
 
 OPTIONS = metadata.Options("--attributes", "--bins", "--allow-similar-ids")
 EXCLUDED = "excluded.csv"
+# What to do about cases without scores, by on_missing.
+_REMEDY = {
+    "stop": "add their rows, or exclude these cases for all models with --on-missing skip",
+    "zero": "--on-missing zero needs masks: audit them (--truth and --pred), or add rows of these cases with dice 0 "
+    "(and iou 0, nsd 0) and empty distances",
+}
 
 
 class Excluded(NamedTuple):
@@ -222,6 +237,41 @@ def of_other_splits(table: pd.DataFrame, split: pd.DataFrame) -> tuple[Excluded,
     """
     others = table.loc[~table["case_id"].isin(split["case_id"]), "case_id"]
     return tuple(Excluded(case, "", "another split") for case in others.unique())
+
+
+def with_scores(cohort: Cohort, numbers: pd.DataFrame, path: Path, on_missing: str) -> Cohort:
+    """Return the cases with scores by every model; refuse the others, or note and exclude them for all models.
+
+    Args:
+        cohort: all cases.
+        numbers: `case_id` and `model` by row of the table of scores.
+        path: the table of scores, for messages.
+        on_missing: of `options.CaseOptions`.
+
+    Raises:
+        InputError: a case has no scores, or is not in the cohort.
+    """
+    listed = list(cohort.frame["case_id"])
+    if unknown := list(dict.fromkeys(numbers.loc[~numbers["case_id"].isin(listed), "case_id"])):
+        twins = identifiers.across(listed, unknown[:1])
+        hint = f"which has {twins[0][0]!r}; write them alike" if twins else "add their rows"
+        raise InputError(
+            f"{path}: {formatting.amount(len(unknown), 'case')} ({label_map.first_values(unknown)}) not in "
+            f"{cohort.path}; {hint}"
+        )
+    excluded = []
+    for model, of_model in numbers.groupby("model", sort=False)["case_id"]:
+        if without := cohort.frame.loc[~cohort.frame["case_id"].isin(of_model), "case_id"].tolist():
+            by = f" by {model}" if model else ""
+            text = f"no scores{by} for {len(without)} of {len(listed)} cases"
+            if on_missing != "skip":
+                raise InputError(f"{path}: {text} ({label_map.first_values(without)}); {_REMEDY[on_missing]}")
+            cohort.notes.append(f"{text} (such as {without[0]}): excluded")
+            excluded += [Excluded(case, str(model), "no scores") for case in without]
+    scored = set(listed) - {entry.case_id for entry in excluded}
+    if not scored:
+        raise InputError(f"{path}: no case has scores by every model; write the case ids of all models alike")
+    return cohort.of(list(scored), excluded)
 
 
 def excluded_counts(excluded: Iterable[Excluded]) -> list[tuple[str, int]]:

@@ -94,7 +94,8 @@ def parser() -> argparse.ArgumentParser:
         "--on-missing",
         choices=options.ON_MISSING,
         default="stop",
-        help="a case without prediction: refuse it (default), exclude it, or score it as an empty mask",
+        help="a case without prediction or scores: refuse it (default), exclude it for all models, or score it as an "
+        "empty mask (of masks alone)",
     )
     cohort.add_argument(
         "--allow-similar-ids",

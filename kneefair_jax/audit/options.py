@@ -26,7 +26,8 @@ class CaseOptions:
         bins: attribute -> ascending edges, for numbers.
         split: the value of the table's column `split` to keep; None for all rows.
         on_missing: what to do with a case without a prediction, or without scores: `stop` refuses it, `skip` excludes
-            it for every model (and a case without a reference mask), `zero` scores it as an empty mask.
+            it for every model (and a case without a reference mask), `zero` scores it as an empty mask, which needs
+            masks.
         readers: a table of two readers, whose mean difference gives the equivalence margin
             (`equivalence_margin.of_readers`).
         allow_similar_ids: whether identifiers and levels may look alike, such as 7 and 0007.

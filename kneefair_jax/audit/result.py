@@ -4,6 +4,7 @@ import importlib.metadata
 import math
 import platform
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +23,7 @@ from kneefair_jax.fairness import bootstrap, family, model_comparison, patient_t
 from kneefair_jax.report import build, checklist, csv_tables, page, pdf
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.report.schema import ModelComparison, Report
+from kneefair_jax.report.text import formatting
 from kneefair_jax.report.text import models as model_text
 from kneefair_jax.runtime import atomic, output_folder, run_directory, written_files
 from kneefair_jax.runtime.progress import Progress
@@ -260,13 +262,17 @@ def audit(
             if unmatched := case_lists.unmatched_counts(cohort.excluded):
                 reports[model]["cohort"]["unmatched"] = build.exclusions(unmatched)
             _add_readers_and_size(reports[model], cohort, table, settings, by_size.get(model))
+    cases = pd.concat(list(tables.values()), ignore_index=True)
+    without_dice = _without_dice(cases)
+    warnings = _warnings(without_dice, len(cohort.frame))
+    for report in reports.values():
+        report["cohort"]["warnings"] = list(warnings)
     if len(tables) > 1:
         models = _compare(cohort.attributes, tables, settings._replace(draws=resamples))
         models["summaries"] = model_text.summaries(reports)
         for report in reports.values():
             report["models"] = models
-    cases = pd.concat(list(tables.values()), ignore_index=True)
-    excluded = pd.DataFrame([*cohort.excluded, *_without_dice(cases)], columns=Excluded._fields)
+    excluded = pd.DataFrame([*cohort.excluded, *without_dice], columns=Excluded._fields)
     inputs = tuple(path.absolute() for path in settings.folders)
     return Audit(reports, cases, dict(examples), build.sentences(in_order), excluded=excluded, inputs=inputs)
 
@@ -275,6 +281,16 @@ def _without_dice(cases: pd.DataFrame) -> list[Excluded]:
     """Return the scored cases that no mean of Dice has, by model: no structure has a Dice."""
     has_dice = cases["dice"].notna().groupby([cases["model"], cases["case_id"]], sort=False).any()
     return [Excluded(case, model, "no Dice of any structure") for model, case in has_dice.index[~has_dice]]
+
+
+def _warnings(without_dice: Sequence[Excluded], total: int) -> list[str]:
+    """Return a sentence for each model that has no Dice of some of all cases."""
+    counts = Counter(entry.mask for entry in without_dice)
+    return [
+        f"{number} of {formatting.amount(total, 'case')} {'has' if number == 1 else 'have'} no Dice"
+        f"{f' by {model}' if model else ''} (listed in {case_lists.EXCLUDED})."
+        for model, number in counts.items()
+    ]
 
 
 def _compare(

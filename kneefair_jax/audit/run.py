@@ -108,7 +108,7 @@ def masks(
     )
     warnings = [text for one in models.values() for text in one.warnings]
     for report in audit.reports.values():
-        report["cohort"]["warnings"] = [*warnings, *mask_faults.short_warnings(faults)]
+        report["cohort"]["warnings"][:0] = [*warnings, *mask_faults.short_warnings(faults)]
     return audit._replace(label_errors=errors, mask_faults=mask_faults.table(faults))
 
 
@@ -126,7 +126,8 @@ def table(
         scores: CSV or parquet, or the table itself, long or wide (`score_table`).
         attributes: columns to report by, of this table or of `metadata`.
         metadata: a table of cases with the attributes, a file or a data frame.
-        options: which cases to read; `on_missing="skip"` excludes cases of `metadata` without scores.
+        options: which cases to read; `on_missing="skip"` excludes cases without scores by a model for every model,
+            `"zero"` refuses them, since it needs masks.
         settings: how to compute the numbers; its `equivalence_margin` takes precedence over the readers' margins.
 
     Raises:
@@ -136,10 +137,6 @@ def table(
     settings.check(attributes)
     source = scores if isinstance(scores, pd.DataFrame) else Path(scores)
     settings = settings.with_folders(scores, metadata, options.readers)
-    if options.on_missing == "zero":
-        raise InputError(
-            "--on-missing zero: the distances of an empty mask are unknown without masks; write its scores"
-        )
     who = metadata if metadata is None or isinstance(metadata, pd.DataFrame) else Path(metadata)
     with Progress(f"reading {source.name if isinstance(source, Path) else 'the table'}"):
         read = score_table.read(source, who, attributes, options)

@@ -19,7 +19,15 @@ import pandas as pd
 from kneefair_jax import groups
 from kneefair_jax.audit import cases, structure_names
 from kneefair_jax.audit.options import CaseOptions
-from kneefair_jax.data import ages, cell_text, column_names, identifiers, metadata, typed_tables, workbook
+from kneefair_jax.data import (
+    ages,
+    cell_text,
+    column_names,
+    identifiers,
+    metadata,
+    typed_tables,
+    workbook,
+)
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
 from kneefair_jax.report.text import formatting
@@ -54,7 +62,8 @@ def read(
         source: CSV or parquet, or the table itself, whose rows are counted from 0.
         who: `metadata.csv` with the attributes by `case_id`; None if the table has them itself.
         attributes: columns to report by.
-        options: which cases to read; on_missing `stop` refuses cases of `who` without scores, `skip` excludes them.
+        options: which cases to read; on_missing `skip` excludes cases without scores by a model for every model, `stop`
+            and `zero` refuse them.
 
     Raises:
         InputError: the table cannot be used; the first problems by row.
@@ -72,9 +81,7 @@ def read(
     all_rows, text = text, cases.of_split(text, path, options.split)
     word_notes = _word_notes(table.raw.loc[text.index])
     numbers, structure_notes = read_scores(text, path)
-    models = dict.fromkeys(numbers["model"])
-    structures = tuple(dict.fromkeys(numbers["structure"]))
-    alike = identifiers.similar_identifiers(structures, identifiers.canonical)
+    alike = identifiers.similar_identifiers(list(dict.fromkeys(numbers["structure"])), identifiers.canonical)
     if alike and not options.allow_similar_ids:
         raise InputError(
             f"{path}: the structures {' and '.join(alike[0])} look like the same one; write them alike"
@@ -86,11 +93,12 @@ def read(
         frame=cases.with_level_order(cohort.frame, levels),
         notes=cohort.notes + word_notes + structure_notes + confounder_notes,
     )
-    scored = list(dict.fromkeys(text["case_id"]))
-    cohort = cohort.of(scored, _check_cases(cohort, scored, path, options.on_missing))
-    tables = {
-        model: _table(cohort, numbers, structures, model, options.split or "all", path) for model in models
-    }
+    cohort = cases.with_scores(cohort, numbers, path, options.on_missing)
+    numbers = numbers[numbers["case_id"].isin(cohort.frame["case_id"])]
+    _require_dice(numbers, path)
+    structures = tuple(dict.fromkeys(numbers["structure"]))
+    models = dict.fromkeys(numbers["model"])
+    tables = {model: _table(cohort, numbers, structures, model, options.split or "all") for model in models}
     return Scores(cohort, tables, structures)
 
 
@@ -120,29 +128,6 @@ def _cohort(
     split = options.split if options.split in _splits_of(who) else None
     cohort = cases.read(who, attributes, dataclasses.replace(options, split=split))
     return _with_confounders(cohort, case_rows, path), notes
-
-
-def _check_cases(
-    cohort: cases.Cohort, scored: Sequence[str], path: Path, on_missing: str
-) -> list[cases.Excluded]:
-    """Refuse scored cases that the cohort lacks; refuse its cases without scores, or note and return them."""
-    listed, with_scores = set(cohort.frame["case_id"]), set(scored)
-    if unknown := [case for case in scored if case not in listed]:
-        twins = identifiers.across(list(cohort.frame["case_id"]), unknown[:1])
-        hint = f", which has {twins[0][0]!r}; write them alike" if twins else "; add its row"
-        raise InputError(
-            f"{path}: case {unknown[0]!r} ({len(unknown)} such cases) is not in {cohort.path}{hint}"
-        )
-    if without := [case for case in cohort.frame["case_id"] if case not in with_scores]:
-        if on_missing != "skip":
-            raise InputError(
-                f"{cohort.path}: case {without[0]!r} ({len(without)} such cases) has no scores in {path}; add them, or "
-                "exclude such cases with --on-missing skip"
-            )
-        cohort.notes.append(
-            f"excluded, without scores: {formatting.amount(len(without), 'case')} (such as {without[0]})"
-        )
-    return [cases.Excluded(case, "", "no scores") for case in without]
 
 
 def _check_case_ids(text: pd.DataFrame, path: Path, options: metadata.Options) -> None:
@@ -273,9 +258,16 @@ def _numbers(long: pd.DataFrame, path: Path) -> pd.DataFrame:
         remedy = "give each case its own row, and the models or seeds of a case a column 'model'"
         problems.append((int(row), f"case_id {case!r} has {structure!r} twice; {remedy}"))
     metadata.refuse(path, problems)
-    if result["dice"].isna().all():
-        raise InputError(f"{path}: dice is empty in every row; fill it in")
+    _require_dice(result, path)
     return result
+
+
+def _require_dice(numbers: pd.DataFrame, path: Path) -> None:
+    """Refuse a model without any Dice, whose page would have no number."""
+    has_dice = numbers["dice"].notna().groupby(numbers["model"], sort=False).any()
+    if without := has_dice.index[~has_dice].tolist():
+        by = f" by {without[0]}" if without[0] else ""
+        raise InputError(f"{path}: dice{by} is empty in every row; fill it in")
 
 
 def _percent(values: np.ndarray, long: pd.DataFrame) -> np.ndarray:
@@ -340,16 +332,11 @@ def _splits_of(who: Path | pd.DataFrame) -> set[str]:
 
 
 def _table(
-    cohort: cases.Cohort, numbers: pd.DataFrame, structures: Sequence[str], model: str, split: str, path: Path
+    cohort: cases.Cohort, numbers: pd.DataFrame, structures: Sequence[str], model: str, split: str
 ) -> pd.DataFrame:
     """Return the long per-case table of one model, and note structures without a row, which the means exclude."""
     about = cohort.frame.assign(model=model, split=split, true_area_mm2=np.nan, pred_area_mm2=np.nan)
     rows = numbers[numbers["model"] == model]
-    if missing := sorted(set(about["case_id"]) - set(rows["case_id"])):
-        raise InputError(
-            f"{path}: model {model!r} has no scores of case {missing[0]!r} ({len(missing)} such cases); models are "
-            "compared on the same cases"
-        )
     frames = []
     for structure in structures:
         scores = rows[rows["structure"] == structure].drop(columns=["model"])

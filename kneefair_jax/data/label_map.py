@@ -229,7 +229,7 @@ def describe(labels: LabelMap) -> str:
     return " ".join(f"{name}={','.join(map(str, values))}" for name, values in labels.items())
 
 
-def first_values(values: Sequence[int]) -> str:
+def first_values(values: Sequence[object]) -> str:
     """Return up to five values as text."""
     return ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")
 

@@ -38,6 +38,8 @@ _PARAMETERS = {
     "--draws": "draws",
     "--allow-similar-ids": "allow_similar_ids=True",
     "choose one with --split": "select the rows of one split",
+    "add their rows, or exclude these cases for all models with --on-missing skip": "add these cases, or drop them "
+    "from every frame",
 }
 # No more lines than a notebook's output shows at a glance.
 REPR_ROWS = 6

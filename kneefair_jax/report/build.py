@@ -136,7 +136,7 @@ def build_report(
                 cases,
                 table,
                 score_report[primary.score],
-                rates["endpoints"]["failure"],
+                rates["endpoints"]["failure"]["count"],
                 excluded,
                 analysis.attributes,
             ),
@@ -203,7 +203,7 @@ def patient_flow(
     cases: pd.DataFrame,
     table: pd.DataFrame,
     scores: Mapping[str, Any],
-    failures: Mapping[str, Any],
+    failed: int,
     excluded: Sequence[tuple[str, int]],
     attributes: Sequence[str],
 ) -> dict[str, Any]:
@@ -211,21 +211,21 @@ def patient_flow(
 
     Args:
         cases: the cohort: `case_id`, `patient_id`, and `split` where there is one.
-        table: the long per-case table of the tested cases.
+        table: the long per-case table; cases without a Dice of any structure are not tested.
         scores: one score of the report, with its groups.
-        failures: the endpoint `failure` of the report's rates.
+        failed: number of patients with a failed segmentation.
         excluded: (reason, number of records in the list of cases that are not in the cohort).
         attributes: the report's attributes.
 
     Returns:
         `listed` records, `excluded` (reason and records), the `cohort`, its `splits` (empty where cases have no split),
-        the `tested` cases, the patients whose segmentations are not scored, failed and did not fail, and `groups`:
-        attribute -> number of groups, and of ranked groups.
+        the cases of `table` that are `not_scored` and `tested`, the tested patients whose segmentations failed and did
+        not fail, and `groups`: attribute -> number of groups, and of ranked groups. The patients that are not scored
+        have no tested case.
     """
-    tested = table.drop_duplicates("case_id")
+    in_table = _counts(table.drop_duplicates("case_id"))
+    tested = _counts(table[table["dice"].notna()].drop_duplicates("case_id"))
     splits = cases.groupby("split", sort=False) if "split" in cases else ()
-    scored_patients = failures["overall"]["n"] if failures["overall"] else 0
-    failed_patients = failures["count"]
     by_attribute = {}
     for attribute in attributes:
         ranked = [
@@ -239,10 +239,10 @@ def patient_flow(
         "excluded": exclusions(excluded),
         "cohort": _counts(cases),
         "splits": {str(name): _counts(rows) for name, rows in splits},
-        "tested": _counts(tested),
-        "not_scored": int(tested["patient_id"].nunique()) - scored_patients,
-        "failed": failed_patients,
-        "without_failure": scored_patients - failed_patients,
+        "tested": tested,
+        "not_scored": {unit: number - tested[unit] for unit, number in in_table.items()},
+        "failed": failed,
+        "without_failure": tested["patients"] - failed,
         "groups": by_attribute,
     }
 

@@ -79,7 +79,10 @@ def _scores(report: Report) -> Scores:
 
 def _excluded(report: Report) -> str:
     cohort = report["cohort"]
-    reasons = _reasons(cohort["flow"]["excluded"], "record")
+    excluded = list(cohort["flow"]["excluded"])
+    if number := cohort["flow"]["not_scored"]["cases"]:
+        excluded.append({"reason": "no Dice of any structure", "records": number})
+    reasons = _reasons(excluded, "record")
     texts = [f"{amount(cohort['flow']['listed'], 'record')} listed; excluded: {reasons or 'none'}"]
     if unmatched := _reasons(cohort.get("unmatched", []), "file"):
         texts.append(f"files without a case, not scored: {unmatched}")
@@ -254,8 +257,10 @@ def _missing_scores(report: Report) -> Iterator[str]:
     ]
     if missing:
         yield f"Dice without another score, excluded from that score's means: {listing(missing)}"
-    if not_scored := report["cohort"]["flow"]["not_scored"]:
-        yield f"without any score, excluded from the means: {amount(not_scored, 'patient')}"
+    not_scored = report["cohort"]["flow"]["not_scored"]
+    if not_scored["cases"]:
+        of_patients = f" of {amount(not_scored['patients'], 'patient')}" if not_scored["patients"] else ""
+        yield f"not tested, without a Dice of any structure: {amount(not_scored['cases'], 'case')}{of_patients}"
 
 
 def _sample_size(report: Report) -> str:

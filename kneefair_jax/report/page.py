@@ -146,6 +146,7 @@ def _first_screen(report: Report) -> dict[str, Any]:
         "audited_model": formatting.audited_model(report),
         "data_warnings": summary.data_warnings(report),
         "model_rows": models.rows(report),
+        "model_patients": models.patients(report),
         "model_changes": models.changes_by_group(report),
         "model_headline": [formatting.keep_together(text) for text in models.headline(report)],
         "model_gaps": formatting.keep_together(models.significant_gaps(report)),

@@ -85,14 +85,17 @@ class GroupCounts(TypedDict):
 
 
 class PatientFlow(TypedDict):
-    """Counts from the list of cases to the ranked groups, as `build.patient_flow`."""
+    """Counts from the list of cases to the ranked groups, as `build.patient_flow`.
+
+    `failed` and `without_failure` count patients, and add up to those `tested`; `not_scored` are without a Dice.
+    """
 
     listed: int
     excluded: list[Exclusion]
     cohort: Counts
     splits: dict[str, Counts]
     tested: Counts
-    not_scored: int
+    not_scored: Counts
     failed: int
     without_failure: int
     groups: dict[str, GroupCounts]

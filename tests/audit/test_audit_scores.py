@@ -1,3 +1,5 @@
+import html
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,9 @@ from kneefair_jax.audit import equivalence_margin, score_table
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness.endpoints import EndpointSettings
 from kneefair_jax.fairness.patient_table import standardized_means
+from kneefair_jax.report import checklist, page
 from kneefair_jax.report.csv_tables import escape_formulas
+from kneefair_jax.report.text import models, summary
 from tests.audit import folder
 
 QUICK = audit.Settings(draws=40, min_group_patients=2)
@@ -71,17 +75,91 @@ def test_one_column_of_dice_and_a_table_of_attributes(tmp_path):
     result = table(save(scores, tmp_path / "s.csv"), metadata=tmp_path / "metadata.csv")
     assert result.report["cohort"]["structures"] == ["all structures"]
     assert result.report["scores"]["dice"]["overall"]["patients"] == 12
-    with pytest.raises(InputError, match=r"case 'c20' \(4 such cases\) has no scores"):
+    with pytest.raises(InputError, match=r"4 of 24 cases \(c20, c21, c22, c23\).*--on-missing skip"):
         table(save(scores[:20], tmp_path / "s.csv"), metadata=tmp_path / "metadata.csv")
     fewer = table(tmp_path / "s.csv", metadata=tmp_path / "metadata.csv", on_missing="skip")
     assert fewer.report["scores"]["dice"]["overall"]["cases"] == 20
-    assert "Excluded, without scores: 4 cases (such as c20)." in fewer.notes
+    assert "No scores for 4 of 24 cases (such as c20): excluded." in fewer.notes
     assert fewer.excluded["case_id"].tolist() == [f"c{i}" for i in range(20, 24)]
     flow = fewer.report["cohort"]["flow"]
     assert flow["excluded"] == [{"reason": "no scores", "records": 4}] and flow["listed"] == 24
     folder.write_table(tmp_path / "metadata.csv", folder.rows_of()[:12])
-    with pytest.raises(InputError, match=r"case 'c12' \(8 such cases\) is not in"):
+    with pytest.raises(InputError, match=r"8 cases \(c12, .*\) not in"):
         table(tmp_path / "s.csv", metadata=tmp_path / "metadata.csv")
+
+
+def test_what_is_skipped_for_one_model_is_skipped_for_all(tmp_path):
+    """Of b, the rows of c3 and c20 are absent, of a, that of c3: c3 has none, so `metadata.csv` lists it."""
+    folder.write_table(tmp_path / "metadata.csv", folder.rows_of())
+    frame = wide().drop(columns=["patient_id", "sex", "race"])
+    a, b = frame.drop(index=3).assign(model="a"), frame.drop(index=[3, 20]).assign(model="b")
+    path, cases = save(pd.concat([a, b]), tmp_path / "s.csv"), tmp_path / "metadata.csv"
+    result = table(path, metadata=cases, on_missing="skip")
+    for model, rows in result.cases.groupby("model"):
+        assert set(rows["case_id"]) == {f"c{i}" for i in range(24)} - {"c3", "c20"}, model
+    assert result.excluded[["case_id", "mask", "reason"]].to_numpy().tolist() == [
+        ["c3", "a", "no scores"],
+        ["c3", "b", "no scores"],
+        ["c20", "b", "no scores"],
+    ]
+    for report in result.reports.values():
+        flow = report["cohort"]["flow"]
+        assert flow["excluded"] == [{"reason": "no scores by a (1) and b (2)", "records": 2}]
+        assert (flow["listed"], flow["tested"]["cases"]) == (24, 22)
+    (warning,) = summary.data_warnings(result.report)
+    assert "2 of 24 cases are excluded" in warning
+    without = table(
+        save(pd.concat([a, b])[lambda rows: rows["case_id"] != "c20"], path),
+        on_missing="stop",
+        metadata=save(pd.read_csv(cases).drop(index=[3, 20]), tmp_path / "fewer.csv"),
+    )
+    assert result.report["scores"] == without.report["scores"]
+    with pytest.raises(InputError, match="no case has scores by every model"):
+        table(save(pd.concat([a[:10], b[10:]]), path), metadata=cases, on_missing="skip")
+
+
+def test_cases_without_dice_are_not_tested_in_flow_checklist_page_and_list(tmp_path):
+    """By a, c0 and c12 of patient p0, and c1, one of two of p1, have no Dice; c3 fails by both."""
+    frame = wide().assign(patient_id=[f"p{i % 12}" for i in range(24)])
+    frame.loc[3, "dice_femur"] = 0.1
+    scores = ["dice_femur", "dice_tibia", "hd95_mm_femur"]
+    a = frame.assign(model="a").astype({name: object for name in scores})
+    a.loc[[0, 1, 12], scores] = ""
+    result = table(save(pd.concat([a, frame.assign(model="b")]), tmp_path / "s.csv"))
+    assert result.excluded[["case_id", "mask"]].to_numpy().tolist() == [
+        ["c0", "a"],
+        ["c1", "a"],
+        ["c12", "a"],
+    ]
+    expected = {
+        "a": ({"cases": 21, "patients": 11}, {"cases": 3, "patients": 1}),
+        "b": ({"cases": 24, "patients": 12}, {"cases": 0, "patients": 0}),
+    }
+    for model, (tested, not_scored) in expected.items():
+        report = result.reports[model]
+        flow = report["cohort"]["flow"]
+        assert (flow["listed"], flow["cohort"]["cases"]) == (24, 24)
+        assert (flow["tested"], flow["not_scored"]) == (tested, not_scored)
+        assert (flow["failed"], flow["without_failure"]) == (1, tested["patients"] - 1)
+        assert report["rates"]["endpoints"]["failure"]["overall"]["n"] == tested["patients"]
+        assert report["scores"]["dice"]["overall"]["cases"] == tested["cases"]
+        (warning,) = summary.data_warnings(report)
+        assert warning.startswith("3 of 24 cases have no Dice by a")
+        values = {(item.guideline, item.number): item.value for item in checklist.items(page.plain(report))}
+        assert ("excluded: 3 records" in values["CLAIM 2024", "35"]) == (model == "a")
+        assert (
+            f"{tested['cases']} cases of {tested['patients']} patients tested" in values["TRIPOD+AI", "20a"]
+        )
+    counts = models.patients(result.report)
+    assert "a 11 and b 12" in counts and "(b 11)" in counts
+    assert counts in html.unescape(result.write(tmp_path / "out")["a"].read_text())
+    even = table(save(pd.concat([frame.assign(model=name) for name in "ab"]), tmp_path / "even.csv"))
+    assert models.patients(even.report) == "" and summary.data_warnings(even.report) == []
+
+
+def test_zero_is_accepted_where_no_case_is_missing(tmp_path):
+    path = save(wide(), tmp_path / "s.csv")
+    assert table(path, on_missing="zero").report["scores"] == table(path).report["scores"]
 
 
 def test_what_an_audit_of_masks_wrote_can_be_audited(tmp_path):
@@ -94,8 +172,8 @@ def test_what_an_audit_of_masks_wrote_can_be_audited(tmp_path):
     again = table(tmp_path / "cases.parquet", ["sex", "age"])
     for model, report in audited.reports.items():
         for score in ("dice", "iou"):  # what size alone gives, the masks alone tell
-            for summary in report["scores"][score]["summaries"].values():
-                summary["ser"] |= {"size": None, "beyond_size": None}
+            for by_attribute in report["scores"][score]["summaries"].values():
+                by_attribute["ser"] |= {"size": None, "beyond_size": None}
         assert again.reports[model]["scores"] == report["scores"]
     assert again.report["models"] == audited.report["models"]
     text = table(save(escape_formulas(audited.cases), tmp_path / "cases.csv"), ["sex", "age"])
@@ -509,6 +587,18 @@ REFUSED = {
         r"rows of case 'c0' differ in sex \('female', 'male'\)",
     ),
     "empty": (spoilt(dice_femur="", dice_tibia=""), {}, "dice is empty in every row"),
+    "empty by a model": (
+        lambda: pd.concat([wide(model="a"), wide(model="b", dice_femur="", dice_tibia="")]),
+        {},
+        "dice by b is empty in every row",
+    ),
+    "empty but for a case without scores by another model": (
+        lambda: pd.concat(
+            [wide(model="a")[1:], wide(model="b", dice_femur=[0.9, *[""] * 23], dice_tibia="")]
+        ),
+        {"on_missing": "skip"},
+        "dice by b is empty in every row",
+    ),
     "infinite": (
         spoilt(hd95_mm_femur=["1"] * 23 + ["inf"]),
         {},
@@ -517,7 +607,7 @@ REFUSED = {
     "model lacks a case": (
         lambda: pd.concat([wide(model="a"), wide(model="b")[:20]]),
         {},
-        r"model 'b' has no scores of case 'c20' \(4 such cases\)",
+        r"by b for 4 of 24 cases \(c20, c21, c22, c23\).*--on-missing skip",
     ),
     "negative": (spoilt(dice_tibia=[-0.1] * 24), {}, "row 2: dice -0.1 is negative"),
     "no case_id": (lambda: wide().rename(columns={"case_id": "file"}), {}, "column 'case_id' is missing"),
@@ -539,7 +629,11 @@ REFUSED = {
         "holds the splits test, train; choose one with",
     ),
     "words": (spoilt(dice_femur=["0.9"] * 23 + ["good"]), {}, "row 25: dice 'good' is not a finite number"),
-    "zero": (spoilt(), {"on_missing": "zero"}, "--on-missing zero: .*write its scores"),
+    "zero": (
+        lambda: pd.concat([wide(model="a"), wide(model="b")[:23]]),
+        {"on_missing": "zero"},
+        r"by b for 1 of 24 cases \(c23\); --on-missing zero needs .*masks.*dice 0",
+    ),
 }
 
 

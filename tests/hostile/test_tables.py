@@ -198,7 +198,7 @@ def test_scores_and_metadata_that_spell_cases_differently_are_refused(tmp_path, 
         status, _, _, err = run(
             tmp_path / "scores.csv", *options, capsys=capsys, attributes=("--attributes", "sex")
         )
-        assert status == 2 and "case '0'" in err and "has '000'; write them alike" in err
+        assert status == 2 and "24 cases (0, 1, 2, 3, 4, ...)" in err and "has '000'; write them alike" in err
 
 
 def test_a_structure_in_two_spellings_is_refused(tmp_path, capsys):

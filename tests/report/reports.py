@@ -122,7 +122,7 @@ FLOW = {
     "cohort": {"cases": 1132, "patients": 66},
     "splits": {},
     "tested": {"cases": 1132, "patients": 66},
-    "not_scored": 0,
+    "not_scored": {"cases": 0, "patients": 0},
     "failed": 0,
     "without_failure": 66,
     "groups": {},

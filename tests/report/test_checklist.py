@@ -21,7 +21,7 @@ def test_facts_of_the_report_fill_items_and_the_rest_is_open(report):
         "cohort": {"cases": 36, "patients": 18},
         "splits": {"train": {"cases": 24, "patients": 12}, "test": {"cases": 12, "patients": 6}},
         "tested": {"cases": 12, "patients": 6},
-        "not_scored": 0,
+        "not_scored": {"cases": 0, "patients": 0},
         "failed": 1,
         "without_failure": 5,
         "groups": {},
@@ -70,7 +70,11 @@ def test_missing_structures_and_scores_are_missing_data():
         "of tibia 1 case",
     ):
         assert fact in text
-    assert "1 patient" in text and "no attribute of a tested case is unknown" in text
+    assert (
+        value(lines, "CLAIM 2024", "35")
+        == "24 records listed; excluded: 2 records (no Dice of any structure)"
+    )
+    assert "2 cases of 1 patient" in text and "no attribute of a tested case is unknown" in text
     assert "excluded.csv" not in text
 
 
@@ -130,7 +134,7 @@ def test_partitions_are_disjoint_only_where_there_are_some(report, split):
         "cohort": {"cases": 2, "patients": 1},
         "tested": {"cases": 2, "patients": 1},
         "failed": 0,
-        "not_scored": 0,
+        "not_scored": {"cases": 0, "patients": 0},
     }
     lines = checklist.items(page.plain(report))
     assert (value(lines, "CLAIM 2024", "20") == OPEN) != split

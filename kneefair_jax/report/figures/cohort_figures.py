@@ -198,14 +198,11 @@ def _steps(counts: Mapping[str, Any]) -> list[tuple[list[str], list[str]]]:
         (["Cohort", _cases_and_patients(counts["cohort"])], []),
     ]
     untested = {split: entry for split, entry in counts["splits"].items() if split != "test"}
+    if counts["not_scored"]["cases"]:
+        untested["without a Dice"] = counts["not_scored"]
     if untested:
-        lines = (f"{split}: {_cases_and_patients(entry)}" for split, entry in untested.items())
+        lines = (f"{name}: {_cases_and_patients(entry)}" for name, entry in untested.items())
         steps[-1][1].extend(["Not tested", *lines])
-    not_in_tests = [
-        f"{amount(counts[key], 'patient')} {text}"
-        for key, text in (("not_scored", "without a score"), ("failed", "with a failed segmentation"))
-        if counts[key]
-    ]
     ranked = [
         f"{attribute}: {entry['ranked']} of {amount(entry['groups'], 'group')}"
         for attribute, entry in counts["groups"].items()
@@ -214,7 +211,12 @@ def _steps(counts: Mapping[str, Any]) -> list[tuple[list[str], list[str]]]:
         *steps,
         (
             ["Tested", _cases_and_patients(tested)],
-            ["Not in tests of gaps in means", *not_in_tests] if not_in_tests else [],
+            [
+                "Not in tests of gaps in means",
+                f"{amount(counts['failed'], 'patient')} with a failed segmentation",
+            ]
+            if counts["failed"]
+            else [],
         ),
         (["Without a failed segmentation", amount(counts["without_failure"], "patient")], []),
         (["Ranked groups", *ranked], []),

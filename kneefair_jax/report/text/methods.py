@@ -346,8 +346,8 @@ def _further_analyses(report: Report, cite: Bibliography) -> Iterator[str]:
         )
     if report.get("models"):
         yield (
-            "Models were compared pairwise on the same patients: means, also by group, by paired bootstrap, gaps by "
-            "swaps and by resampled group means."
+            "Models were compared pairwise on the patients with a score by both: means, also by group, by paired "
+            "bootstrap, gaps by swaps and by resampled group means."
         )
     versions = report["run"].get("versions") or {}
     if versions:

@@ -99,6 +99,24 @@ def rows(report: Report) -> list[ModelRow]:
     ]
 
 
+def patients(report: Report) -> str:
+    """State the patients with a score by each model, and by both of each compared pair; "" where all are the same."""
+    models = report.get("models")
+    if not models:
+        return ""
+    first = models["order"][0]
+    by_model = {name: entry["overall"]["patients"] for name, entry in models["summaries"].items()}
+    by_pair = {pair["second"]: pair["patients"] for pair in models["pairs"] if pair["first"] == first}
+    if len({*by_model.values(), *by_pair.values()}) < 2:
+        return ""
+    by_each = listing(f"{name} {count(number)}" for name, number in by_model.items())
+    by_both = listing(f"{name} {count(number)}" for name, number in by_pair.items())
+    return (
+        f"The models on the patients with a score by each: {by_each}. A change is over the patients with a score by "
+        f"the model and by {first} ({by_both}), so it may differ from the difference of the two values."
+    )
+
+
 def changes_by_group(report: Report) -> list[tuple[str, dict[str, list[Mapping[str, Any]]]]]:
     """Return each attribute with, by group, the paired change of its mean from the first model to each other one."""
     models = report.get("models")
