@@ -130,7 +130,7 @@ def ranked(masks: np.ndarray, predictions: np.ndarray, structures: tuple[str, ..
 def planted(
     masks: np.ndarray, predictions: np.ndarray, structures: tuple[str, ...], kinds: Sequence[str], seed: int
 ) -> dict[str, Any]:
-    """One cohort with faults: AUC, shares found and falsely accused, and of the found with the right reason."""
+    """Return AUC, detection rate, false alarms and rate of right reasons of one cohort with faults."""
     rng = np.random.default_rng(seed)
     rows = rng.permutation(len(masks))[: round(SHARE * len(masks))]
     wrong, kind_of = masks.copy(), {}
@@ -143,8 +143,8 @@ def planted(
     explained = [one for one in detected if any(word in one.reason for word in WORDS[kind_of[one.row]])]
     return {
         "auc": float(roc_auc_score(faulty, ranking.scores)),
-        "found": len(detected) / len(rows),
-        "falsely_accused": (len(ranking.label_errors) - len(detected)) / (len(masks) - len(rows)),
+        "detected": len(detected) / len(rows),
+        "false_alarms": (len(ranking.label_errors) - len(detected)) / (len(masks) - len(rows)),
         "right_reason": len(explained) / max(len(detected), 1),
     }
 
@@ -157,7 +157,7 @@ def measure(cases: int, repetitions: int) -> dict[str, Any]:
         clean = ranked(masks, predictions, structures)
         entry: dict[str, Any] = {
             "median_dice": clean.median_dice,
-            "clean": {"falsely_accused": len(clean.label_errors), "of": cases},
+            "clean": {"false_alarms": len(clean.label_errors), "of": cases},
             "clean_reasons": [one.reason for one in clean.label_errors],
         }
         for fault, kinds in ({kind: (kind,) for kind in FAULTS} | {"all together": tuple(FAULTS)}).items():
@@ -190,12 +190,12 @@ def main() -> None:
     cohorts = measure(options.cases, options.repetitions)
     atomic.write_json(options.out, about | {"cohorts": cohorts})
     for name, entry in cohorts.items():
-        print(f"{name}: clean cohort, {entry['clean']['falsely_accused']} of {options.cases} accused")
+        print(f"{name}: clean cohort, {entry['clean']['false_alarms']} of {options.cases} flagged")
         for fault in (*FAULTS, "all together"):
             one = entry[fault]
             print(
-                f"  {fault:13s} AUC {one['auc']:.4f} {np.round(one['auc_interval'], 4)}  found {one['found']:.3f}  "
-                f"falsely accused {one['falsely_accused']:.3f}  right reason {one['right_reason']:.3f}"
+                f"  {fault:13s} AUC {one['auc']:.4f} {np.round(one['auc_interval'], 4)}  detected {one['detected']:.3f}  "
+                f"false alarms {one['false_alarms']:.3f}  right reason {one['right_reason']:.3f}"
             )
 
 
