@@ -29,7 +29,7 @@ def save(folder, seed, group):
 
 def run_folder(folder, schedule, step):
     mitigation = {"head": {"name": "attribute_head"}, "schedule": {"name": schedule}}
-    scores = {"a": {"overall": {"mean": 0.9, "interval": None, "patients": 3, "cases": 3}, "groups": {}}}
+    scores = {"a": {"overall": {"mean": 0.9, "interval": None, "patients": 30, "cases": 30}, "groups": {}}}
     report = {
         "cohort": {"structures": ["a"]},
         "scores": {"dice": {"structures": scores}},
