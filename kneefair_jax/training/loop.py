@@ -191,8 +191,8 @@ class _Session:
             Partition(partition.attributes, partition.names, partition.index[rows]),
             anatomy.scored_structures(self.cohort.structures),
         )
-        shown = table.rename(index=display_label).rename_axis(columns="validation")
-        text = shown.to_string(float_format="{:.4f}".format)
+        scores_table = table.rename(index=display_label).rename_axis(columns="validation")
+        text = scores_table.to_string(float_format="{:.4f}".format)
         logger.info("%s", text)
         means = {name: float(value) for name, value in table["dice"].items() if not math.isnan(value)}
         return {"overall": means.pop("all", 0.0), "groups": means}

@@ -149,16 +149,16 @@ def _unused_columns(
     """Return a note with the headers that no column is read from; those that may be a patient's are only counted."""
     used = {*mapping.values(), *(names[0] for names in _date_headers(headers) if len(names) == 1)}
     unused = [name for name in headers if name not in used]
-    shown = [
+    names = [
         repr(name)
         for name in unused
         if _has_headers(headers)
         and not cell_text.is_number(name)
         and not identity.identifies(name, name, identifiers_found)
     ][:_MOST_HEADERS]
-    rest = len(unused) - len(shown)
-    names = ", ".join(shown) + (f" and {rest} more" if shown and rest else "") or str(rest)
-    return [f"{path.name}: columns left out: {names}"] if unused else []
+    rest = len(unused) - len(names)
+    text = ", ".join(names) + (f" and {rest} more" if names and rest else "") or str(rest)
+    return [f"{path.name}: columns left out: {text}"] if unused else []
 
 
 def _has_headers(headers: Sequence[str]) -> bool:

@@ -197,17 +197,17 @@ def _intervals(report: Report, cite: Bibliography) -> Iterator[str]:
     tallies = [(failure["count"], failure["overall"]["n"])]
     tallies += [(group["count"], group["rate"]["n"]) for group in failure["groups"].values()]
     has_loss_only = [two_part.is_loss_only(failures, patients) for failures, patients in tallies]
-    below = f"Dice below {report['rates']['failure_dice']:g}"
+    limit = f"Dice below {report['rates']['failure_dice']:g}"
     if not all(has_loss_only):
         yield (
             f"95 % intervals of means{of_pairs} have two parts{simultaneous}: Student's interval of the scores of "
-            f"patients without a failed segmentation ({below}), corrected for skewness {cite('hall')}, and Stringer's "
+            f"patients without a failed segmentation ({limit}), corrected for skewness {cite('hall')}, and Stringer's "
             f"bounds of the loss through failures {cite('stringer')}, combined by the method of variance estimates "
             f"recovery {cite('mover')}. They allow for failures that were not observed."
         )
     if any(has_loss_only):
         yield (
-            f"Where more than half of the patients have a failed segmentation ({below}), or all but one, the interval "
+            f"Where more than half of the patients have a failed segmentation ({limit}), or all but one, the interval "
             f"of the mean is Stringer's bounds of the loss of every patient from the best score {cite('stringer')}."
         )
     if set(patient_table.MILLIMETRES) & set(report["scores"]):
