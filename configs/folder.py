@@ -3,7 +3,7 @@ r"""A folder of radiographs, masks and a metadata.csv: the config for your own d
     python launch.py --config=configs/folder.py --config.data.root=DIR --workdir=runs/mine \
         --config.data.structures="femur,tibia,fibula,patella" --config.data.attributes="('sex','age')"
 
-README, "Measured", has its time and scores on the chest films of JSRT (246 patients, data.structures=chest).
+docs/measured.md has its time and scores on the chest films of JSRT (246 patients, data.structures=chest).
 """
 
 from ml_collections import ConfigDict

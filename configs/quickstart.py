@@ -2,7 +2,7 @@
 
     python launch.py --config=configs/quickstart.py --workdir=runs/quickstart
 
-README, "Measured", has its time and scores on two CPU cores. Nothing is planted by sex.
+docs/measured.md has its time and scores on two CPU cores. Nothing is planted by sex.
 """
 
 from ml_collections import ConfigDict

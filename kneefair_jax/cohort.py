@@ -190,7 +190,10 @@ def text(counts: pd.DataFrame) -> str:
         cells += " (" + counts["cases"].astype(str) + ")"
     wide = cells.unstack("split", sort=False)
     title = "patients (cases)" if has_more_cases else "patients"
-    rows = [[title, *wide.columns], *([group, *row] for group, *row in wide.itertuples())]
+    rows = [
+        [title, *wide.columns],
+        *([groups.display_label(group), *row] for group, *row in wide.itertuples()),
+    ]
     return "\n".join(align_columns(rows))
 
 

@@ -143,6 +143,11 @@ def partitions(cases: pd.DataFrame, attributes: Sequence[str], intersections: bo
     return [partition(cases, subset, missing_as_level=True) for subset in subsets]
 
 
+def display_label(label: str) -> str:
+    """Replace `<=` and `>=` by `≤` and `≥`; files keep the ASCII forms."""
+    return label.replace("<=", "≤").replace(">=", "≥")
+
+
 def is_missing(name: str) -> bool:
     """Whether a level in the name of a group is `missing`."""
     return any(part.partition("=")[2] == MISSING for part in name.split(","))

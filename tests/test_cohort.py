@@ -198,6 +198,8 @@ def test_text_is_aligned_and_compact(counted):
         ["all", "2", "(3)", "1", "(1)", "1", "(1)", "4", "(5)"],
     ]
     assert all(len(first) == len(second) for first, second in pairwise(lines))
+    groups_ = cohort.table(counted, ["sex"]).rename(index={"sex=f": "sex=<=50"})
+    assert "sex=≤50" in cohort.text(groups_)
     text = cohort.text(cohort.table(counted[1:], ["sex"]))
     assert "(" not in text
 

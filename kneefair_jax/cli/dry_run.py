@@ -14,6 +14,7 @@ from kneefair_jax.data import pipeline
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.errors import InputError
 from kneefair_jax.preflight import group_sizes, hardware
+from kneefair_jax.report.text.formatting import amount
 from kneefair_jax.runs import experiment, study
 from kneefair_jax.runtime.progress import duration
 from kneefair_jax.training import checkpoint, scoring, setup, sharding
@@ -92,7 +93,8 @@ def show(mode: str, config: ConfigDict, workdir: Path, shard: str = "0/1", *, ti
 def _log_cohort(config: ConfigDict, cohort: Cohort) -> None:
     for split in ("train", "validation", "test"):
         cases = cohort.cases.iloc[cohort.rows(split)]
-        logger.info("%s: %d cases of %d patients", split, len(cases), cases["patient_id"].nunique())
+        patients = amount(cases["patient_id"].nunique(), "patient")
+        logger.info("%s: %s of %s", split, amount(len(cases), "case"), patients)
     logger.info("%s", cohorts.text(cohorts.table(cohort.cases, cohort.attributes)))
     for note in [*cohort.notes(), *setup.single_group_notes(config, cohort)]:
         logger.warning("note: %s", note)

@@ -166,7 +166,10 @@ def _main(argv: Sequence[str]) -> int:
             options.folder, draft, lambda items, total: progress.track(items, total, "reading masks", "files")
         )
         if structures:
-            print("structures have numbers for names; in the next command, replace structure 1 by femur, ...")
+            print(
+                "name the structures: in the next command, replace each `structure VALUE` by the name of the structure "
+                "that has this value in the masks"
+            )
     print(f"next:\n  {next_command(draft, root, out, structures)}")
     return 0
 

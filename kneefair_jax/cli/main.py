@@ -130,7 +130,10 @@ def _export_once(run: Path) -> None:
     folder = run / network_files.FOLDER
     if not any(folder.glob(f"*{weights.SUFFIX}")):
         paths = network_files.export(run, folder)
-        print(f"exported: {paths[0].parent}", flush=True)
+        print(
+            f"exported: {paths[0].parent}, as `kneefair export {run}` does; with --overwrite that command replaces it",
+            flush=True,
+        )
 
 
 def completion(argv: Sequence[str]) -> int:

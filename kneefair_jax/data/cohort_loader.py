@@ -375,8 +375,8 @@ def _levels(values: pd.Series, data: ConfigDict) -> pd.Series:
     edges = data.get("bins", {}).get(name)
     if edges is None:
         raise InputError(
-            f"config.data.attributes: {name!r} holds {values.nunique()} different numbers; set data.bins for it in "
-            "the config, or name another attribute"
+            f"config.data.attributes: {name!r} holds {values.nunique()} different numbers; "
+            f"{metadata.Options().set_bins(str(name))}, or name another attribute"
         )
     return groups.bin_values(values, edges)
 

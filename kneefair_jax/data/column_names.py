@@ -37,7 +37,8 @@ _HEADERS = {
     "ethnicity": "ethnicity ethnicgroup ethnicorigin patientethnicity ethnischegruppe ethnischeherkunft ethnizitat "
     "ethnizitaet ethnie ethnicite origineethnique etnia etnicidad origenetnico",
     "bmi": "bmi bodymassindex imc",
-    "kl": "kl klgrade kellgrenlawrence kellgrenlawrencegrade xrkl",
+    "kl": "kl klgrade klgrad klscore kellgrenlawrence kellgrenlawrencegrade kellgrenlawrencegrad "
+    "kellgrenlawrencescore xrkl",
     "site": "site siteid sitename center centerid centername centre centreid centrename studysite studycenter "
     "studycentre hospital hospitalname clinic klinik krankenhaus zentrum studienzentrum standort institution "
     "institutionname hopital etablissement centro clinica",
@@ -53,7 +54,7 @@ SYNONYMS: Mapping[str, frozenset[str]] = {
 
 
 def plain(name: str) -> str:
-    """Return the letters and digits of a header in lower case, without accents."""
+    """Return the letters and digits of a header in lower case, without accents; `K&L` is `kl`."""
     decomposed = unicodedata.normalize("NFKD", name.replace("ß", "ss"))
     return re.sub(r"[^a-z0-9]", "", decomposed.casefold())
 

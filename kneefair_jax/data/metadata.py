@@ -46,6 +46,15 @@ class Options(NamedTuple):
     similar: str = "--config.data.allow_similar_ids=True"
     allow_similar: bool = False
 
+    def set_bins(self, name: str) -> str:
+        """Return what to do for a column of numbers; no flag can add an entry to a table of the config."""
+        if self.bins != "data.bins":
+            return f"set {self.bins} for it"
+        return (
+            f"set data.bins for it in the config file: config.data.bins[{name!r}] = (25, 30), with edges of your "
+            "choice"
+        )
+
 
 class Table(NamedTuple):
     """A table of text; the index of both frames is the line in the file.
@@ -269,16 +278,14 @@ def attribute(
     levels = values[has_value].unique()
     measured = values[_is_measured(values, numbers)].nunique()
     if measured > _MAX_CODES and numbers[has_value].notna().all():
-        text = (
-            f"column {values.name!r} holds {numbers.nunique()} different numbers; set {options.bins} for it"
-        )
+        remedy = options.set_bins(str(values.name))
+        text = f"column {values.name!r} holds {numbers.nunique()} different numbers; {remedy}"
         problems.append((WHOLE_COLUMN, text))
     elif measured > _MAX_CODES:
         problems += _not_numbers(values, numbers)
     elif ages.is_age(str(values.name)) and len(levels) > _MAX_CODES:
-        text = (
-            f"column {values.name!r} holds {len(levels)} different values; write years and set {options.bins}"
-        )
+        remedy = options.set_bins(str(values.name))
+        text = f"column {values.name!r} holds {len(levels)} different values; write years, and {remedy}"
         problems.append((WHOLE_COLUMN, text))
     elif len(levels) > 1 and all(map(ages.is_date, levels)):
         problems.append(

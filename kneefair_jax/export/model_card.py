@@ -4,7 +4,8 @@
 format. All its content comes from the run directory; the card marks what is missing there as not recorded. It names
 groups, never patients.
 
-The card and the description of the weights hide counts of patients below a minimum (`suppression`). The sum over
+The card, its front matter included, and the description of the weights hide counts of patients below a minimum, and
+the scores of so few patients (`suppression`). The sum over
 splits, over the groups of an attribute, or over those of a pair of attributes would give a single hidden count by
 subtraction, so each sum with one gets a second.
 
@@ -23,6 +24,7 @@ from kneefair_jax.report.text import formatting
 
 MIN_PATIENTS = 10  # if the report does not say
 TEST, EXTERNAL, ALL = "test", "external", "all"
+OVERALL = "all"  # the group of all patients
 LIBRARY = "kneefair_jax"
 _UNKNOWN = "not recorded"
 
@@ -67,9 +69,10 @@ def model_card_text(
         parameters: the number of the network's parameters.
         license_id: of the weights, such as `apache-2.0`; None if it is not known.
     """
-    front_matter = _front_matter(name, config, report, license_id)
+    hidden = suppression(report)
+    front_matter = _front_matter(name, config, report, hidden, license_id)
     command = environment.get("command")
-    hidden = _escaped(suppression(report))
+    hidden = _escaped(hidden)
     name, config, report, environment, license_id = (
         _markdown(value) for value in (name, config, report, environment, license_id)
     )
@@ -99,7 +102,11 @@ def model_card_text(
 
 
 def _front_matter(
-    name: str, config: Mapping[str, Any], report: Mapping[str, Any], license_id: str | None
+    name: str,
+    config: Mapping[str, Any],
+    report: Mapping[str, Any],
+    hidden: Suppression,
+    license_id: str | None,
 ) -> str:
     """Return the YAML front matter, with scalars as JSON, which is a subset of YAML."""
     lines = ["---"]
@@ -109,13 +116,15 @@ def _front_matter(
     lines += [
         f"- {tag}" for tag in ("jax", "flax", "medical-imaging", "radiography", "segmentation", "fairness")
     ]
-    lines += ["model-index:", f"- name: {json.dumps(name)}", "  results:"]
     # An external cohort is always a folder.
-    results = [("test cases of its own cohort", _field(config, "data", "source"), _by_structure(report))]
+    cohorts = [(TEST, "test cases of its own cohort", _field(config, "data", "source"), report)]
     if "external" in report:
-        results.append(("external cohort", "folder", _by_structure(report["external"])))
-    for dataset, source, values in results:
-        lines += [
+        cohorts.append((EXTERNAL, "external cohort", "folder", report["external"]))
+    results = []
+    for split, dataset, source, cohort in cohorts:
+        if (OVERALL, split) in hidden.small:
+            continue
+        results += [
             "  - task:",
             "      type: image-segmentation",
             "    dataset:",
@@ -123,10 +132,12 @@ def _front_matter(
             f"      type: {json.dumps(source)}",
             "    metrics:",
         ]
-        for structure, entry in values.items():
+        for structure, entry in _by_structure(cohort).items():
             if (mean := entry["overall"]["mean"]) is not None:
                 title = json.dumps(f"Dice, {structure}", ensure_ascii=False)
-                lines += ["    - type: dice", f"      name: {title}", f"      value: {mean:.4f}"]
+                results += ["    - type: dice", f"      name: {title}", f"      value: {mean:.4f}"]
+    if results:
+        lines += ["model-index:", f"- name: {json.dumps(name)}", "  results:", *results]
     return "\n".join([*lines, "---"])
 
 
@@ -176,9 +187,9 @@ def _scores(cohort: Mapping[str, Any], caption: str, hidden: Suppression, split:
     structures = _by_structure(cohort)
     first = next(iter(structures.values()))
     rows = []
-    for group in ("all", *first["groups"]):
+    for group in (OVERALL, *first["groups"]):
         entries = [
-            structure["overall"] if group == "all" else structure["groups"][group]
+            structure["overall"] if group == OVERALL else structure["groups"][group]
             for structure in structures.values()
         ]
         patients = max(entry["patients"] or 0 for entry in entries)
@@ -302,7 +313,7 @@ def suppression(report: Mapping[str, Any]) -> Suppression:
     }
     for split, cohort in ((TEST, report), (EXTERNAL, report.get("external"))):
         for structure in cohort["scores"]["dice"]["structures"].values() if cohort else ():
-            for group, entry in structure["groups"].items():
+            for group, entry in {OVERALL: structure["overall"], **structure["groups"]}.items():
                 scored = entry["patients"] or 0
                 cells[group, split] = min(
                     filter(None, (scored, cells.get((group, split), scored))), default=0

@@ -10,7 +10,7 @@ from flax import traverse_util
 from kneefair_jax import models, weights
 from kneefair_jax.errors import InputError
 from kneefair_jax.export import model_card
-from kneefair_jax.export.model_card import EXTERNAL, TEST, Suppression, suppression
+from kneefair_jax.export.model_card import EXTERNAL, OVERALL, TEST, Suppression, suppression
 from kneefair_jax.runtime import atomic, checked_files, output_folder, run_directory, run_files, written_files
 from kneefair_jax.runtime.schema import Anything, Omittable, Table, Text, find_fault
 from kneefair_jax.training.checkpoint import Checkpoints
@@ -224,7 +224,7 @@ def _dice_by_structure(cohort: dict[str, Any], hidden: Suppression, split: str) 
         return scores | {key: None if is_hidden else entry[key] for key in ("patients", "cases")}
 
     def by_group(structure: dict[str, Any]) -> dict[str, Any]:
-        entries = {"all": structure["overall"], **structure["groups"]}
+        entries = {OVERALL: structure["overall"], **structure["groups"]}
         return {group: entry_of(group, entry) for group, entry in entries.items()}
 
     structures = cohort["scores"]["dice"]["structures"]

@@ -250,7 +250,7 @@ def _model(
     name: str, rows: pd.DataFrame, score: pd.Series, attributes: Sequence[str], intersections: bool
 ) -> AdjustedModel:
     if score.empty:
-        reason = "of patients without a failed segmentation: none has this score"
+        reason = "every patient with this score has a failed segmentation"
         return AdjustedModel(name, KIND, [], [], [reason])
     full_design = design(rows, attributes, intersections)
     if full_design.columns.empty:
@@ -284,10 +284,10 @@ def _reason_without_cases(rows: pd.DataFrame, attributes: Sequence[str]) -> str:
         patients = rows_with_group.groupby(rows_with_group[attribute].astype(str))["patient_id"].nunique()
         if (patients >= MIN_LEVEL_PATIENTS).sum() > 1:
             return (
-                "of adjusted gaps: each tested patient lacks a value, or is in a group of an attribute or covariate "
+                "each tested patient lacks a value, or is in a group of an attribute or covariate "
                 f"with fewer than {MIN_LEVEL_PATIENTS} tested patients"
             )
-    return f"of adjusted gaps: no attribute has two groups of {MIN_LEVEL_PATIENTS} tested patients"
+    return f"no attribute has two groups of {MIN_LEVEL_PATIENTS} tested patients"
 
 
 def _fit(

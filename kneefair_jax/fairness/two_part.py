@@ -71,6 +71,11 @@ class Scores:
         return float(self.losses.sum() / self.n)
 
 
+def is_loss_only(failures: int, patients: int) -> bool:
+    """Return whether every score counts as a loss: most patients have a failure, or fewer than two have none."""
+    return failures > patients / 2 or (failures > 0 and patients - failures < 2)
+
+
 def summarize(values: np.ndarray, failed: np.ndarray, worst: float | None, best: float) -> Scores:
     """Reduce the scores of one group.
 
@@ -87,7 +92,7 @@ def summarize(values: np.ndarray, failed: np.ndarray, worst: float | None, best:
     failures = int(failed.sum())
     if worst is None:
         failed = np.zeros(len(values), bool)
-    elif failures > len(values) / 2 or (failures and (~failed).sum() < 2):
+    elif is_loss_only(failures, len(values)):
         return Scores(
             n=len(values),
             failures=failures,

@@ -17,6 +17,7 @@ from kneefair_jax.data.inspection import Inspection
 from kneefair_jax.preflight import duplicates, faults, group_sizes, outliers
 from kneefair_jax.preflight.group_sizes import SmallGroup
 from kneefair_jax.report import overlays
+from kneefair_jax.report.text.formatting import amount
 from kneefair_jax.runtime import atomic, progress
 from kneefair_jax.runtime.progress import Progress
 from kneefair_jax.safe_text import strip_json_paths
@@ -108,7 +109,8 @@ def run(
     for line in (*group_sizes.lines(small), *faults.lines(result, settings)):
         logger.info("%s", line)
     logger.info("contact sheet: contact_sheet.png; all of this: check.json")
-    logger.info("by case: %d faults of %d cases in %s", len(table), table["case_id"].nunique(), faults.TABLE)
+    sizes = amount(len(table), "fault"), amount(table["case_id"].nunique(), "case")
+    logger.info("by case: %s of %s in %s", *sizes, faults.TABLE)
 
 
 def _write(
@@ -143,7 +145,7 @@ def strips(prepared: Prepared) -> list[tuple[str, list[overlays.Tile]]]:
     strips = []
     for name, rows in members.items():
         table = cohort.cases.iloc[rows]
-        caption = f"{name}: {table['patient_id'].nunique()} patients, {len(rows)} cases"
+        caption = f"{name}: {amount(table['patient_id'].nunique(), 'patient')}, {amount(len(rows), 'case')}"
         selected = rows[np.unique(np.linspace(0, len(rows) - 1, _TILES).round().astype(int))]
         strips.append((caption, [_tile(prepared, int(row)) for row in selected]))
     return strips

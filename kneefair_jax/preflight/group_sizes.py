@@ -94,8 +94,8 @@ def lines(small: Sequence[SmallGroup]) -> Iterator[str]:
     for group in small:
         remedies = "; ".join(f"{remedy.change} would test {remedy.patients}" for remedy in group.remedies)
         yield (
-            f"note: {group.group}: {group.tested} of {group.patients} patients are tested, fewer than the "
-            f"{group.minimum} that ranking needs; {remedies or 'only more patients would help'}"
+            f"note: {groups.display_label(group.group)}: {group.tested} of {group.patients} patients are tested, fewer "
+            f"than the {group.minimum} that ranking needs; {remedies or 'only more patients would help'}"
         )
 
 
@@ -209,4 +209,4 @@ def void_lines(counts: Mapping[str, Mapping[str, float]], of: str) -> Iterator[s
     if counts:
         yield f"void pixels{of}, excluded from losses and scores (cases with any, mean share of the pixels):"
     for name, group in counts.items():
-        yield f"  {name}: {group['void_cases']} of {group['cases']} cases, {group['share']:.1%}"
+        yield f"  {groups.display_label(name)}: {group['void_cases']} of {group['cases']} cases, {group['share']:.1%}"

@@ -62,22 +62,23 @@ def require_new(
         InputError: it would; the message names a file and the remedy.
     """
     files = earlier(folder, kind)
+    noun = kind.partition("-")[0]  # exports of each name are a kind, `export-model`
     targets = sorted(set(targets))
     sources = [path for path in inputs if path.is_file()]
     for name in dict.fromkeys((*targets, *files)):
         path = folder / name
         if path.is_file() and any(path.samefile(source) for source in sources):
-            raise InputError(f"{path} is an input, which the {kind} would replace; give another {option}")
+            raise InputError(f"{path} is an input, which the {noun} would replace; give another {option}")
     for name in targets:
         if name not in files and os.path.lexists(folder / name):
             raise InputError(
-                f"{folder / name} exists, and no earlier {kind} lists it as its own; give another {option}, or move "
+                f"{folder / name} exists, and no earlier {noun} lists it as its own; give another {option}, or move "
                 "the file"
             )
     if files and not overwrite:
         count = f"{len(files)} files, such as {files[0]}" if len(files) > 1 else files[0]
         raise InputError(
-            f"{option} {folder} holds the result of an earlier {kind} ({count}); add --overwrite to replace it, "
+            f"{option} {folder} holds the result of an earlier {noun} ({count}); add --overwrite to replace it, "
             f"or give another {option}"
         )
 

@@ -18,7 +18,7 @@ from kneefair_jax import anatomy
 from kneefair_jax.data import pipeline
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.pipeline import Arrays
-from kneefair_jax.groups import Partition
+from kneefair_jax.groups import Partition, display_label
 from kneefair_jax.runtime import distributed, preemption
 from kneefair_jax.training import checkpoint, scoring
 from kneefair_jax.training.checkpoint import Checkpoints
@@ -191,7 +191,8 @@ class _Session:
             Partition(partition.attributes, partition.names, partition.index[rows]),
             anatomy.scored_structures(self.cohort.structures),
         )
-        text = table.rename_axis(columns="validation").to_string(float_format="{:.4f}".format)
+        scores_table = table.rename(index=display_label).rename_axis(columns="validation")
+        text = scores_table.to_string(float_format="{:.4f}".format)
         logger.info("%s", text)
         means = {name: float(value) for name, value in table["dice"].items() if not math.isnan(value)}
         return {"overall": means.pop("all", 0.0), "groups": means}

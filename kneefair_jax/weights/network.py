@@ -19,7 +19,7 @@ from safetensors.numpy import save
 from kneefair_jax import models
 from kneefair_jax.anatomy import VOID
 from kneefair_jax.errors import InputError, describe
-from kneefair_jax.runtime import atomic, checked_files
+from kneefair_jax.runtime import atomic, checked_files, run_files
 from kneefair_jax.runtime.schema import (
     Anything,
     Choice,
@@ -124,7 +124,8 @@ def load_by_group(name: str | Path) -> NetworksByGroup:
     """Load the networks of a shipped name, of a `.safetensors` file, or of an exported run, by group.
 
     Raises:
-        InputError: there are none, the run is not exported, or two networks are for the same group.
+        InputError: there are none, the run is not exported, its report selects other checkpoints than the exported
+            ones, or two networks are for the same group.
     """
     folder = Path(name)
     if str(name) in NAMES or not folder.is_dir():
@@ -139,7 +140,22 @@ def load_by_group(name: str | Path) -> NetworksByGroup:
         raise InputError(
             f"{paths[0].parent}: {len(loaded)} networks for the same cases; name one of the files"
         )
+    if paths[0].parent != folder:
+        _require_selected(folder, networks)
     return networks
+
+
+def _require_selected(run: Path, networks: NetworksByGroup) -> None:
+    """Refuse exported networks of other steps than the run's report selects, after an evaluation by another rule."""
+    path = run / "report" / "report.json"
+    selected = run_files.read_report(path).get("run", {}).get("step") if path.exists() else None
+    for group, network in networks.items():
+        step = selected.get(group) if isinstance(selected, dict) else selected
+        if step is not None and step != network.about.get("step"):
+            raise InputError(
+                f"{run / EXPORT_FOLDER}: has the weights of step {network.about.get('step')}, but {path} selects step "
+                f"{step}; replace them with: kneefair export {run} --overwrite"
+            )
 
 
 def select_group(networks: NetworksByGroup, group: str | None) -> Network:

@@ -41,6 +41,14 @@ def test_synonyms_are_used_where_only_one_header_has_the_meaning():
         "side": ("Seite", "Körperseite", "Lateralität", "Côté", "Lado"),
         "site": ("Klinik", "Hospital name", "Standort", "Hôpital", "Centro"),
         "race": ("Race/Ethnicity", "Raza"),
+        "kl": (
+            "KL-Grad",
+            "KL Score",
+            "Kellgren-Lawrence-Grad",
+            "Kellgren-Lawrence score",
+            "K&L",
+            "K&L grade",
+        ),
         "ethnicity": ("Ethnische Herkunft", "Etnia"),
     }.items(),
 )

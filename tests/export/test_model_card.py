@@ -5,7 +5,7 @@ import copy
 import pytest
 import yaml
 
-from kneefair_jax.export import model_card
+from kneefair_jax.export import model_card, network_files
 
 
 def entry(mean, patients):
@@ -74,6 +74,35 @@ def test_scores_and_patients_by_group_except_small_groups():
     assert "femur is absent from both masks of 2 test cases" in body
     assert "needs the group of every image" in body and "License of the weights: not recorded" in body
     assert "training time: 2 min" in body and "only on cases of its own cohort" in body
+
+
+def test_scores_of_few_patients_are_nowhere():
+    """Three test patients: no Dice in the front matter, the table or the description; those of 43 others stay."""
+    few = {
+        "structures": {
+            name: {"overall": entry(mean, 3), "groups": {}}
+            for name, mean in (("tibia", 0.8512), ("femur", 0.9123))
+        }
+    }
+    own, external = ("test cases of its own cohort", [0.9, 0.95]), ("external cohort", [0.95, 0.9])
+    for dice, dice_external, expected in ((few, DICE, [external]), (DICE, few, [own]), (few, few, [])):
+        report = copy.deepcopy(REPORT)
+        report["scores"] = {"dice": dice}
+        report["external"] = {"scores": {"dice": dice_external}, "structures": ["femur", "tibia"]}
+        text = model_card.model_card_text("mine", CONFIG, report, ENVIRONMENT)
+        assert not any(number in text for number in ("0.851", "0.912"))
+        results = [result for model in front(text)[0].get("model-index", []) for result in model["results"]]
+        values = [
+            (result["dataset"]["name"], [metric["value"] for metric in result["metrics"]])
+            for result in results
+        ]
+        assert values == expected
+        about = network_files._describe(
+            network_files._Run(CONFIG, report, ENVIRONMENT | {"started": ""}), "pad"
+        )
+        for key, cohort in (("dice", dice), ("dice_external", dice_external)):
+            means = [structure["all"]["mean"] for structure in about[key].values()]
+            assert means == ([None, None] if cohort is few else [0.9, 0.95])
 
 
 def test_missing_content_and_the_external_cohort_are_marked():

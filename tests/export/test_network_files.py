@@ -29,7 +29,7 @@ def save(folder, seed, group):
 
 def run_folder(folder, schedule, step):
     mitigation = {"head": {"name": "attribute_head"}, "schedule": {"name": schedule}}
-    scores = {"a": {"overall": {"mean": 0.9, "interval": None, "patients": 3, "cases": 3}, "groups": {}}}
+    scores = {"a": {"overall": {"mean": 0.9, "interval": None, "patients": 30, "cases": 30}, "groups": {}}}
     report = {
         "cohort": {"structures": ["a"]},
         "scores": {"dice": {"structures": scores}},
@@ -101,6 +101,25 @@ def test_each_group_s_network_is_selected_by_its_name(tmp_path):
     assert weights.load(paths[0]).about["group"] == "age=>=51"
 
 
+@pytest.mark.parametrize(
+    ("schedule", "first", "later"),
+    [("single", 7, 8), ("group_specific", {"sex=f": 7}, {"sex=f": 8})],
+)
+def test_an_export_of_another_step_than_the_report_selects_is_refused(tmp_path, schedule, first, later):
+    """`evaluate --config.select=...` may select another checkpoint after the export."""
+    run = run_folder(tmp_path / "run", schedule, first)
+    save(run if schedule == "single" else run / "stages/group_0", 0, "sex=f")
+    network_files.export(run, run / network_files.FOLDER)
+    (network,) = weights.load_by_group(run).values()
+    assert network.about["step"] == 7
+    path = run / "report" / "report.json"
+    report = json.loads(path.read_text())
+    report["run"]["step"] = later
+    path.write_text(json.dumps(report))
+    with pytest.raises(InputError, match=r"step 7.* step 8.*export .* --overwrite"):
+        weights.load_by_group(run)
+
+
 def test_unfinished_runs_are_refused(tmp_path, capsys):
     assert main([str(tmp_path)]) == 2
     assert "give the folder of a finished run" in capsys.readouterr().err
@@ -125,7 +144,7 @@ def test_an_export_replaces_its_earlier_files_on_request_and_no_others(tmp_path)
     (path,) = network_files.export(run, out, "knee")
     written = path.read_bytes()
     path.write_bytes(b"stale")
-    with pytest.raises(InputError, match="--overwrite"):
+    with pytest.raises(InputError, match=r"an earlier export \(.*--overwrite"):
         network_files.export(run, out, "knee")
     network_files.export(run, out, "knee", overwrite=True)
     assert path.read_bytes() == written and (out / "model.json").read_text() == "mine"

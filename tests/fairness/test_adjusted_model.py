@@ -227,7 +227,7 @@ def test_too_few_patients_is_a_reason():
 def test_the_reason_names_groups_that_are_too_small_where_no_case_is_left():
     cohort, cases, _ = study(patients=8)
     few = models(cases, cohort, ["sex", "race"])["dice"]
-    assert few["reasons"] == ["of adjusted gaps: no attribute has two groups of 5 tested patients"]
+    assert few["reasons"] == ["no attribute has two groups of 5 tested patients"]
     assert "sex=male: 4 patients, 5 are needed" in few["excluded"] and few["without_mediators"] is None
     cohort, cases, _ = study(patients=60)
     sites = groups.categorical(cohort["patient_id"])

@@ -71,7 +71,7 @@ def test_every_mean_interval_and_count_is_on_the_page(report, html):
 
 def test_the_opening_says_what_was_tested_and_the_gap(html):
     words = Page(html).words()
-    assert "tested on 1,132 cases of 66 patients, grouped by sex (female 31, male 31)" in words
+    assert "tested on 1,132 cases of 66 patients, grouped by sex (female: n = 31, male: n = 31)" in words
     assert "By sex, male has the highest mean Dice (0.946) and female the lowest (0.931)" in words
     assert "a gap of 0.015 (95 % interval 0.002 to 0.027)" in words
     assert (

@@ -37,6 +37,7 @@ _WORDS: Mapping[str, Mapping[str, frozenset[str]]] = {
 }  # fmt: skip
 _GRADE = re.compile(r"(?:(?:kl|grade|grad)[ -]?)?(?:([0-4])|(I|II|III|IV))", re.IGNORECASE)
 _ROMAN_NUMERALS = ("I", "II", "III", "IV")
+_MOST_HEADERS = 10  # of a note
 _SHORT_CODE = re.compile(r"[0-9]{1,2}|[A-Za-z]")  # the only cells that a message repeats
 
 
@@ -100,6 +101,7 @@ def read(
     identity.collect(table.raw, mapping, identifiers_found)
     identity.collect_titles(table.titles, identifiers_found)
     notes = list(table.notes)
+    notes += _unused_columns(headers, mapping, identifiers_found, path)
     if read_as := [f"{target} from {name!r}" for target, name in mapping.items() if target != name]:
         notes.append(f"{path.name}: {', '.join(read_as)}")
     for target in ("sex", "age"):
@@ -135,22 +137,50 @@ def read(
 
 def _require_headers(headers: Sequence[str], columns: Mapping[str, str], path: Path) -> None:
     """Refuse stated headers that a table lacks; the header is not repeated, as it may be a patient's."""
-    has_headers = any(column_names.synonyms(target, headers) for target in column_names.SYNONYMS)
     for target, name in columns.items():
         if name not in headers:
-            near = column_names.suggestion(name, headers) if has_headers else ""
+            near = column_names.suggestion(name, headers) if _has_headers(headers) else ""
             raise InputError(
                 f"{path}: --columns {target}={name}: there is no column {name!r}{near}; give a header of the table"
             )
 
 
+def _unused_columns(
+    headers: Sequence[str], mapping: Mapping[str, str], identifiers_found: Identifiers, path: Path
+) -> list[str]:
+    """Return a note with the headers that no column is read from; those that may be a patient's are only counted."""
+    used = {*mapping.values(), *(names[0] for names in _date_headers(headers) if len(names) == 1)}
+    unused = [name for name in headers if name not in used]
+    names = [
+        repr(name)
+        for name in unused
+        if _has_headers(headers)
+        and not cell_text.is_number(name)
+        and not identity.identifies(name, name, identifiers_found)
+    ][:_MOST_HEADERS]
+    rest = len(unused) - len(names)
+    text = ", ".join(names) + (f" and {rest} more" if names and rest else "") or str(rest)
+    return [f"{path.name}: columns left out: {text}"] if unused else []
+
+
+def _has_headers(headers: Sequence[str]) -> bool:
+    """Return whether a known header is among them; otherwise they may be a patient's cells."""
+    return any(column_names.synonyms(target, headers) for target in column_names.SYNONYMS)
+
+
+def _date_headers(headers: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the headers of dates of birth, and those of dates of the examination."""
+    births = [*ages.birth_columns(headers), *column_names.synonyms("birth_date", headers)]
+    exams = [*ages.exam_columns(headers), *column_names.synonyms("study_date", headers)]
+    return list(dict.fromkeys(births)), list(dict.fromkeys(exams))
+
+
 def _with_dates(cells: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """Add the columns `birth` and `study`; dates in the column of ages are dates of birth."""
-    headers = list(table.columns)
-    births = dict.fromkeys([*ages.birth_columns(headers), *column_names.synonyms("birth_date", headers)])
-    exams = dict.fromkeys([*ages.exam_columns(headers), *column_names.synonyms("study_date", headers)])
     empty = pd.Series("", index=cells.index)
-    birth, study = (table[next(iter(names))] if len(names) == 1 else empty for names in (births, exams))
+    birth, study = (
+        table[names[0]] if len(names) == 1 else empty for names in _date_headers(list(table.columns))
+    )
     age = cells.get("age", empty)
     is_birth = age.map(ages.is_date).astype(bool)
     return cells.assign(age=age.where(~is_birth, ""), birth=age.where(is_birth, birth), study=study)

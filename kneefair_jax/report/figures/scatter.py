@@ -10,13 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kneefair_jax.fairness import patient_table
-from kneefair_jax.groups import is_missing, partition
+from kneefair_jax.groups import display_label, is_missing, partition
 from kneefair_jax.report.figures import svg
 from kneefair_jax.report.figures.svg import WIDTH, looks, plane
 from kneefair_jax.report.text.formatting import (
     DASH,
     AttributeGroups,
-    display_label,
     levels_of,
     listing,
     number,

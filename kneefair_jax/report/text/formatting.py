@@ -7,6 +7,7 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from kneefair_jax.fairness.patient_table import ALL_STRUCTURES
+from kneefair_jax.groups import display_label
 from kneefair_jax.report.schema import Report
 
 DASH = "\N{EN DASH}"
@@ -183,21 +184,16 @@ def group_title(name: str, attributes: Sequence[str]) -> str:
 
 
 def group_sizes(scores: Mapping[str, Any], attributes: Sequence[str]) -> list[str]:
-    """List the patients of each level of each attribute, `sex (female 31, male 35)`."""
+    """List the patients of each level of each attribute, `sex (female: n = 31, male: n = 35)`."""
     texts = []
     for groups in attribute_groups(scores["groups"], attributes):
         if groups.key in attributes:
             counts = [
-                f"{label} {count(scores['groups'][name]['patients'])}"
+                f"{label}: n = {count(scores['groups'][name]['patients'])}"
                 for name, label in groups.labels.items()
             ]
             texts.append(f"{groups.title} ({', '.join(counts)})")
     return texts
-
-
-def display_label(label: str) -> str:
-    """Replace `<=` and `>=` by `≤` and `≥`; the report's files keep the ASCII forms."""
-    return label.replace("<=", "≤").replace(">=", "≥")
 
 
 def levels_of(name: str, attributes: Sequence[str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import chain
 
-from kneefair_jax.fairness import family, patient_table
+from kneefair_jax.fairness import family, patient_table, two_part
 from kneefair_jax.report.schema import AdjustedModel, Report, Summary
 from kneefair_jax.report.text.failures import endpoint_title
 from kneefair_jax.report.text.formatting import (
@@ -170,9 +170,15 @@ def _rates(report: Report, cite: Bibliography) -> Iterator[str]:
             f"differences have Newcombe's interval, from exact ones {cite('newcombe')}."
         )
     if any(comparison["unranked"] for comparison in comparisons):
+        has_means = any(
+            test["p"] is not None
+            for by_attribute in rates["small_groups"].values()
+            for tests in by_attribute.values()
+            for test in tests.values()
+        )
+        means = " and means of patients without a failed segmentation by permutation" if has_means else ""
         yield (
-            "Groups too small to rank were compared with all other patients, rates by Fisher's exact test and means of "
-            "patients without a failed segmentation by permutation."
+            f"Groups too small to rank were compared with all other patients, rates by Fisher's exact test{means}."
         )
 
 
@@ -187,12 +193,23 @@ def _intervals(report: Report, cite: Bibliography) -> Iterator[str]:
     of_pairs = " and of their gaps over all patients" if most_pairs else ""
     several = ", simultaneous by Bonferroni's method where an attribute has more than two groups"
     simultaneous = several if most_pairs > 1 else ""
-    yield (
-        f"95 % intervals of means{of_pairs} have two parts{simultaneous}: Student's interval of the scores of patients "
-        f"without a failed segmentation (Dice below {report['rates']['failure_dice']:g}), corrected for skewness "
-        f"{cite('hall')}, and Stringer's bounds of the loss through failures {cite('stringer')}, combined by the "
-        f"method of variance estimates recovery {cite('mover')}. They allow for failures that were not observed."
-    )
+    failure = report["rates"]["endpoints"]["failure"]
+    tallies = [(failure["count"], failure["overall"]["n"])]
+    tallies += [(group["count"], group["rate"]["n"]) for group in failure["groups"].values()]
+    has_loss_only = [two_part.is_loss_only(failures, patients) for failures, patients in tallies]
+    limit = f"Dice below {report['rates']['failure_dice']:g}"
+    if not all(has_loss_only):
+        yield (
+            f"95 % intervals of means{of_pairs} have two parts{simultaneous}: Student's interval of the scores of "
+            f"patients without a failed segmentation ({limit}), corrected for skewness {cite('hall')}, and Stringer's "
+            f"bounds of the loss through failures {cite('stringer')}, combined by the method of variance estimates "
+            f"recovery {cite('mover')}. They allow for failures that were not observed."
+        )
+    if any(has_loss_only):
+        yield (
+            f"Where more than half of the patients have a failed segmentation ({limit}), or all but one, the interval "
+            f"of the mean is Stringer's bounds of the loss of every patient from the best score {cite('stringer')}."
+        )
     if set(patient_table.MILLIMETRES) & set(report["scores"]):
         yield "Distances have no upper limit: their intervals are Student's, corrected for skewness."
 
@@ -379,4 +396,4 @@ def _adjustment(model: AdjustedModel, cite: Bibliography) -> Iterator[str]:
     if fits and not any(fit["covariates"] for fit in fits):
         yield "Gaps were not adjusted for covariates."
     if model["excluded"]:
-        yield f"Variables excluded from the model: {'; '.join(model['excluded'])}."
+        yield f"Excluded from the model: {'; '.join(model['excluded'])}."

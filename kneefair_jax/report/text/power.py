@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from kneefair_jax.fairness.power import MOST_PATIENTS
+from kneefair_jax.groups import display_label
 from kneefair_jax.report.schema import AttributePower, Report
 from kneefair_jax.report.text.formatting import (
     DASH,
     count,
-    display_label,
     levels_of,
     margin,
     margin_value,

@@ -63,6 +63,24 @@ def test_words_among_measures_are_no_identifiers(tmp_path):
     assert not found.found_in("images/obese/film.dcm")
 
 
+def test_columns_left_out_are_listed_without_values(tmp_path):
+    """At most ten names; numbers and identifiers among the headers are counted, as they may be a patient's cells."""
+
+    def note(header, columns=None):
+        cells = ",".join(f"c{i}" for i in range(header.count(",") + 1))
+        notes = read(tmp_path, f"{header}\n{cells}\n", columns).notes
+        return [text.partition("left out: ")[2] for text in notes if "left out" in text]
+
+    assert note("MRN,race") == [] and note("MRN,birth_date") == []
+    assert note("MRN,Size,Name") == ["'Size', 'Name'"]
+    assert note("MRN,Size,7654321,c0 notes") == ["'Size' and 2 more"]
+    assert note("MRN," + ",".join(f"x{i}y" for i in range(13))) == [
+        ", ".join(f"'x{i}y'" for i in range(10)) + " and 3 more"
+    ]
+    # No known header: the first row may be a patient's.
+    assert note("Kowalczyk,Anna", {"patient_id": "Kowalczyk"}) == ["1"]
+
+
 def test_roman_grades_are_numbers_and_no_identifiers(tmp_path):
     grades = ["I", "II", "III", "iv", "KL II", "0", "Grad 3"]
     centers = [f"Center {numeral}" for numeral in ("I", "II", "III", "IV", "I", "II", "I")]

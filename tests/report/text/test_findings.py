@@ -232,7 +232,7 @@ def test_a_distance_is_worst_where_it_is_highest():
 
 def test_the_opening_sorts_the_attributes_by_verdict(audited):
     text = " ".join(summary.paragraphs(audited))
-    assert "age (≤50 40, 51-60 40, 61-70 40, ≥71 6, missing 6)" in text
+    assert "age (≤50: n = 40, 51-60: n = 40, 61-70: n = 40, ≥71: n = 6, missing: n = 6)" in text
     assert "the gap in mean Dice by sex (male > female by 0.021) is statistically significant." in text
     assert "Structure size alone can explain this gap." in text
     assert "\N{MULTIPLICATION SIGN}" not in text  # gaps of two attributes are exploratory

@@ -67,8 +67,8 @@ def test_signs_and_p_values():
 
 def test_patients_of_every_level_of_every_attribute(report):
     assert formatting.group_sizes(report["scores"]["dice"], ["sex", "age"]) == [
-        "sex (female 31, male 31)",
-        "age (≤50 31, ≥51 31, missing 4)",
+        "sex (female: n = 31, male: n = 31)",
+        "age (≤50: n = 31, ≥51: n = 31, missing: n = 4)",
     ]
 
 

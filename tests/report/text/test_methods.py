@@ -31,6 +31,29 @@ def test_where_a_margin_of_two_readers_comes_from(audited):
     assert "NSD" not in sentence and sum("Bland" in one for one in references) == 1
 
 
+def test_parts_of_intervals_and_tests_are_cited_where_they_were_computed(audited):
+    """Student's part and the permutation test need patients without a failed segmentation."""
+    failure = audited["rates"]["endpoints"]["failure"]
+    comparison = {"pairs": [], "test": None, "unranked": {"sex=other": {"p": 1.0}}}
+    failure["comparisons"] = {"sex": comparison}
+
+    def cited(counts, tests):
+        tallies = [failure, *failure["groups"].values()]
+        sizes = [failure["overall"]["n"], *(group["rate"]["n"] for group in failure["groups"].values())]
+        for tally, n in zip(tallies, sizes, strict=True):
+            tally["count"] = counts(n)
+        audited["rates"]["small_groups"] = {"dice": {"sex": tests}}
+        audited["scores"].pop("hd95_mm", None)
+        text, references = methods.methods_text(audited)
+        names = [name for name in ("Zou GY", "Bickel PJ") if any(name in line for line in references)]
+        return names, "by permutation" in next(
+            part for part in text.split(". ") if "too small to rank were" in part
+        )
+
+    assert cited(lambda n: 0, {"sex=other": {"p": 0.5}}) == (["Zou GY", "Bickel PJ"], True)
+    assert cited(lambda n: n, {}) == (["Bickel PJ"], False)
+
+
 def test_no_margin_no_equivalence(report):
     assert "equivalent" not in methods.methods_text(report)[0]
 
@@ -112,7 +135,7 @@ def test_no_covariate_is_no_adjustment(audited, excluded):
     text, is_cited = adjustment(audited)
     assert not is_cited and "Gaps were not adjusted for covariates" in text
     assert "were adjusted" not in text and "dice ~ sex" not in text
-    assert all(reason in text for reason in excluded) and ("excluded from the model" in text) == bool(
+    assert all(reason in text for reason in excluded) and ("Excluded from the model" in text) == bool(
         excluded
     )
 
