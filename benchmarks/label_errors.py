@@ -194,8 +194,9 @@ def main() -> None:
         for fault in (*FAULTS, "all together"):
             one = entry[fault]
             print(
-                f"  {fault:13s} AUC {one['auc']:.4f} {np.round(one['auc_interval'], 4)}  detected {one['detected']:.3f}  "
-                f"false alarms {one['false_alarms']:.3f}  right reason {one['right_reason']:.3f}"
+                f"  {fault:13s} AUC {one['auc']:.4f} {np.round(one['auc_interval'], 4)}  "
+                f"detected {one['detected']:.3f}  false alarms {one['false_alarms']:.3f}  "
+                f"right reason {one['right_reason']:.3f}"
             )
 
 
