@@ -278,7 +278,7 @@ def excluded_counts(excluded: Iterable[Excluded]) -> list[tuple[str, int]]:
     """Return the number of excluded cases by reason, which names the models concerned with their counts.
 
     >>> excluded_counts([Excluded("c1", "a", "no prediction"), Excluded("c1", "b", "no prediction")])
-    [('no prediction by a (1) and b (1)', 1)]
+    [('no prediction by a (1) and b (1), 1 of them by several', 1)]
     """
     by_reason: dict[str, list[Excluded]] = {}
     for entry in excluded:
@@ -288,7 +288,10 @@ def excluded_counts(excluded: Iterable[Excluded]) -> list[tuple[str, int]]:
     for reason, entries in by_reason.items():
         models = Counter(entry.mask for entry in entries if entry.mask not in ("", REFERENCE))
         by = f" by {formatting.listing(f'{model} ({n})' for model, n in models.items())}" if models else ""
-        counts.append((reason + by, len({entry.case_id for entry in entries})))
+        cases = Counter(entry.case_id for entry in entries)
+        several = sum(number > 1 for number in cases.values())
+        by += f", {several} of them by several" if models and several else ""
+        counts.append((reason + by, len(cases)))
     return counts
 
 

@@ -208,7 +208,7 @@ def test_excluded_cases_and_files_are_listed_by_name(root, tmp_path):
     ]
     # Records count once, whichever models lack them.
     assert result.report["cohort"]["flow"]["excluded"][1:] == [
-        {"reason": "no prediction by a (1) and b (2)", "records": 2}
+        {"reason": "no prediction by a (1) and b (2), 1 of them by several", "records": 2}
     ]
     page = (tmp_path / "out" / "index.html").read_text()
     assert page.index("excluded.csv") < page.index('class="card')

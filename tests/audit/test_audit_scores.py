@@ -104,7 +104,9 @@ def test_what_is_skipped_for_one_model_is_skipped_for_all(tmp_path):
     ]
     for report in result.reports.values():
         flow = report["cohort"]["flow"]
-        assert flow["excluded"] == [{"reason": "no scores by a (1) and b (2)", "records": 2}]
+        assert flow["excluded"] == [
+            {"reason": "no scores by a (1) and b (2), 1 of them by several", "records": 2}
+        ]
         assert (flow["listed"], flow["tested"]["cases"]) == (24, 22)
     (warning,) = summary.data_warnings(result.report)
     assert "2 of 24 cases are excluded" in warning

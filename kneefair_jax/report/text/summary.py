@@ -277,6 +277,8 @@ def _excluded(report: Report) -> list[str]:
         reason if len(records) == 1 else f"{count(number)} {reason}" for reason, number in records.items()
     )
     verb = "is" if total == 1 else "are"
-    return [
-        f"{count(total)} of {amount(listed, 'case')} {verb} excluded ({reasons}; listed in excluded.csv)."
-    ]
+    folder = (
+        "run" if report["run"].get("config") else "audit"
+    )  # a further model's page is in a subfolder of it
+    where = f"listed in the {folder}'s excluded.csv"
+    return [f"{count(total)} of {amount(listed, 'case')} {verb} excluded ({reasons}; {where})."]
