@@ -35,7 +35,8 @@ class ModelComparison:
         by: the attributes.
         by_group: a row per model, attribute and group, over all structures: `patients`, `cases`, `mean`, `low`, `high`
             (95 %), `ranked`.
-        changes: a row per pair of models and attribute, `second` minus `first`: `patients`; `mean_change`, its ends,
+        changes: a row per pair of models and attribute, `second` minus `first`: `patients` with a score by
+            both, `gap_patients`, those of the ranked groups; `first_mean`, `second_mean`, `mean_change`, its ends,
             `mean_p` and `mean_p_holm` (over pairs of models); `first_gap`, `second_gap`, `gap_change`, its ends,
             `gap_p` and `gap_p_holm` (over pairs of models and attributes). A negative change narrows the gap. In a
             distance, where lower is better, a negative change of the mean is an improvement.
@@ -271,11 +272,12 @@ def _named(model: str) -> Iterator[None]:
 def _change_row(pair: Mapping[str, Any]) -> dict[str, Any]:
     mean, gap = pair["change_of_mean"], pair["change_of_gap"]
     row = {key: pair[key] for key in ("first", "second", "attribute", "patients")}
+    row["gap_patients"] = gap["patients"]
     for quantity, change in (("mean", mean), ("gap", gap)):
-        if quantity == "gap":
-            row |= {"first_gap": change["first"], "second_gap": change["second"]}
         low, high = change["interval"] or (None, None)
         row |= {
+            f"first_{quantity}": change["first"],
+            f"second_{quantity}": change["second"],
             f"{quantity}_change": change["value"],
             f"{quantity}_low": low,
             f"{quantity}_high": high,
