@@ -264,16 +264,16 @@ def closing_lines(reports: Mapping[str, Report]) -> list[str]:
         *models.headline(first),
         *filter(None, [models.significant_gaps(first)]),
         *(
-            f"{f'{model}, ' if len(reports) > 1 else ''}{verdict.groups.title}: {_verdict(verdict)}"
+            f"{f'{model}, ' if len(reports) > 1 else ''}{verdict.groups.title}: {_verdict(report, verdict)}"
             for model, report in reports.items()
             for verdict in summary.verdicts(report)
         ),
     ]
 
 
-def _verdict(verdict: findings.Verdict) -> str:
+def _verdict(report: Report, verdict: findings.Verdict) -> str:
     """Return `Gap 0.038, significant; equivalence within ±0.020 is not shown`."""
-    text = cards.headline(verdict)
+    text = cards.headline(report, verdict)
     if verdict.equivalence in (None, "equivalent"):
         return text
     margin = f"±{formatting.margin_value(verdict.summary['equivalence']['delta'])}"

@@ -98,8 +98,8 @@ class GroupReport:
             failure_dice: Dice below which a segmentation counts as failed.
             min_group_patients: smaller groups are shown but not ranked.
             draws: permutations.
-            seed: of the permutations; the same table and seed give the same numbers. Rows in another order change p values
-                of permutations, and intervals from them, by Monte Carlo error.
+            seed: of the permutations; the same table and seed give the same numbers. Rows in another order change p
+                values of permutations, and intervals from them, by Monte Carlo error.
             allow_similar_ids: whether identifiers and levels may look alike, such as 7 and 0007.
 
         Raises:

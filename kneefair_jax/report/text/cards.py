@@ -163,22 +163,29 @@ def _card(report: Report, verdict: Verdict) -> Card:
     ]
     is_significant = verdict.kind in ("significant", "unlocated") or failures_differ or bool(small)
     return Card(
-        verdict.groups.title, headline(verdict), is_significant, remarks, _lowest(report, verdict), groups
+        verdict.groups.title,
+        headline(report, verdict),
+        is_significant,
+        remarks,
+        _lowest(report, verdict),
+        groups,
     )
 
 
-def headline(verdict: Verdict) -> str:
+def headline(report: Report, verdict: Verdict) -> str:
     """Return the verdict on an attribute in a few words, `Gap 0.038, significant`."""
     if verdict.equivalence == "equivalent" or verdict.kind == "unranked":
-        return result(verdict)
-    return f"Gap {number(verdict.gap)}, {result(verdict)}"
+        return result(report, verdict)
+    return f"Gap {number(verdict.gap)}, {result(report, verdict)}"
 
 
-def result(verdict: Verdict) -> str:
-    """Return the verdict without the gap, `significant`."""
+def result(report: Report, verdict: Verdict) -> str:
+    """Return the verdict without the gap, `significant`; `significant without failures` if a segmentation failed."""
     if verdict.equivalence == "equivalent":
         return f"Equivalent within ±{margin_value(verdict.summary['equivalence']['delta'])}"
-    return {
+    is_tested = verdict.kind in ("significant", "unlocated", "open")
+    has_failures = is_tested and report["rates"]["endpoints"]["failure"]["count"]
+    text = {
         "significant": "significant",
         "unlocated": "significant overall",
         "open": "not significant",
@@ -186,6 +193,7 @@ def result(verdict: Verdict) -> str:
         "untested": "not tested",
         "unranked": "Too few patients",
     }[verdict.kind]
+    return f"{text} without failures" if has_failures else text
 
 
 def _detail(verdict: Verdict) -> list[str]:
