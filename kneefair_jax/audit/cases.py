@@ -197,8 +197,8 @@ def check_models(table: pd.DataFrame, path: Path) -> None:
     near = column_names.synonyms("model", table.columns)
     if names := [name for name in near if not table.duplicated([*keys, name]).any()]:
         raise InputError(
-            f"{path}: has several rows of a case and structure but no column 'model'; rename {names[0]!r} model, if "
-            "its values are the compared models"
+            f"{path}: has several rows of a case and structure but no column 'model'; rename {names[0]!r} to 'model' "
+            "if its values are the compared models"
         )
 
 

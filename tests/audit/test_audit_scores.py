@@ -495,12 +495,12 @@ REFUSED = {
     "models under another name": (
         lambda: pd.concat([wide().assign(Vendor=name) for name in "AB"]),
         {},
-        r"^[^\n]*no column 'model'; rename 'Vendor' model[^\n]*$",
+        r"^[^\n]*no column 'model'; rename 'Vendor' to 'model' if[^\n]*$",
     ),
     "models under another name, a row each structure": (
         lambda: pd.concat([long(wide()).assign(AI=name, software=1) for name in "AB"]),
         {},
-        r"^[^\n]*rename 'AI' model[^\n]*$",
+        r"^[^\n]*rename 'AI' to 'model' if[^\n]*$",
     ),
     "case twice": (lambda: pd.concat([wide(), wide()[:1]]), {}, "row 26: case_id 'c0' has 'femur' twice"),
     "differing attribute": (
@@ -525,7 +525,7 @@ REFUSED = {
     "Femur Dice": (
         lambda: wide()[["case_id", "sex"]].assign(**{"Femur Dice": "0.9"}),
         {},
-        "rename 'Femur Dice' dice_femur",
+        "rename 'Femur Dice' to 'dice_femur'",
     ),
     "no scores": (lambda: wide()[["case_id", "sex"]], {}, "has no scores; name them"),
     "percent": (
