@@ -133,21 +133,20 @@ def remove(root, *names):
 
 def test_a_missing_prediction_is_refused_left_out_or_scored_as_empty(root):
     remove(root, "pred/c5.png")
-    with pytest.raises(
-        InputError, match=r"no prediction for 1 of 24 cases \(such as c5\).*case_id.*--link-dir"
-    ):
+    with pytest.raises(InputError, match=r"no prediction for 1 of 24 cases \(c5\).*case_id") as error:
         masks(root)
+    assert "--link-dir" not in str(error.value)  # the other files have their names
     skipped = masks(root, on_missing="skip")
     assert "c5" not in set(skipped.cases["case_id"])
     assert skipped.report["scores"]["dice"]["groups"]["sex=female"]["cases"] == 11
-    assert "No prediction for 1 of 24 cases (such as c5): excluded." in skipped.notes
+    assert "No prediction for 1 of 24 cases (c5): excluded." in skipped.notes
     zero = masks(root, on_missing="zero")
     rows = zero.cases[zero.cases["case_id"] == "c5"]
     diagonal = np.hypot(20 * 0.5, 24 * 0.5)
     assert rows["dice"].tolist() == [0, 0]
     assert rows["nsd"].tolist() == [0, 0]
     assert rows["hd95_mm"].tolist() == pytest.approx([diagonal] * 2)
-    assert "No prediction for 1 of 24 cases (such as c5): scored as empty masks." in zero.notes
+    assert "No prediction for 1 of 24 cases (c5): scored as empty masks." in zero.notes
     assert zero.mask_faults[["case_id", "mask"]].to_numpy().tolist() == [["c5", ""]]
 
 
@@ -178,7 +177,7 @@ def test_what_is_skipped_for_one_model_is_skipped_for_all(root):
     result = masks(root, pred, on_missing="skip")
     for _, rows in result.cases.groupby("model"):
         assert set(rows["case_id"]) == {f"c{i}" for i in range(folder.CASES)} - {"c2", "c7"}
-    assert any("No prediction by b for 1 of 23 cases (such as c2)" in note for note in result.notes)
+    assert any("No prediction by b for 1 of 23 cases (c2)" in note for note in result.notes)
     flow = result.report["cohort"]["flow"]
     assert flow["excluded"] == [
         {"reason": "no reference mask", "records": 1},
@@ -636,9 +635,7 @@ def test_missing_and_unlisted_arrays_are_treated_as_files(root):
     pred = arrays(root, "pred") | {"stray": np.zeros((20, 24), np.uint8)}
     assert any("1 x prediction (such as stray" in note for note in masks(root, pred).notes)
     del pred["c5"]
-    with pytest.raises(
-        InputError, match=r"--pred \(arrays\): no prediction for 1 of 24 cases \(such as c5\)"
-    ):
+    with pytest.raises(InputError, match=r"--pred \(arrays\): no prediction for 1 of 24 cases \(c5\)"):
         masks(root, pred)
     assert masks(root, pred, on_missing="zero").cases.set_index("case_id").loc["c5", "dice"].eq(0).all()
     with pytest.raises(InputError, match="pred: holds no masks"):
