@@ -1,8 +1,8 @@
 """Read the table of cases: their patients, groups, pixel spacings and paths."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,7 +83,8 @@ class Cohort(NamedTuple):
         noun = "reference mask" if mask == REFERENCE else f"prediction by {mask}".removesuffix(" by ")
         if files:
             self.notes.append(
-                f"excluded, since {source} matches them: {len(files)} x {noun} (such as {files[0]}; all in {EXCLUDED})"
+                f"excluded, since {source} matches them: {len(files)} x {noun} ({formatting.examples(files)}; "
+                f"all in {EXCLUDED})"
             )
         return [Excluded("", mask, f"{source} matches the {noun}", file) for file in files]
 
@@ -165,11 +166,13 @@ def _similar_notes(frame: pd.DataFrame, attributes: Sequence[str]) -> list[str]:
         values = [value for value in frame[name].astype(str).unique() if value != groups.MISSING]
         alike = identifiers.similar_identifiers(values, form)
         if alike and not (name == "case_id" and frame["case_id"].equals(frame["patient_id"])):
-            pairs = formatting.amount(sum(math.comb(len(group), 2) for group in alike), "pair")
+            pairs = [f"{a!r} and {b!r}" for group in alike for a, b in combinations(group, 2)]
+            count = (
+                f"{formatting.amount(len(pairs), 'pair')} of {name} {'looks' if len(pairs) == 1 else 'look'}"
+            )
             noun = {"patient_id": "patients", "case_id": "cases"}.get(name, "groups")
             notes.append(
-                f"--allow-similar-ids: {pairs} of {name} {'looks' if pairs == '1 pair' else 'look'} alike (such as "
-                f"{alike[0][0]!r} and {alike[0][1]!r}), counted as different {noun}"
+                f"--allow-similar-ids: {count} alike ({formatting.examples(pairs)}), counted as different {noun}"
             )
     return notes
 

@@ -77,7 +77,7 @@ def match(
     references = _references(cohort, truth, ids, structures)
     with_truth = [case for case in ids if case in references.by_case]
     if without := [case for case in ids if case not in references.by_case]:
-        text = f"no reference mask for {len(without)} of {len(ids)} cases (such as {without[0]})"
+        text = f"no reference mask for {len(without)} of {len(ids)} cases ({examples(without)})"
         if on_missing != "skip" or not with_truth:
             raise InputError(
                 f"--truth {_name(truth)}: {text}{_unmatched(references, without)}; correct the case ids or the folder, "
@@ -158,7 +158,7 @@ def _shared_names(unlisted: Sequence[str], stems: Sequence[str]) -> str:
     """Return a remark on the unlisted files whose name several films have, whose paths lack their endings."""
     counts = Counter(Path(stem).name for stem in stems)
     files = [name for name in unlisted if counts[name[: len(name) - len(suffix_of(name))]] > 1]
-    return f"; {len(files)} files (such as {files[0]}) have a name that several films share" if files else ""
+    return f"; {len(files)} files ({examples(files)}) have a name that several films share" if files else ""
 
 
 def _missing_predictions(
@@ -242,8 +242,8 @@ def _name(source: Path | Arrays) -> str:
 def _note_links(cohort: Cohort, source: Path | Arrays, files: Mapping[str, MaskSource], option: str) -> None:
     if isinstance(source, Path) and (linked := cases_linked_outside(source, files)):
         cohort.notes.append(
-            f"{len(linked)} files of {option} are reached through symbolic links that lead out of the folder (such as "
-            f"that of case {linked[0]})"
+            f"{len(linked)} files of {option} are reached through symbolic links that lead out of the folder (cases: "
+            f"{examples(linked)})"
         )
 
 

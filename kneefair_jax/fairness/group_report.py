@@ -24,7 +24,14 @@ from kneefair_jax.report import csv_tables, page
 from kneefair_jax.report.figures import forest
 from kneefair_jax.report.schema import Report, Scores
 from kneefair_jax.report.text import findings
-from kneefair_jax.report.text.formatting import TITLES, AttributeGroups, attribute_groups, interval, number
+from kneefair_jax.report.text.formatting import (
+    TITLES,
+    AttributeGroups,
+    attribute_groups,
+    interval,
+    number,
+    p_equals,
+)
 from kneefair_jax.runtime import atomic
 
 type Frame = pd.DataFrame | Mapping[str, Any]
@@ -255,7 +262,8 @@ def _gap_text(scores: Scores, groups: AttributeGroups) -> str:
     tested = findings.gap_without_failures(summary)
     text += f"{number(tested['value'])} {interval(tested['interval'])}"
     text += tested_direction if tested_direction != direction else ""
-    return f"{text}, {'corrected ' if correction else ''}p = {p:.2g}{'' if correction else ', not corrected'}"
+    p_text = f"corrected {p_equals(p)}" if correction else f"{p_equals(p)}, not corrected"
+    return f"{text}, {p_text}"
 
 
 def _direction(first: str, second: str, difference: float, groups: AttributeGroups) -> str:

@@ -20,7 +20,7 @@ from kneefair_jax.fairness.group_report import REPR_ROWS, Frame
 from kneefair_jax.fairness.patient_table import ALL_STRUCTURES
 from kneefair_jax.report import page
 from kneefair_jax.report.figures import svg
-from kneefair_jax.report.text.formatting import TITLES, interval, number, signed
+from kneefair_jax.report.text.formatting import TITLES, interval, number, p_equals, signed
 
 _REMEDY = 'Give the column that names a case in every frame: case="..."'
 
@@ -86,7 +86,7 @@ class ModelComparison:
             gap = "no gap (fewer than two groups are ranked)"
             if not pd.isna(row.gap_change):
                 ends = interval([row.gap_low, row.gap_high])
-                p = "" if pd.isna(row.gap_p_holm) else f", corrected p = {row.gap_p_holm:.2g}"
+                p = "" if pd.isna(row.gap_p_holm) else f", corrected {p_equals(row.gap_p_holm)}"
                 gap = f"gap {number(row.first_gap)} to {number(row.second_gap)}, {signed(row.gap_change)} {ends}{p}"
             lines.append(f"  {row.second} minus {row.first}, {row.attribute}: {mean}; {gap}")
         if len(self.changes) > REPR_ROWS:

@@ -85,7 +85,7 @@ class Card(NamedTuple):
         verdict: in a few words, `Gap 0.038, significant`.
         is_significant: whether the verdict, or one of the remarks, is a significant difference.
         remarks: further findings in a few words: failure rates, small groups, patients that a conclusion needs.
-        lowest: the worst ranked group with its mean and patients, `Lowest: Black 0.852, 32 patients`; "" without one.
+        lowest: the worst ranked group with its mean and patients, `Lowest mean: Black 0.852 (n = 32)`; "" without one.
         groups: all groups.
     """
 
@@ -250,10 +250,10 @@ def _lowest(report: Report, verdict: Verdict) -> str:
     means = report["scores"][family.from_report(report).score]["groups"][verdict.worst]
     word = "Highest" if verdict.lower_is_better else "Lowest"
     # The gap above it leaves failed segmentations out, and may be between other groups.
-    of = " of all patients" if _failures_change_gap(verdict) else ""
+    of = ", all patients" if _failures_change_gap(verdict) else ""
     return (
-        f"{word}{of}: {verdict.groups.labels[verdict.worst]} {number(means['mean'])}, "
-        f"{amount(means['patients'], 'patient')}"
+        f"{word} mean{of}: {verdict.groups.labels[verdict.worst]} {number(means['mean'])} "
+        f"(n = {count(means['patients'])})"
     )
 
 
