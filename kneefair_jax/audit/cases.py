@@ -1,8 +1,8 @@
 """Read the table of cases: their patients, groups, pixel spacings and paths."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,7 +98,8 @@ class Cohort(NamedTuple):
         noun = "reference mask" if mask == REFERENCE else f"prediction by {mask}".removesuffix(" by ")
         if files:
             self.notes.append(
-                f"excluded, since {source} matches them: {len(files)} x {noun} (such as {files[0]}; all in {EXCLUDED})"
+                f"excluded, since {source} matches them: {len(files)} x {noun} ({formatting.examples(files)}; "
+                f"all in {EXCLUDED})"
             )
         return [Excluded("", mask, f"{source} matches the {noun}", file) for file in files]
 
@@ -180,11 +181,13 @@ def _similar_notes(frame: pd.DataFrame, attributes: Sequence[str]) -> list[str]:
         values = [value for value in frame[name].astype(str).unique() if value != groups.MISSING]
         alike = identifiers.similar_identifiers(values, form)
         if alike and not (name == "case_id" and frame["case_id"].equals(frame["patient_id"])):
-            pairs = formatting.amount(sum(math.comb(len(group), 2) for group in alike), "pair")
+            pairs = [f"{a!r} and {b!r}" for group in alike for a, b in combinations(group, 2)]
+            count = (
+                f"{formatting.amount(len(pairs), 'pair')} of {name} {'looks' if len(pairs) == 1 else 'look'}"
+            )
             noun = {"patient_id": "patients", "case_id": "cases"}.get(name, "groups")
             notes.append(
-                f"--allow-similar-ids: {pairs} of {name} {'looks' if pairs == '1 pair' else 'look'} alike (such as "
-                f"{alike[0][0]!r} and {alike[0][1]!r}), counted as different {noun}"
+                f"--allow-similar-ids: {count} alike ({formatting.examples(pairs)}), counted as different {noun}"
             )
     return notes
 
@@ -212,8 +215,8 @@ def check_models(table: pd.DataFrame, path: Path) -> None:
     near = column_names.synonyms("model", table.columns)
     if names := [name for name in near if not table.duplicated([*keys, name]).any()]:
         raise InputError(
-            f"{path}: has several rows of a case and structure but no column 'model'; rename {names[0]!r} model, if "
-            "its values are the compared models"
+            f"{path}: has several rows of a case and structure but no column 'model'; rename {names[0]!r} to 'model' "
+            "if its values are the compared models"
         )
 
 
@@ -266,7 +269,7 @@ def with_scores(cohort: Cohort, numbers: pd.DataFrame, path: Path, on_missing: s
             text = f"no scores{by} for {len(without)} of {len(listed)} cases"
             if on_missing != "skip":
                 raise InputError(f"{path}: {text} ({label_map.first_values(without)}); {_REMEDY[on_missing]}")
-            cohort.notes.append(f"{text} (such as {without[0]}): excluded")
+            cohort.notes.append(f"{text} ({formatting.examples(without)}): excluded")
             excluded += [Excluded(case, str(model), "no scores") for case in without]
     scored = set(listed) - {entry.case_id for entry in excluded}
     if not scored:

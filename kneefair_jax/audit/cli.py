@@ -33,7 +33,8 @@ table), spacing_mm (mm per pixel, 0.3 or 0.3x0.2 for down x across) and split. T
 DICOM's form (065Y). A score table has case_id,
 structure, dice, ... (a row per case and structure) or case_id, dice_femur, dice_tibia, ... (a row per case); the other
 scores are iou, hd95_mm, assd_mm and nsd (ece is stored, not compared). Overlaps are between 0 and 1; an empty cell is a
-structure absent from truth and prediction.
+structure absent from truth and prediction. To compare models, put the rows of all models into one table, with the name
+of the model in the column model; each model needs a score of every case.
 """
 
 
@@ -62,7 +63,10 @@ def parser() -> argparse.ArgumentParser:
         help="folder of the predicted masks; several models are compared on the same patients",
     )
     inputs.add_argument(
-        "--scores", type=Path, metavar="FILE", help="CSV or parquet of scores by case, instead of masks"
+        "--scores",
+        type=Path,
+        metavar="FILE",
+        help="CSV or parquet of scores by case, instead of masks; a column model holds the compared models",
     )
     inputs.add_argument("--labels", nargs="+", action="extend", metavar="NAME=VALUES", help="femur=1 tibia=2,3 "
         "background=9 ignore=255 (excluded from every score), or a scheme: knee, knee_overlaps, knees, chest; "
@@ -265,16 +269,16 @@ def closing_lines(reports: Mapping[str, Report]) -> list[str]:
         *models.headline(first),
         *filter(None, [models.significant_gaps(first)]),
         *(
-            f"{f'{model}, ' if len(reports) > 1 else ''}{verdict.groups.title}: {_verdict(verdict)}"
+            f"{f'{model}, ' if len(reports) > 1 else ''}{verdict.groups.title}: {_verdict(report, verdict)}"
             for model, report in reports.items()
             for verdict in summary.verdicts(report)
         ),
     ]
 
 
-def _verdict(verdict: findings.Verdict) -> str:
+def _verdict(report: Report, verdict: findings.Verdict) -> str:
     """Return `Gap 0.038, significant; equivalence within ±0.020 is not shown`."""
-    text = cards.headline(verdict)
+    text = cards.headline(report, verdict)
     if verdict.equivalence in (None, "equivalent"):
         return text
     margin = f"±{formatting.margin_value(verdict.summary['equivalence']['delta'])}"

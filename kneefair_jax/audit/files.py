@@ -15,6 +15,9 @@ from kneefair_jax.data import mask_files
 from kneefair_jax.data.mask_files import MaskArray, MaskSource, StructureFiles
 from kneefair_jax.data.readers import SUFFIXES, limits, suffix_of
 from kneefair_jax.errors import InputError
+from kneefair_jax.report.text.formatting import examples
+
+_MOST_NAMES = 5  # of missing cases in a message
 
 type Arrays = Mapping[str, np.ndarray]  # case id -> label values, integers [H, W]
 
@@ -74,7 +77,7 @@ def match(
     references = _references(cohort, truth, ids, structures)
     with_truth = [case for case in ids if case in references.by_case]
     if without := [case for case in ids if case not in references.by_case]:
-        text = f"no reference mask for {len(without)} of {len(ids)} cases (such as {without[0]})"
+        text = f"no reference mask for {len(without)} of {len(ids)} cases ({examples(without)})"
         if on_missing != "skip" or not with_truth:
             raise InputError(
                 f"--truth {_name(truth)}: {text}{_unmatched(references, without)}; correct the case ids or the folder, "
@@ -87,10 +90,10 @@ def match(
     by_model = {
         model: _predictions(cohort, source, with_truth, structures) for model, source in predictions.items()
     }
-    missing = []
+    missing = _missing_predictions(cohort, with_truth, predictions, by_model, on_missing)
     for model, source in predictions.items():
-        cases = _check_predictions(cohort, with_truth, model, source, by_model[model], on_missing)
-        missing += [Excluded(case, model, "no prediction") for case in cases]
+        of = f" by {model}" if model else ""
+        _note_links(cohort, source, by_model[model].by_case, f"--pred{of}")
         excluded += cohort.unmatched(by_model[model].unlisted, model, "no case with a reference mask")
     scored = with_truth
     if on_missing == "skip":  # for every model, so that all are scored on the same cases
@@ -155,30 +158,39 @@ def _shared_names(unlisted: Sequence[str], stems: Sequence[str]) -> str:
     """Return a remark on the unlisted files whose name several films have, whose paths lack their endings."""
     counts = Counter(Path(stem).name for stem in stems)
     files = [name for name in unlisted if counts[name[: len(name) - len(suffix_of(name))]] > 1]
-    return f"; {len(files)} files (such as {files[0]}) have a name that several films share" if files else ""
+    return f"; {len(files)} files ({examples(files)}) have a name that several films share" if files else ""
 
 
-def _check_predictions(
+def _missing_predictions(
     cohort: Cohort,
     cases: Sequence[str],
-    model: str,
-    source: Path | Arrays,
-    predictions: CaseFiles,
+    sources: Mapping[str, Path | Arrays],
+    by_model: Mapping[str, CaseFiles],
     on_missing: str,
-) -> list[str]:
-    """Note links, and refuse missing predictions, or note them and return their cases."""
-    of = f" by {model}" if model else ""
-    _note_links(cohort, source, predictions.by_case, f"--pred{of}")
-    if missing := [case for case in cases if case not in predictions.by_case]:
-        text = f"no prediction{of} for {len(missing)} of {len(cases)} cases (such as {missing[0]}){predictions.remark}"
+) -> list[Excluded]:
+    """Refuse the missing predictions of all models, or note and return them."""
+    entries, refusals, link_hint = [], [], ""
+    for model, files in by_model.items():
+        missing = [case for case in cases if case not in files.by_case]
+        if not missing:
+            continue
+        entries += [Excluded(case, model, "no prediction") for case in missing]
+        text = f"no prediction{f' by {model}' if model else ''} for {len(missing)} of {len(cases)} cases"
         if on_missing == "stop" or len(missing) == len(cases):
-            raise InputError(
-                f"--pred {_name(source)}: {text}{_unmatched(predictions, missing)}; add them, each file with its "
-                "case_id as name (`kneefair init --link-dir` names the films so), or choose --on-missing skip (exclude "
-                "them) or zero (score them as empty masks)"
-            )
-        cohort.notes.append(f"{text}: {'excluded' if on_missing == 'skip' else 'scored as empty masks'}")
-    return missing
+            names = f"({examples(missing, _MOST_NAMES)}){files.remark}{_unmatched(files, missing)}"
+            refusals.append(f"--pred {_name(sources[model])}: {text} {names}")
+            if not files.by_case:
+                link_hint = " (`kneefair init --link-dir` names the films so)"
+        else:
+            action = "excluded" if on_missing == "skip" else "scored as empty masks"
+            cohort.notes.append(f"{text} ({examples(missing)}){files.remark}: {action}")
+    if refusals:
+        refused = "\n".join(refusals)
+        raise InputError(
+            f"{refused}; add them, each file with its case_id as name{link_hint}, or choose --on-missing skip (exclude "
+            "them) or zero (score them as empty masks)"
+        )
+    return entries
 
 
 def _unmatched(files: CaseFiles, missing: Sequence[str]) -> str:
@@ -230,8 +242,8 @@ def _name(source: Path | Arrays) -> str:
 def _note_links(cohort: Cohort, source: Path | Arrays, files: Mapping[str, MaskSource], option: str) -> None:
     if isinstance(source, Path) and (linked := cases_linked_outside(source, files)):
         cohort.notes.append(
-            f"{len(linked)} files of {option} are reached through symbolic links that lead out of the folder (such as "
-            f"that of case {linked[0]})"
+            f"{len(linked)} files of {option} are reached through symbolic links that lead out of the folder (cases: "
+            f"{examples(linked)})"
         )
 
 

@@ -30,6 +30,7 @@ from kneefair_jax.audit.scoring import Case, Scored
 from kneefair_jax.data import inspection
 from kneefair_jax.data.readers import ORIENTATIONS, limits, name_of, orientation
 from kneefair_jax.report import build
+from kneefair_jax.report.text import formatting
 
 # Faults that explain why a prediction overlaps its reference mask less than others do.
 _LOWER_OVERLAP = (INTERPOLATED, BAND, ORIENTATION, OTHER_CASE, SAME_PIXELS)
@@ -299,7 +300,9 @@ def _spacing_kind_notes(masks: Mapping[str, Summary], name: str) -> list[str]:
             cases_of.setdefault(mask.spacing_kind, []).append(case)
     if len(cases_of) < 2:
         return []
-    counts = ", ".join(f"{kind} in {len(cases)} (such as {cases[0]})" for kind, cases in cases_of.items())
+    counts = ", ".join(
+        f"{kind} in {len(cases)} ({formatting.examples(cases)})" for kind, cases in cases_of.items()
+    )
     return [
         f"the headers of the {name} state spacings of different kinds, which differ in magnification: {counts}"
     ]
@@ -318,10 +321,10 @@ def _pair_spacing_kind_notes(
     }
     if not pairs:
         return []
-    case, (first, second) = next(iter(pairs.items()))
+    examples = [f"{case}: {first} and {second}" for case, (first, second) in pairs.items()]
     return [
         f"the headers of reference mask and prediction{of} state spacings of different kinds in {len(pairs)} of "
-        f"{len(truth)} cases (such as {case}: {first} and {second})"
+        f"{len(truth)} cases ({formatting.examples(examples)})"
     ]
 
 

@@ -21,6 +21,7 @@ from kneefair_jax.data.readers import Orientation, limits, orientation
 from kneefair_jax.errors import InputError
 from kneefair_jax.report import overlays
 from kneefair_jax.report.overlays import CaseView
+from kneefair_jax.report.text import formatting
 
 _GRAY = 80
 _MAX_LISTED_ERRORS = 5
@@ -117,7 +118,8 @@ def header_notes_of_films(headers: Mapping[str, FilmHeader]) -> list[str]:
     if open_films:
         lines.append(
             f"only one of the headers of film and reference mask states an orientation in {len(open_films)} of the "
-            f"films that were read (such as {min(open_films)}): the other was assumed to lie as this one is displayed"
+            f"films that were read ({formatting.examples(sorted(open_films))}): the other was assumed to lie as "
+            "this one is displayed"
         )
     return lines
 

@@ -230,6 +230,12 @@ def audit(
         by_size: model -> the errors that size alone would give (`metrics.boundary_errors`), a row per case.
     """
     settings, resamples = _affordable(settings, cohort, len(tables))
+    margins, primary = settings.equivalence_margin, settings.primary.score
+    if margins and primary not in margins:
+        cohort.notes.append(
+            f"the equivalence margin is for {', '.join(margins)}, which is not the primary score: equivalence in "
+            f"{primary} is not tested; give --equivalence-margin {primary}=MARGIN"
+        )
     analysis = build.Analysis(
         structures,
         list(cohort.attributes),

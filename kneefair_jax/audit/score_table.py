@@ -145,10 +145,11 @@ def _word_notes(written: pd.DataFrame) -> list[str]:
             words = (written[name] != "") & (cell_text.without_missing_words(written[[name]])[name] == "")
             if words.any():
                 first = written[words].iloc[0]
+                cases_of_word = [f"case {case}" for case in written["case_id"][words].unique()]
                 rows = f"{formatting.amount(int(words.sum()), 'row')} {'has' if words.sum() == 1 else 'have'}"
                 notes.append(
-                    f"{rows} {first[name]!r} for {name} (such as case {first['case_id']}): read as an empty cell, of a "
-                    "structure absent from truth and prediction"
+                    f"{rows} {first[name]!r} for {name} ({formatting.examples(cases_of_word)}): read as an empty "
+                    "cell, of a structure absent from truth and prediction"
                 )
     return notes
 
@@ -342,8 +343,9 @@ def _table(
         scores = rows[rows["structure"] == structure].drop(columns=["model"])
         absent = sorted(set(about["case_id"]) - set(scores["case_id"]))
         if absent:
+            count = formatting.amount(len(absent), "case")
             cohort.notes.append(
-                f"{structure} has no row for {formatting.amount(len(absent), 'case')} (such as {absent[0]}): excluded"
+                f"{structure} has no row for {count} ({formatting.examples(absent)}): excluded"
             )
         frames.append(
             about.assign(structure=structure).merge(scores, on=["case_id", "structure"], how="left")
@@ -368,17 +370,20 @@ def notes_on_missing_scores(table: pd.DataFrame, model: str) -> list[str]:
         by_case = (~overlaps).groupby(table["case_id"].to_numpy()).all()
         of_cases = f", and all of {formatting.amount(int(by_case.sum()), 'case')}" if by_case.any() else ""
         notes.append(
-            f"{rows}{of}{of_cases} (such as {table['case_id'][~overlaps].iloc[0]}) have no score and are excluded from "
-            "the means, as a structure that is absent from truth and prediction; where the model failed, write 0, "
-            "since otherwise the means flatter it"
+            f"{rows}{of}{of_cases} ({formatting.examples(table['case_id'][~overlaps].unique())}) have no score and "
+            "are excluded from the means, as a structure that is absent from truth and prediction; where the model "
+            "failed, write 0, since otherwise the means flatter it"
         )
     for score in patient_table.MILLIMETRES:  # some tools (MONAI) write NaN where the model misses a bone
         missing = table[overlaps & table[score].isna()]
         if len(missing) and table[score].notna().any():
-            first = missing.iloc[0]
+            cells = [
+                f"case {case}, {structure}"
+                for case, structure in missing[["case_id", "structure"]].to_numpy()
+            ]
             notes.append(
                 f"{formatting.amount(len(missing), 'row')}{of} {'has' if len(missing) == 1 else 'have'} an overlap but "
-                f"no {score} (such as case {first['case_id']}, {first['structure']}): its means are over the other "
+                f"no {score} ({formatting.examples(cells)}): its means are over the other "
                 "rows, and flatter a model that misses bones"
             )
     return notes

@@ -88,16 +88,16 @@ def excluded(names: Iterable[str]) -> dict[str, str]:
 
 
 def suggestion(headers: Iterable[str]) -> str:
-    """Return `; rename 'Femur Dice' dice_femur` for the first header that names Dice and a structure; "" without one.
+    """Return `; rename 'Femur Dice' to 'dice_femur'` for the first header with Dice and a structure; "" without one.
 
     >>> suggestion(["case_id", "Femur Dice"])
-    "; rename 'Femur Dice' dice_femur"
+    "; rename 'Femur Dice' to 'dice_femur'"
     """
     for header in headers:
         words = _words(header)
         rest = "_".join(word for word in words if word not in ("dice", "dsc"))
         if rest and len(rest.split("_")) < len(words):
-            return f"; rename {header!r} dice_{rest}"
+            return f"; rename {header!r} to 'dice_{rest}'"
     return ""
 
 

@@ -309,7 +309,11 @@ def _fit(
     combinations = np.vstack([np.eye(coefficient_count), *differences.values()])
     result = robust_estimates(x, y, rows["patient_id"].to_numpy(), weights, combinations)
     if result is None:
-        return "the cases of a single patient determine a coefficient"
+        name = _determined_by_one_patient(columns, rows["patient_id"].to_numpy())
+        remedy = "merge its group with another one, or exclude the column"
+        if ":" in name:
+            remedy += ", or exclude interactions (--no-intersections, or report.intersections = False)"
+        return f"the cases of a single patient determine the coefficient of {name}; {remedy}"
     residuals = pd.Series(y - x @ result.estimate[:coefficient_count], index=score.index)
     if residuals.abs().max() <= _ROUNDING * spread:
         return "the columns explain every score, so that no standard error is defined"
@@ -328,6 +332,14 @@ def _fit(
         patients=patient_count,
         cases=len(score),
     )
+
+
+def _determined_by_one_patient(columns: pd.DataFrame, patients: np.ndarray) -> str:
+    """Return the column that depends on those to its left without the patient of the largest leverage."""
+    blocks = _cluster_blocks(np.linalg.qr(columns.to_numpy(float))[0], patients)
+    patient = np.unique(patients)[np.linalg.norm(blocks, 2, axis=(1, 2)).argmax()]
+    _, dependent_columns = independent_columns(columns[patients != patient])
+    return dependent_columns[-1] if dependent_columns else "a column"
 
 
 def _terms(names: Sequence[str], result: RobustEstimates, skewnesses: np.ndarray) -> list[Term]:

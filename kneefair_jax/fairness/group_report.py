@@ -24,7 +24,14 @@ from kneefair_jax.report import csv_tables, page
 from kneefair_jax.report.figures import forest
 from kneefair_jax.report.schema import Report, Scores
 from kneefair_jax.report.text import findings
-from kneefair_jax.report.text.formatting import TITLES, AttributeGroups, attribute_groups, interval, number
+from kneefair_jax.report.text.formatting import (
+    TITLES,
+    AttributeGroups,
+    attribute_groups,
+    interval,
+    number,
+    p_equals,
+)
 from kneefair_jax.runtime import atomic
 
 type Frame = pd.DataFrame | Mapping[str, Any]
@@ -100,7 +107,8 @@ class GroupReport:
             failure_dice: Dice below which a segmentation counts as failed.
             min_group_patients: smaller groups are shown but not ranked.
             draws: permutations.
-            seed: of the permutations; the same table and seed give the same numbers.
+            seed: of the permutations; the same table and seed give the same numbers. Rows in another order change p
+                values of permutations, and intervals from them, by Monte Carlo error.
             allow_similar_ids: whether identifiers and levels may look alike, such as 7 and 0007.
 
         Raises:
@@ -256,7 +264,8 @@ def _gap_text(scores: Scores, groups: AttributeGroups) -> str:
     tested = findings.gap_without_failures(summary)
     text += f"{number(tested['value'])} {interval(tested['interval'])}"
     text += tested_direction if tested_direction != direction else ""
-    return f"{text}, {'corrected ' if correction else ''}p = {p:.2g}{'' if correction else ', not corrected'}"
+    p_text = f"corrected {p_equals(p)}" if correction else f"{p_equals(p)}, not corrected"
+    return f"{text}, {p_text}"
 
 
 def _direction(first: str, second: str, difference: float, groups: AttributeGroups) -> str:

@@ -107,9 +107,8 @@ def mean_change(runs: Runs, draws: int, seed: int) -> tuple[int, MeanChange]:
         seed: of the bootstrap.
     """
     (first,), (second,) = runs.overall.values()
-    changes = second - first
-    changes = changes[~np.isnan(changes)]
-    return len(changes), _mean(changes, draws, seed)
+    has_score = ~np.isnan(first + second)
+    return int(has_score.sum()), _mean(first[has_score], second[has_score], draws, seed)
 
 
 def changes_by_group(runs: Runs, draws: int, seed: int) -> list[GroupChange]:
@@ -125,12 +124,9 @@ def changes_by_group(runs: Runs, draws: int, seed: int) -> list[GroupChange]:
     changes = []
     for group, name in enumerate(runs.names):
         rows = has_score & (runs.index == group)
-        change = _with_t_interval(second[rows] - first[rows], _mean(second[rows] - first[rows], draws, seed))
-        first_mean, second_mean = (
-            float(scores[rows].mean()) if rows.any() else None for scores in (first, second)
-        )
+        change = _with_t_interval(second[rows] - first[rows], _mean(first[rows], second[rows], draws, seed))
         changes.append(
-            GroupChange(name, int(rows.sum()), first_mean, second_mean, change.value, change.interval)
+            GroupChange(name, int(rows.sum()), change.first, change.second, change.value, change.interval)
         )
     return changes
 
@@ -178,29 +174,31 @@ def change_of_gap(runs: Runs, minimum: int, swaps: int, seed: int) -> GapChange:
     sizes = np.bincount(runs.index[has_score], minlength=len(runs.names))
     ranked = np.flatnonzero(sizes >= max(minimum, 1))
     if len(ranked) < 2:
-        return GapChange()
+        return GapChange(int(sizes[ranked].sum()))
     is_ranked = has_score & np.isin(runs.index, ranked)
     index = np.searchsorted(ranked, runs.index[is_ranked])
     return compare_gaps(first[is_ranked], second[is_ranked], index, runs.patients[is_ranked], swaps, seed)
 
 
-def _mean(changes: np.ndarray, draws: int, seed: int) -> MeanChange:
-    """Return the mean of f64[P] with its equal-tailed studentized bootstrap interval and the matching p.
+def _mean(first: np.ndarray, second: np.ndarray, draws: int, seed: int) -> MeanChange:
+    """Return the mean change, f64[P] to f64[P], with its equal-tailed studentized bootstrap interval and matching p.
 
     The interval excludes 0 if p is below 5 %. If all patients change by the same amount, there is no standard error:
     the interval is a point, and p is 1 if the change is 0, else undefined.
     """
+    changes = second - first
     if not len(changes):
         return MeanChange()
     value = float(changes.mean())
+    change = MeanChange(float(first.mean()), float(second.mean()), value)
     if len(changes) < bootstrap.MIN_PATIENTS:
-        return MeanChange(value)
+        return change
     # Sorted by size: the order of the patients changes no resample, and the order of the models only its sign.
     changes = changes[np.argsort(np.abs(changes), kind="stable")][None]
     sizes = np.array([changes.size])
     error = float(np.sqrt(patient_bootstrap.squared_errors(changes, sizes)[0, 0]))
     if error <= ROUNDING:
-        return MeanChange(value, [value, value], 1.0 if abs(value) <= ROUNDING else None)
+        return replace(change, interval=[value, value], p=1.0 if abs(value) <= ROUNDING else None)
     bootstrap_means, bootstrap_variance = patient_bootstrap.resample(
         changes, sizes, np.random.default_rng(seed), draws
     )
@@ -212,7 +210,7 @@ def _mean(changes: np.ndarray, draws: int, seed: int) -> MeanChange:
     tail = min((t >= value / error).sum(), (t <= value / error).sum())
     ends = [value - float(low) * error, value - float(high) * error]
     interval = ends if np.isfinite(ends).all() else None
-    return MeanChange(value, interval, min(1.0, 2 * float(tail + 1) / (draws + 1)))
+    return replace(change, interval=interval, p=min(1.0, 2 * float(tail + 1) / (draws + 1)))
 
 
 LEVEL = 0.05
@@ -237,11 +235,12 @@ def compare_gaps(
     means = [np.bincount(index, scores) / sizes for scores in (first, second)]
     first_gap, second_gap = (float(np.ptp(mean)) for mean in means)
     value = second_gap - first_gap
+    gaps = GapChange(len(index), first_gap, second_gap, value)
     if sizes.min() < bootstrap.MIN_PATIENTS:
-        return GapChange(first_gap, second_gap, value, None, None)
+        return gaps
     first, second = first - first.mean(), second - second.mean()
     if np.abs(second - first).max() <= ROUNDING:
-        return GapChange(first_gap, second_gap, value, [value, value], 1.0)
+        return replace(gaps, interval=[value, value], p=1.0)
     # Groups are ordered by the models' average, so neither the groups' names nor the models' order change a draw.
     order = np.argsort(np.argsort(means[0] + means[1], kind="stable"))
     rng = np.random.default_rng(seed)
@@ -259,13 +258,13 @@ def compare_gaps(
     )
     rejection_count = int(np.floor(LEVEL * (1 + reference_size) + 1e-9))
     if not rejection_count:
-        return GapChange(first_gap, second_gap, value, None, float(p))
+        return replace(gaps, p=float(p))
     # A change equal to the critical value is a tie, which the test does not reject.
     half = reference[reference_size - rejection_count] * (1 + TIE) * error
     missing_bias = _missing_bias(observed, deviates)
     low, high = change - half, change + half
     low, high = low - missing_bias[1] * (low < 0), high + missing_bias[0] * (high > 0)
-    return GapChange(first_gap, second_gap, value, [float(low), float(high)], float(p))
+    return replace(gaps, interval=[float(low), float(high)], p=float(p))
 
 
 class _Means(NamedTuple):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
@@ -65,7 +65,8 @@ class Design:
 def design(rows: pd.DataFrame, attributes: Sequence[str], intersections: bool = True) -> Design:
     """Return the model `a * b + covariates`, as far as the columns exist; `a + b + covariates` without intersections.
 
-    `a * b` are the first two attributes that are not themselves covariates, with their interaction.
+    `a * b` are the first two attributes that are not themselves covariates, with the interaction of those levels that,
+    with their references, form four cells of `MIN_LEVEL_PATIENTS` or more.
 
     Args:
         rows: a row per case: `patient_id`, the attributes, and any of `groups.COVARIATES` (in any case of letters) and
@@ -91,31 +92,36 @@ def design(rows: pd.DataFrame, attributes: Sequence[str], intersections: bool = 
         for level in part:
             key = name if level is None else f"{name}={level}"
             columns[key], variables[key] = part[level], {name: level}
+    levels = {
+        name: (str(values[name][keep].min()), *map(str, part))
+        for name, part in parts.items()
+        if None not in part
+    }
     interaction_attributes = [
-        name for name in parts if name in attributes and name.lower() not in groups.COVARIATES
+        name for name in levels if name in attributes and name.lower() not in groups.COVARIATES
     ][:2]
     if intersections and len(interaction_attributes) == 2:
-        first, second = (
-            [key for key, levels in variables.items() if name in levels] for name in interaction_attributes
-        )
-        for a in first:
-            for b in second:
-                product = columns[a] * columns[b]
-                if (
-                    patient_count := rows["patient_id"][product.index[product != 0]].nunique()
-                ) < MIN_LEVEL_PATIENTS:
-                    excluded.append(f"{a}:{b}: {patient_count} patients, {MIN_LEVEL_PATIENTS} are needed")
-                else:
-                    columns[f"{a}:{b}"], variables[f"{a}:{b}"] = product, variables[a] | variables[b]
+        cells = rows[keep].groupby([values[name][keep].astype(str) for name in interaction_attributes])
+        patients = cells["patient_id"].nunique()
+        (first, second), names = (levels[name] for name in interaction_attributes), interaction_attributes
+        for a, b in product(first[1:], second[1:]):
+            keys = [f"{names[0]}={a}", f"{names[1]}={b}"]
+            # The interaction is the difference of two differences, so each of its four cells determines it.
+            counts = {cell: int(patients.get(cell, 0)) for cell in product((a, first[0]), (b, second[0]))}
+            rarest = min(counts, key=lambda cell: counts[cell])
+            if counts[rarest] < MIN_LEVEL_PATIENTS:
+                group = "" if rarest == (a, b) else f" with {names[0]}={rarest[0]}, {names[1]}={rarest[1]}"
+                excluded.append(
+                    f"{':'.join(keys)}: {counts[rarest]} patients{group}, {MIN_LEVEL_PATIENTS} are needed"
+                )
+            else:
+                columns[":".join(keys)] = columns[keys[0]] * columns[keys[1]]
+                variables[":".join(keys)] = variables[keys[0]] | variables[keys[1]]
     return Design(
         columns=pd.DataFrame(columns, index=rows.index[keep]),
         variables=variables,
         attributes=tuple(name for name in parts if name in attributes),
-        levels={
-            name: (str(values[name][keep].min()), *map(str, part))
-            for name, part in parts.items()
-            if None not in part
-        },
+        levels=levels,
         excluded=tuple(excluded),
     )
 

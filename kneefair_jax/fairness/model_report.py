@@ -20,7 +20,7 @@ from kneefair_jax.fairness.group_report import REPR_ROWS, Frame
 from kneefair_jax.fairness.patient_table import ALL_STRUCTURES
 from kneefair_jax.report import page
 from kneefair_jax.report.figures import svg
-from kneefair_jax.report.text.formatting import TITLES, interval, number, signed
+from kneefair_jax.report.text.formatting import TITLES, interval, number, p_equals, signed
 
 _REMEDY = 'Give the column that names a case in every frame: case="..."'
 
@@ -35,7 +35,8 @@ class ModelComparison:
         by: the attributes.
         by_group: a row per model, attribute and group, over all structures: `patients`, `cases`, `mean`, `low`, `high`
             (95 %), `ranked`.
-        changes: a row per pair of models and attribute, `second` minus `first`: `patients`; `mean_change`, its ends,
+        changes: a row per pair of models and attribute, `second` minus `first`: `patients` with a score by
+            both, `gap_patients`, those of the ranked groups; `first_mean`, `second_mean`, `mean_change`, its ends,
             `mean_p` and `mean_p_holm` (over pairs of models); `first_gap`, `second_gap`, `gap_change`, its ends,
             `gap_p` and `gap_p_holm` (over pairs of models and attributes). A negative change narrows the gap. In a
             distance, where lower is better, a negative change of the mean is an improvement.
@@ -85,7 +86,7 @@ class ModelComparison:
             gap = "no gap (fewer than two groups are ranked)"
             if not pd.isna(row.gap_change):
                 ends = interval([row.gap_low, row.gap_high])
-                p = "" if pd.isna(row.gap_p_holm) else f", corrected p = {row.gap_p_holm:.2g}"
+                p = "" if pd.isna(row.gap_p_holm) else f", corrected {p_equals(row.gap_p_holm)}"
                 gap = f"gap {number(row.first_gap)} to {number(row.second_gap)}, {signed(row.gap_change)} {ends}{p}"
             lines.append(f"  {row.second} minus {row.first}, {row.attribute}: {mean}; {gap}")
         if len(self.changes) > REPR_ROWS:
@@ -271,11 +272,12 @@ def _named(model: str) -> Iterator[None]:
 def _change_row(pair: Mapping[str, Any]) -> dict[str, Any]:
     mean, gap = pair["change_of_mean"], pair["change_of_gap"]
     row = {key: pair[key] for key in ("first", "second", "attribute", "patients")}
+    row["gap_patients"] = gap["patients"]
     for quantity, change in (("mean", mean), ("gap", gap)):
-        if quantity == "gap":
-            row |= {"first_gap": change["first"], "second_gap": change["second"]}
         low, high = change["interval"] or (None, None)
         row |= {
+            f"first_{quantity}": change["first"],
+            f"second_{quantity}": change["second"],
             f"{quantity}_change": change["value"],
             f"{quantity}_low": low,
             f"{quantity}_high": high,

@@ -281,15 +281,19 @@ class ScoreResult:
 
 @dataclass(frozen=True)
 class MeanChange:
-    """The change of the mean over patients, second minus first; None is undefined.
+    """The means of two models over the patients with a score by both, and their difference; None is undefined.
 
     Attributes:
-        value: in the score's unit.
+        first: the first model's mean.
+        second: that of the second model.
+        value: second minus first, in the score's unit.
         interval: equal-tailed, by the studentized bootstrap, at 95 %.
         p: two-sided, not corrected.
         p_holm: corrected over pairs of models.
     """
 
+    first: float | None = None
+    second: float | None = None
     value: float | None = None
     interval: Interval | None = None
     p: float | None = None
@@ -301,6 +305,8 @@ class GapChange:
     """The gaps of two models between the same groups of patients, and their difference; None is undefined.
 
     Attributes:
+        patients: patients of the ranked groups with a score by both models; one with cases in several groups counts in
+            each.
         first: the first model's highest minus lowest group mean.
         second: that of the second model.
         value: second minus first; negative where the second model's gap is smaller.
@@ -310,6 +316,7 @@ class GapChange:
         p_holm: corrected over pairs of models and attributes.
     """
 
+    patients: int = 0
     first: float | None = None
     second: float | None = None
     value: float | None = None
@@ -341,7 +348,7 @@ class GroupChange:
 
 @dataclass(frozen=True)
 class ModelPair:
-    """Two models compared on the patients with a score by both, for the groups of one attribute."""
+    """Two models compared on the `patients` with a score by both, for the groups of one attribute."""
 
     first: str
     second: str

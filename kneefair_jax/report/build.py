@@ -15,6 +15,7 @@ from kneefair_jax.fairness.family import Hypothesis, Primary
 from kneefair_jax.fairness.interactions import interactions
 from kneefair_jax.fairness.scores import scores
 from kneefair_jax.report.schema import SCHEMA, Exclusion, Report
+from kneefair_jax.report.text import formatting
 
 TOLERANCE_MM = 1.0  # of NSD
 
@@ -293,8 +294,10 @@ def case_notes(
 
 
 def count_cases(cases: pd.DataFrame, mask: Sequence[bool] | np.ndarray) -> str:
-    """Count the cases where a mask is true and name one of them, `3 of 24 cases (such as c1)`."""
-    return f"{sum(mask)} of {len(cases)} cases (such as {cases['case_id'].iloc[int(np.argmax(mask))]})"
+    """Count the cases where a mask is true and name the first, `3 of 24 cases (such as c1)`."""
+    return (
+        f"{sum(mask)} of {len(cases)} cases ({formatting.examples(cases['case_id'][np.asarray(mask, bool)])})"
+    )
 
 
 def sentences(notes: Sequence[str]) -> list[str]:
@@ -311,7 +314,8 @@ def _sentence(note: str) -> str:
 def _count_levels(levels: pd.Series, mask: np.ndarray) -> str:
     """Count cases by level, `sex: female 6, male 0`."""
     counts = levels[mask].value_counts(sort=False)
-    return f"{levels.name}: {', '.join(f'{level} {count}' for level, count in counts.items())}"
+    texts = [f"{groups.display_label(str(level))} {count}" for level, count in counts.items()]
+    return f"{levels.name}: {', '.join(texts)}"
 
 
 def one_spacing(spacings: Iterable[np.ndarray]) -> list[float] | None:

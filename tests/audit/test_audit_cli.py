@@ -41,7 +41,7 @@ def test_one_command_leaves_page_and_numbers_and_no_path(command, tmp_path, caps
     assert "gap by sex: 0.0" in said
     assert "sex: " in said.splitlines()[-1] and "±0.010" in said.splitlines()[-1]
     assert (
-        "note: Excluded, since no case with a reference mask matches them: 1 x prediction by pred (such as stray"
+        "note: Excluded, since no case with a reference mask matches them: 1 x prediction by pred (stray"
         in said
     )
     assert str(tmp_path / "out" / "index.html") in said

@@ -122,7 +122,7 @@ def test_without_a_spacing_distances_are_unknown_and_it_says_so(root):
     assert result.cases.loc[unknown, ["hd95_mm", "nsd", "true_area_mm2"]].isna().all(axis=None)
     assert result.cases.loc[~unknown, ["hd95_mm", "nsd", "true_area_mm2"]].notna().all(axis=None)
     assert result.cases["dice"].notna().all()
-    assert "The spacing is unknown in 1 of 24 cases (such as c3), so" in result.notes[0]
+    assert "The spacing is unknown in 1 of 24 cases (c3), so" in result.notes[0]
     assert result.report["run"]["spacing"] is None
 
 
@@ -133,21 +133,20 @@ def remove(root, *names):
 
 def test_a_missing_prediction_is_refused_left_out_or_scored_as_empty(root):
     remove(root, "pred/c5.png")
-    with pytest.raises(
-        InputError, match=r"no prediction for 1 of 24 cases \(such as c5\).*case_id.*--link-dir"
-    ):
+    with pytest.raises(InputError, match=r"no prediction for 1 of 24 cases \(c5\).*case_id") as error:
         masks(root)
+    assert "--link-dir" not in str(error.value)  # the other files have their names
     skipped = masks(root, on_missing="skip")
     assert "c5" not in set(skipped.cases["case_id"])
     assert skipped.report["scores"]["dice"]["groups"]["sex=female"]["cases"] == 11
-    assert "No prediction for 1 of 24 cases (such as c5): excluded." in skipped.notes
+    assert "No prediction for 1 of 24 cases (c5): excluded." in skipped.notes
     zero = masks(root, on_missing="zero")
     rows = zero.cases[zero.cases["case_id"] == "c5"]
     diagonal = np.hypot(20 * 0.5, 24 * 0.5)
     assert rows["dice"].tolist() == [0, 0]
     assert rows["nsd"].tolist() == [0, 0]
     assert rows["hd95_mm"].tolist() == pytest.approx([diagonal] * 2)
-    assert "No prediction for 1 of 24 cases (such as c5): scored as empty masks." in zero.notes
+    assert "No prediction for 1 of 24 cases (c5): scored as empty masks." in zero.notes
     assert zero.mask_faults[["case_id", "mask"]].to_numpy().tolist() == [["c5", ""]]
 
 
@@ -173,12 +172,12 @@ def test_what_is_skipped_for_one_model_is_skipped_for_all(root):
         folder.save(folder.truth_of(i), root / "best" / f"c{i}.png")
     remove(root, "best/c2.png", "truth/c7.png")
     pred = {"a": root / "pred", "b": root / "best"}
-    with pytest.raises(InputError, match=r"no reference mask for 1 of 24 cases \(such as c7\)"):
+    with pytest.raises(InputError, match=r"no reference mask for 1 of 24 cases \(c7\)"):
         masks(root, pred, on_missing="zero")
     result = masks(root, pred, on_missing="skip")
     for _, rows in result.cases.groupby("model"):
         assert set(rows["case_id"]) == {f"c{i}" for i in range(folder.CASES)} - {"c2", "c7"}
-    assert any("No prediction by b for 1 of 23 cases (such as c2)" in note for note in result.notes)
+    assert any("No prediction by b for 1 of 23 cases (c2)" in note for note in result.notes)
     flow = result.report["cohort"]["flow"]
     assert flow["excluded"] == [
         {"reason": "no reference mask", "records": 1},
@@ -275,13 +274,8 @@ def test_extra_files_are_counted_not_scored(root):
     pd.testing.assert_frame_equal(extra.cases, plain.cases)
     of_prediction, of_reference = "no case with a reference mask", "no row of metadata.csv"
     text = "Excluded, since {} matches them: 1 x"
-    assert (
-        f"{text.format(of_prediction)} prediction (such as stranger.png; all in excluded.csv)." in extra.notes
-    )
-    assert (
-        f"{text.format(of_reference)} reference mask (such as unlisted.png; all in excluded.csv)."
-        in extra.notes
-    )
+    assert f"{text.format(of_prediction)} prediction (stranger.png; all in excluded.csv)." in extra.notes
+    assert f"{text.format(of_reference)} reference mask (unlisted.png; all in excluded.csv)." in extra.notes
 
 
 def test_empty_masks_are_scored_and_noted(root):
@@ -308,7 +302,7 @@ def test_empty_predictions_are_counted_by_group(root):
 def test_pixels_larger_than_the_tolerance_are_pointed_out(root):
     folder.write_table(root / "metadata.csv", folder.rows_of(spacing_mm=lambda i: "1.2" if i == 2 else "1"))
     (note,) = [note for note in masks(root).notes if "tolerance" in note]
-    assert "1 of 24 cases (such as c2)" in note
+    assert "1 of 24 cases (c2)" in note
 
 
 def test_a_copy_of_the_truth_scores_one_and_is_pointed_out(root):
@@ -634,11 +628,9 @@ def test_unusable_arrays_are_refused(root, change, message):
 
 def test_missing_and_unlisted_arrays_are_treated_as_files(root):
     pred = arrays(root, "pred") | {"stray": np.zeros((20, 24), np.uint8)}
-    assert any("1 x prediction (such as stray" in note for note in masks(root, pred).notes)
+    assert any("1 x prediction (stray" in note for note in masks(root, pred).notes)
     del pred["c5"]
-    with pytest.raises(
-        InputError, match=r"--pred \(arrays\): no prediction for 1 of 24 cases \(such as c5\)"
-    ):
+    with pytest.raises(InputError, match=r"--pred \(arrays\): no prediction for 1 of 24 cases \(c5\)"):
         masks(root, pred)
     assert masks(root, pred, on_missing="zero").cases.set_index("case_id").loc["c5", "dice"].eq(0).all()
     with pytest.raises(InputError, match="pred: holds no masks"):

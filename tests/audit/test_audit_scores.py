@@ -9,6 +9,7 @@ from scipy import stats
 from kneefair_jax import audit, cohort
 from kneefair_jax.audit import equivalence_margin, score_table
 from kneefair_jax.errors import InputError
+from kneefair_jax.fairness import family
 from kneefair_jax.fairness.endpoints import EndpointSettings
 from kneefair_jax.fairness.patient_table import standardized_means
 from kneefair_jax.report import checklist, page
@@ -237,7 +238,7 @@ def test_cases_without_a_row_for_a_structure_are_noted(tmp_path):
     frame = long(wide())
     frame = frame[~((frame["structure"] == "femur") & (frame["case_id"] == "c2"))]
     result = table(save(frame, tmp_path / "a.csv"))
-    assert "Femur has no row for 1 case (such as c2): excluded." in result.notes
+    assert "Femur has no row for 1 case (c2): excluded." in result.notes
 
 
 def test_an_overlap_without_a_distance_is_noted_on_terminal_and_page(tmp_path):
@@ -256,7 +257,7 @@ def test_an_overlap_without_a_distance_is_noted_on_terminal_and_page(tmp_path):
     both = pd.concat([wide(model="a", hd95_mm_tibia=1), frame.assign(model="b").drop(index=7)])
     both = pd.concat([both, wide(model="b")[7:8]]).fillna({"hd95_mm_tibia": 1})
     (note,) = [n for n in table(save(both, tmp_path / "b.csv")).notes if "overlap" in n]
-    assert note.startswith("1 row by b has an overlap but no hd95_mm (such as case c3, femur)")
+    assert note.startswith("1 row by b has an overlap but no hd95_mm (case c3, femur)")
 
 
 def test_a_table_is_guarded_in_texts_levels_and_names_and_keeps_its_numbers():
@@ -575,12 +576,12 @@ REFUSED = {
     "models under another name": (
         lambda: pd.concat([wide().assign(Vendor=name) for name in "AB"]),
         {},
-        r"^[^\n]*no column 'model'; rename 'Vendor' model[^\n]*$",
+        r"^[^\n]*no column 'model'; rename 'Vendor' to 'model' if[^\n]*$",
     ),
     "models under another name, a row each structure": (
         lambda: pd.concat([long(wide()).assign(AI=name, software=1) for name in "AB"]),
         {},
-        r"^[^\n]*rename 'AI' model[^\n]*$",
+        r"^[^\n]*rename 'AI' to 'model' if[^\n]*$",
     ),
     "case twice": (lambda: pd.concat([wide(), wide()[:1]]), {}, "row 26: case_id 'c0' has 'femur' twice"),
     "differing attribute": (
@@ -617,7 +618,7 @@ REFUSED = {
     "Femur Dice": (
         lambda: wide()[["case_id", "sex"]].assign(**{"Femur Dice": "0.9"}),
         {},
-        "rename 'Femur Dice' dice_femur",
+        "rename 'Femur Dice' to 'dice_femur'",
     ),
     "no scores": (lambda: wide()[["case_id", "sex"]], {}, "has no scores; name them"),
     "percent": (
@@ -669,3 +670,12 @@ def test_readers_of_too_few_patients_are_refused(tmp_path):
         InputError, match="in 4 of the audited patients, and a margin needs 5; state a margin with"
     ):
         table(save(wide(), tmp_path / "a.csv"), readers=path)
+
+
+def test_a_margin_of_another_score_than_the_primary_one_is_noted():
+    table = wide(hd95_mm_femur=np.linspace(1, 3, 24), hd95_mm_tibia=np.linspace(2, 1, 24))
+    primary = family.Primary("hd95_mm")
+    for score, is_noted in (("dice", True), ("hd95_mm", False)):
+        settings = QUICK._replace(equivalence_margin={score: 0.02}, primary=primary)
+        notes = audit.table(table, ["sex"], settings=settings).notes
+        assert any("equivalence margin is for dice" in note for note in notes) == is_noted

@@ -66,6 +66,26 @@ def test_an_empty_or_shared_name_of_a_film_hides_no_other(tmp_path, images, is_s
         matched(tmp_path, images, names)
 
 
+def test_a_refusal_names_up_to_five_missing_cases_of_every_model(tmp_path):
+    table = [{"case_id": f"q{k}", "sex": "fm"[k % 2]} for k in range(8)]
+    folder.write_table(tmp_path / "metadata.csv", table)
+    for name in ("truth", "a", "b", "c"):
+        (tmp_path / name).mkdir()
+        for k in range({"a": 2, "b": 6}.get(name, 8)):
+            folder.save(MASK, tmp_path / name / f"q{k}.png")
+    cohort = cases.read(tmp_path / "metadata.csv", ["sex"], CaseOptions())
+    models = {name: tmp_path / name for name in "abc"}
+    with pytest.raises(InputError) as error:
+        files.match(cohort, tmp_path / "truth", models, None, "stop", ())
+    first, second = str(error.value).splitlines()
+    assert "no prediction by a for 6 of 8 cases (such as q2, q3, q4, q5, q6)" in first
+    assert "no prediction by b for 2 of 8 cases (q6, q7)" in second and "--link-dir" not in second
+    for k in range(6):
+        (tmp_path / "b" / f"q{k}.png").rename(tmp_path / "b" / f"other{k}.png")
+    with pytest.raises(InputError, match="--link-dir"):
+        files.match(cohort, tmp_path / "truth", models, None, "skip", ())
+
+
 def test_a_case_id_precedes_the_name_of_a_film(tmp_path):
     by_case, notes = matched(tmp_path, ["a.dcm", "b.dcm"], ["q0.png", "a.png", "b.png"], "zero")
     assert by_case == {"q0": "q0.png"} and not any("column image" in note for note in notes)

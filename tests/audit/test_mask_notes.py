@@ -213,10 +213,10 @@ def test_kinds_that_differ_are_a_note():
         "c3": summary_of(bone(8, 8)),
     }
     (note,) = mask_notes._spacing_kind_notes(truth, "reference masks")
-    assert "header in 2 (such as c0), calibrated in 1 (such as c2)" in note
+    assert "header in 2 (such as c0), calibrated in 1 (c2)" in note
     assert not mask_notes._spacing_kind_notes(masks((0.2, 0.2), NAN), "reference masks")
     (note,) = mask_notes._pair_spacing_kind_notes(truth, {**masks(*[(0.2, 0.2)] * 3), "c3": None}, " by m")
-    assert "1 of 4 cases (such as c2: calibrated and header)" in note
+    assert "1 of 4 cases (c2: calibrated and header)" in note
     assert not mask_notes._pair_spacing_kind_notes(truth, truth, "")
 
 

@@ -16,7 +16,7 @@ def test_notes_are_counted_by_their_text():
     spacing, padded, orientation = radiographs.header_notes_of_films(headers)
     assert "0.1 and 0.2" in spacing and "2 of 3 cases: a, b" in spacing
     assert "padded" in padded and "1 of 3 cases: b" in padded
-    assert "1 of the films" in orientation and "such as c" in orientation
+    assert "1 of the films" in orientation and "(c)" in orientation
     assert not radiographs.header_notes_of_films({})
 
 

@@ -20,7 +20,7 @@ TABLE = pd.DataFrame(
 
 def test_a_case_without_scores_and_a_row_without_a_distance():
     empty, distance = score_table.notes_on_missing_scores(TABLE, "m")
-    assert "2 rows by m" in empty and "1 case" in empty and "such as b" in empty
+    assert "2 rows by m" in empty and "1 case" in empty and "(b)" in empty
     assert "1 row by m" in distance and "hd95_mm" in distance and "case a, tibia" in distance
 
 

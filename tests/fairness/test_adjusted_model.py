@@ -265,6 +265,23 @@ def test_one_patient_who_determines_a_coefficient_is_a_reason():
     cohort["age"] = np.where(cohort["patient_id"] == "p007", 70.0, 60.0)
     model = models(cases, cohort, ["sex"])["dice"]
     assert model["without_mediators"] is None and "single patient" in model["reasons"][0]
+    assert "coefficient of age;" in model["reasons"][0]
+
+
+def test_an_interaction_of_one_patient_does_not_remove_the_adjusted_gaps():
+    """The one woman of race C would be the main effect of C, which men of race C share."""
+    cohort, cases, _ = study()
+    patient = cohort["patient_id"].str[1:].astype(int)
+    is_c = (patient % 6 == 1) | (patient == 4)  # ten men and a woman
+    cohort["race"] = groups.categorical(cohort["race"].astype(str).where(~is_c, "C"))
+    model = models(cases, cohort, ["sex", "race"])["dice"]
+    assert model["reasons"] == []
+    assert model["excluded"] == [
+        "sex=male:race=C: 1 patients with sex=female, race=C, 5 are needed",
+    ]
+    fit = model["without_mediators"]
+    assert {"race=C", "sex=male:race=B"} < set(terms(fit)) and "sex=male:race=C" not in terms(fit)
+    assert len(fit["contrasts"]) == 4
 
 
 def by_definition(x, y, clusters, weights, combination):

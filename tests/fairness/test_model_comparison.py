@@ -62,6 +62,26 @@ def test_changes_are_those_of_the_means_and_gaps(cohort):
     assert gap["interval"][0] < gap["value"] < gap["interval"][1]
 
 
+def test_means_and_gaps_count_their_own_patients(cohort):
+    """Patients with an unknown or rare level count in the mean alone, those without a score by both in neither."""
+    sex, first, second = cohort
+    sex = sex.astype(object)
+    sex[:7], sex[-4:] = None, "unknown sex"
+    first = np.where(np.arange(200) == 10, np.nan, first)
+    second = np.where(np.arange(200) == 100, np.nan, second)
+    (pair,) = compare_pairs({"a": table(first, sex), "b": table(second, sex)})
+    both = ~np.isnan(first + second)
+    ranked = both & np.isin(sex.astype(str), ["female", "male"])
+    mean, gap = pair["change_of_mean"], pair["change_of_gap"]
+    assert (pair["patients"], gap["patients"]) == (both.sum(), ranked.sum()) == (198, 187)
+    assert [mean["first"], mean["second"]] == pytest.approx([first[both].mean(), second[both].mean()])
+    gaps = [
+        abs(scores[ranked & (sex == "male")].mean() - scores[ranked & (sex == "female")].mean())
+        for scores in (first, second)
+    ]
+    assert [gap["first"], gap["second"]] == pytest.approx(gaps)
+
+
 def test_the_interval_of_the_mean_excludes_zero_where_p_is_small(cohort):
     sex, first, _ = cohort
     rng = np.random.default_rng(0)
@@ -171,6 +191,7 @@ def test_few_patients_have_no_interval_and_one_group_no_gap(cohort):
     (pair,) = model_comparison.compare_models(models, ["sex"], min_group_patients=10, draws=100).to_dict()[
         "pairs"
     ]
+    assert pair["change_of_gap"].pop("patients") == 0
     assert set(pair["change_of_gap"].values()) == {None}
 
 

@@ -48,6 +48,8 @@ def test_changes_by_hand(frames, comparison):
     gaps = [abs(scores[SEX == "male"].mean() - scores[SEX == "female"].mean()) for scores in (first, second)]
     (row,) = comparison.changes.itertuples()
     assert (row.first, row.second, row.attribute, row.patients) == ("erm", "dro", "sex", 24)
+    assert row.gap_patients == 24
+    assert [row.first_mean, row.second_mean] == pytest.approx([first.mean(), second.mean()])
     assert row.mean_change == pytest.approx((second - first).mean())
     assert [row.first_gap, row.second_gap, row.gap_change] == pytest.approx([*gaps, gaps[1] - gaps[0]])
     assert row.mean_low < row.mean_change < row.mean_high

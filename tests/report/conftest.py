@@ -143,7 +143,15 @@ def audited(report) -> dict:
     }
     adjusted = {"term": "log(area)", "estimate": 0.031, "interval": [0.02, 0.043], "df": 60.2, "p": 1e-5}
     sure = [0.6, 0.7, 0.8, 0.9, 0.98]
-    change = {"value": -0.004, "interval": [-0.009, 0.001], "p": 0.12, "p_holm": 0.24}
+    change = {
+        "patients": 77,
+        "first": 0.021,
+        "second": 0.017,
+        "value": -0.004,
+        "interval": [-0.009, 0.001],
+        "p": 0.12,
+        "p_holm": 0.24,
+    }
     scores = {
         score: audited_part(0.01 * i)
         | {"structures": {name: audited_part(0.01 * (i + j)) for j, name in enumerate(STRUCTURES)}}
@@ -230,6 +238,8 @@ def audited(report) -> dict:
                     "second": "nnunet",
                     "attribute": "sex",
                     "change_of_mean": {
+                        "first": 0.92,
+                        "second": 0.9271,
                         "value": 0.0071,
                         "interval": [0.002, 0.012],
                         "p": 0.01,

@@ -198,9 +198,9 @@ def test_what_a_reader_must_know_first():
         spacing=np.array([[1, 1], [1, 1.2], [np.nan, 1], [1, 1]]),
     )
     assert notes == [
-        "the reference mask is empty in 1 of 4 cases (such as b)",
-        "the spacing is unknown in 1 of 4 cases (such as c), so these have no distances, NSD or areas",
-        "a pixel is larger than the tolerance of NSD, 1 mm, in 1 of 4 cases (such as b): there, an error of one pixel "
+        "the reference mask is empty in 1 of 4 cases (b)",
+        "the spacing is unknown in 1 of 4 cases (c), so these have no distances, NSD or areas",
+        "a pixel is larger than the tolerance of NSD, 1 mm, in 1 of 4 cases (b): there, an error of one pixel "
         "is a miss",
         "the prediction is empty in 2 of 4 cases (such as c), and scores 0 there (sex: f 0, m 2)",
     ]

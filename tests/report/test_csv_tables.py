@@ -43,11 +43,11 @@ def test_paired_changes_between_models_have_a_row_each(audited):
         assert (row["first"], row["second"], row["patients"]) == (
             pair["first"],
             pair["second"],
-            pair["patients"],
+            {"mean": 80, "gap": 77}[statistic],
         )
-        assert row[["change", "p", "p_adjusted"]].tolist() == pytest.approx(
-            [change["value"], change["p"], change["p_holm"]]
-        )
+        numbers = [change[key] for key in ("first", "second", "value", "p", "p_holm")]
+        columns = ["first_value", "second_value", "change", "p", "p_adjusted"]
+        assert row[columns].tolist() == pytest.approx(numbers)
         assert [row["low"], row["high"]] == pytest.approx(change["interval"])
     assert (table["statistic"] == "gap").sum() == sum(
         pair["change_of_gap"] is not None for pair in audited["models"]["pairs"]

@@ -386,3 +386,7 @@ def test_several_models_open_side_by_side_with_their_differences(audited, audite
     assert html.index("Its sex gap is") < html.index('class="models"') < html.index("unet: Dice 0.")
     assert words.count("Sex , unet") + words.count("sex , unet") == 1
     assert '<a href="2-nnunet/index.html">nnunet</a>' in html
+    # The verdict is that of the gap above it; the change, which has its own test, comes last.
+    gap = models.rows(audited)[1].gaps["sex"]
+    cell = html.split('data-label="Gap by sex">')[2].split("</td>")[0]
+    assert cell.index(models.number(gap.value)) < cell.index(gap.result) < cell.index(f"change {gap.change}")

@@ -85,7 +85,7 @@ class Card(NamedTuple):
         verdict: in a few words, `Gap 0.038, significant`.
         is_significant: whether the verdict, or one of the remarks, is a significant difference.
         remarks: further findings in a few words: failure rates, small groups, patients that a conclusion needs.
-        lowest: the worst ranked group with its mean and patients, `Lowest: Black 0.852, 32 patients`; "" without one.
+        lowest: the worst ranked group with its mean and patients, `Lowest mean: Black 0.852 (n = 32)`; "" without one.
         groups: all groups.
     """
 
@@ -164,22 +164,29 @@ def _card(report: Report, verdict: Verdict) -> Card:
     ]
     is_significant = verdict.kind in ("significant", "unlocated") or failures_differ or bool(small)
     return Card(
-        verdict.groups.title, headline(verdict), is_significant, remarks, _lowest(report, verdict), groups
+        verdict.groups.title,
+        headline(report, verdict),
+        is_significant,
+        remarks,
+        _lowest(report, verdict),
+        groups,
     )
 
 
-def headline(verdict: Verdict) -> str:
+def headline(report: Report, verdict: Verdict) -> str:
     """Return the verdict on an attribute in a few words, `Gap 0.038, significant`."""
     if verdict.equivalence == "equivalent" or verdict.kind == "unranked":
-        return result(verdict)
-    return f"Gap {number(verdict.gap)}, {result(verdict)}"
+        return result(report, verdict)
+    return f"Gap {number(verdict.gap)}, {result(report, verdict)}"
 
 
-def result(verdict: Verdict) -> str:
-    """Return the verdict without the gap, `significant`."""
+def result(report: Report, verdict: Verdict) -> str:
+    """Return the verdict without the gap, `significant`; `significant without failures` if a segmentation failed."""
     if verdict.equivalence == "equivalent":
         return f"Equivalent within ±{margin_value(verdict.summary['equivalence']['delta'])}"
-    return {
+    is_tested = verdict.kind in ("significant", "unlocated", "open")
+    has_failures = is_tested and report["rates"]["endpoints"]["failure"]["count"]
+    text = {
         "significant": "significant",
         "unlocated": "significant overall",
         "open": "not significant",
@@ -187,6 +194,7 @@ def result(verdict: Verdict) -> str:
         "untested": "not tested",
         "unranked": "Too few patients",
     }[verdict.kind]
+    return f"{text} without failures" if has_failures else text
 
 
 def _detail(verdict: Verdict) -> list[str]:
@@ -243,10 +251,10 @@ def _lowest(report: Report, verdict: Verdict) -> str:
     means = report["scores"][family.from_report(report).score]["groups"][verdict.worst]
     word = "Highest" if verdict.lower_is_better else "Lowest"
     # The gap above it leaves failed segmentations out, and may be between other groups.
-    of = " of all patients" if _failures_change_gap(verdict) else ""
+    of = ", all patients" if _failures_change_gap(verdict) else ""
     return (
-        f"{word}{of}: {verdict.groups.labels[verdict.worst]} {number(means['mean'])}, "
-        f"{amount(means['patients'], 'patient')}"
+        f"{word} mean{of}: {verdict.groups.labels[verdict.worst]} {number(means['mean'])} "
+        f"(n = {count(means['patients'])})"
     )
 
 

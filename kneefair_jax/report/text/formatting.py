@@ -123,6 +123,12 @@ def interval_ends(ends: Sequence[float | None] | None, digits: int = 3) -> tuple
     return lower, upper
 
 
+def examples(names: Iterable[str], most: int = 1) -> str:
+    """Return names for brackets: all of them, or the first ones after `such as` if there are more than `most`."""
+    listed = list(map(str, names))
+    return ("such as " if len(listed) > most else "") + ", ".join(listed[:most])
+
+
 def percent(value: float | None, digits: int = 1) -> str:
     """Format a share in percent, `19.4 %`; an en dash for None."""
     return DASH if value is None else f"{number(100 * value, digits)} %"

@@ -38,7 +38,7 @@ class Gap(NamedTuple):
             groups differ in their failure rates.
         change: the change of the gap from the first model, `−0.034`; "" for the first model.
         is_changed: whether the change is significant.
-        result: the words of the attribute's card without its number, `significant`.
+        result: the words of the attribute's card without its number, `significant without failures`.
     """
 
     value: float | None
@@ -196,8 +196,8 @@ def _attribute(report: Report, verdict: Verdict) -> ModelAttribute:
             for pair in (verdict.pairs if verdict.kind == "significant" else ())
         ],
         "failures_differ": failures.differs(report, verdict.groups.key),
-        "verdict": cards.headline(verdict),
-        "result": cards.result(verdict),
+        "verdict": cards.headline(report, verdict),
+        "result": cards.result(report, verdict),
         "worst": verdict.worst,
         "worst_mean": score["groups"][verdict.worst]["mean"] if verdict.worst else None,
     }

@@ -25,6 +25,11 @@ def test_a_margin_has_the_digits_that_it_needs(value, text):
     assert formatting.margin_value(value) == text
 
 
+def test_names_are_examples_only_if_there_are_more():
+    texts = [formatting.examples(names, 2) for names in (["a"], ["a", "b"], ["a", "b", "c"])]
+    assert texts == ["a", "a, b", "such as a, b"]
+
+
 def test_the_confidence_of_an_interval():
     assert [formatting.confidence(1 - 0.1 / count) for count in (1, 2, 3)] == ["90 %", "95 %", "96.7 %"]
 
