@@ -188,6 +188,11 @@ def test_an_external_cohort_is_never_bold():
     ]
 
 
+def test_levels_in_a_note_are_written_as_in_the_tables():
+    levels = pd.Series(["<=50", ">=65"], name="age").astype("category")
+    assert build._count_levels(levels, np.array([True, True])) == "age: ≤50 1, ≥65 1"
+
+
 def test_what_a_reader_must_know_first():
     cases = pd.DataFrame({"case_id": list("abcd"), "sex": groups.categorical(pd.Series(list("ffmm")))})
     notes = build.case_notes(
