@@ -277,6 +277,12 @@ def with_scores(cohort: Cohort, numbers: pd.DataFrame, path: Path, on_missing: s
     return cohort.of(list(scored), excluded)
 
 
+def without_dice(cases: pd.DataFrame) -> list[Excluded]:
+    """Return the scored cases that no mean of Dice has, by model: no structure has a Dice."""
+    has_dice = cases["dice"].notna().groupby([cases["model"], cases["case_id"]], sort=False).any()
+    return [Excluded(case, model, "no Dice of any structure") for model, case in has_dice.index[~has_dice]]
+
+
 def excluded_counts(excluded: Iterable[Excluded]) -> list[tuple[str, int]]:
     """Return the number of excluded cases by reason, which names the models concerned with their counts.
 

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -240,7 +240,7 @@ def _name(source: Path | Arrays) -> str:
 
 
 def _note_links(cohort: Cohort, source: Path | Arrays, files: Mapping[str, MaskSource], option: str) -> None:
-    if isinstance(source, Path) and (linked := cases_linked_outside(source, files)):
+    if isinstance(source, Path) and (linked := mask_files.cases_linked_outside(source, files)):
         cohort.notes.append(
             f"{len(linked)} files of {option} are reached through symbolic links that lead out of the folder (cases: "
             f"{examples(linked)})"
@@ -367,7 +367,7 @@ def find_by_paths(
     Raises:
         InputError: there is no such folder, or a path that exists leads out of it.
     """
-    is_inside = _is_inside(_require(folder, option))
+    is_inside = mask_files.inside(_require(folder, option))
     by_case: dict[str, Path] = {}
     for row, (case, name) in zip(rows, paths.items(), strict=True):
         if not name:
@@ -386,22 +386,6 @@ def find_by_paths(
                 f"the folder that holds the file as {option}"
             )
     return by_case
-
-
-def cases_linked_outside(folder: Path, files: Mapping[str, MaskSource]) -> list[str]:
-    """Return the cases with a file that is reached through a symbolic link out of the folder."""
-    is_inside = _is_inside(folder)
-    return [
-        case
-        for case, source in files.items()
-        if not isinstance(source, MaskArray) and not all(map(is_inside, mask_files.mask_paths(source)))
-    ]
-
-
-def _is_inside(folder: Path) -> Callable[[Path], bool]:
-    """Return a test of whether a path is in the folder after all symbolic links."""
-    root = os.path.realpath(folder)  # `Path.resolve` raises where links form a loop
-    return lambda path: Path(os.path.realpath(path)).is_relative_to(root)
 
 
 def _require(folder: Path, option: str) -> Path:

@@ -269,7 +269,7 @@ def audit(
                 reports[model]["cohort"]["unmatched"] = build.exclusions(unmatched)
             _add_readers_and_size(reports[model], cohort, table, settings, by_size.get(model))
     cases = pd.concat(list(tables.values()), ignore_index=True)
-    without_dice = _without_dice(cases)
+    without_dice = case_lists.without_dice(cases)
     warnings = _warnings(without_dice, len(cohort.frame))
     for report in reports.values():
         report["cohort"]["warnings"] = list(warnings)
@@ -281,12 +281,6 @@ def audit(
     excluded = pd.DataFrame([*cohort.excluded, *without_dice], columns=Excluded._fields)
     inputs = tuple(path.absolute() for path in settings.folders)
     return Audit(reports, cases, dict(examples), build.sentences(in_order), excluded=excluded, inputs=inputs)
-
-
-def _without_dice(cases: pd.DataFrame) -> list[Excluded]:
-    """Return the scored cases that no mean of Dice has, by model: no structure has a Dice."""
-    has_dice = cases["dice"].notna().groupby([cases["model"], cases["case_id"]], sort=False).any()
-    return [Excluded(case, model, "no Dice of any structure") for model, case in has_dice.index[~has_dice]]
 
 
 def _warnings(without_dice: Sequence[Excluded], total: int) -> list[str]:

@@ -5,7 +5,7 @@ names.
 """
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import chain, combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -329,3 +329,19 @@ def _files_of_structure(path: Path, structure: str) -> list[Path]:
     stems = [path.parent / stem for stem in structure_stems(path.name, structure)]
     candidates = [stem.with_name(stem.name + suffix) for stem in stems for suffix in readers.SUFFIXES]
     return [candidate for candidate in candidates if limits.is_present(candidate)]
+
+
+def cases_linked_outside(folder: Path, files: Mapping[str, MaskSource]) -> list[str]:
+    """Return the cases with a file that is reached through a symbolic link out of the folder."""
+    is_inside = inside(folder)
+    return [
+        case
+        for case, source in files.items()
+        if not isinstance(source, MaskArray) and not all(map(is_inside, mask_paths(source)))
+    ]
+
+
+def inside(folder: Path) -> Callable[[Path], bool]:
+    """Return a test of whether a path is in the folder after all symbolic links."""
+    root = os.path.realpath(folder)  # `Path.resolve` raises where links form a loop
+    return lambda path: Path(os.path.realpath(path)).is_relative_to(root)

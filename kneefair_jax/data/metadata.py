@@ -48,12 +48,8 @@ class Options(NamedTuple):
 
     def set_bins(self, name: str) -> str:
         """Return what to do for a column of numbers; no flag can add an entry to a table of the config."""
-        if self.bins != "data.bins":
-            return f"set {self.bins} for it"
-        return (
-            f"set data.bins for it in the config file: config.data.bins[{name!r}] = (25, 30), with edges of your "
-            "choice"
-        )
+        where = f" in the config file: config.data.bins[{name!r}] = (25, 30), with edges of your choice"
+        return f"set {self.bins} for it{where if self.bins == 'data.bins' else ''}"
 
 
 class Table(NamedTuple):

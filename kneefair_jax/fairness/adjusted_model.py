@@ -283,10 +283,8 @@ def _reason_without_cases(rows: pd.DataFrame, attributes: Sequence[str]) -> str:
         rows_with_group = rows[~rows[attribute].isin([groups.MISSING]) & rows[attribute].notna()]
         patients = rows_with_group.groupby(rows_with_group[attribute].astype(str))["patient_id"].nunique()
         if (patients >= MIN_LEVEL_PATIENTS).sum() > 1:
-            return (
-                "each tested patient lacks a value, or is in a group of an attribute or covariate "
-                f"with fewer than {MIN_LEVEL_PATIENTS} tested patients"
-            )
+            few = f"with fewer than {MIN_LEVEL_PATIENTS} tested patients"
+            return f"each tested patient lacks a value, or is in a group or level of a covariate {few}"
     return f"no attribute has two groups of {MIN_LEVEL_PATIENTS} tested patients"
 
 
@@ -310,10 +308,8 @@ def _fit(
     result = robust_estimates(x, y, rows["patient_id"].to_numpy(), weights, combinations)
     if result is None:
         name = _determined_by_one_patient(columns, rows["patient_id"].to_numpy())
-        remedy = "merge its group with another one, or exclude the column"
-        if ":" in name:
-            remedy += ", or exclude interactions (--no-intersections, or report.intersections = False)"
-        return f"the cases of a single patient determine the coefficient of {name}; {remedy}"
+        remedy = f"exclude {'interactions (--no-intersections)' if ':' in name else 'the column'}"
+        return f"the cases of one patient determine the coefficient of {name}; merge its group, or {remedy}"
     residuals = pd.Series(y - x @ result.estimate[:coefficient_count], index=score.index)
     if residuals.abs().max() <= _ROUNDING * spread:
         return "the columns explain every score, so that no standard error is defined"
@@ -338,8 +334,8 @@ def _determined_by_one_patient(columns: pd.DataFrame, patients: np.ndarray) -> s
     """Return the column that depends on those to its left without the patient of the largest leverage."""
     blocks = _cluster_blocks(np.linalg.qr(columns.to_numpy(float))[0], patients)
     patient = np.unique(patients)[np.linalg.norm(blocks, 2, axis=(1, 2)).argmax()]
-    _, dependent_columns = independent_columns(columns[patients != patient])
-    return dependent_columns[-1] if dependent_columns else "a column"
+    dependent_columns = independent_columns(columns[patients != patient])[1]
+    return ["a column", *dependent_columns][-1]
 
 
 def _terms(names: Sequence[str], result: RobustEstimates, skewnesses: np.ndarray) -> list[Term]:

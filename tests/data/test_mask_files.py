@@ -241,7 +241,7 @@ def test_an_audit_gives_links_and_pipes_to_the_reader(folder, monkeypatch):
     monkeypatch.undo()
     result = files.find(folder, ["a", "b", "c", "d", "f"], "--truth")
     assert sorted(result.by_case) == ["a", "b", "c", "d", "f"]
-    assert files.cases_linked_outside(folder, {"e": folder / "e.png", "d": folder / "d.png"}) == []
+    assert mask_files.cases_linked_outside(folder, {"e": folder / "e.png", "d": folder / "d.png"}) == []
 
 
 def test_paths_of_a_table_that_no_file_can_have_are_absent(folder, tmp_path):

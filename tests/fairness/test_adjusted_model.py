@@ -264,7 +264,7 @@ def test_one_patient_who_determines_a_coefficient_is_a_reason():
     cohort, cases, _ = study()
     cohort["age"] = np.where(cohort["patient_id"] == "p007", 70.0, 60.0)
     model = models(cases, cohort, ["sex"])["dice"]
-    assert model["without_mediators"] is None and "single patient" in model["reasons"][0]
+    assert model["without_mediators"] is None and "one patient" in model["reasons"][0]
     assert "coefficient of age;" in model["reasons"][0]
 
 
