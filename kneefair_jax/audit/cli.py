@@ -278,7 +278,7 @@ def closing_lines(reports: Mapping[str, Report]) -> list[str]:
 
 def _verdict(report: Report, verdict: findings.Verdict) -> str:
     """Return `Gap 0.038, significant; equivalence within ±0.020 is not shown`."""
-    text = cards.headline(report, verdict)
+    text = cards.headline(verdict) + cards.condition(report, verdict)
     if verdict.equivalence in (None, "equivalent"):
         return text
     margin = f"±{formatting.margin_value(verdict.summary['equivalence']['delta'])}"

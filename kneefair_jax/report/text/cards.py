@@ -165,7 +165,7 @@ def _card(report: Report, verdict: Verdict) -> Card:
     is_significant = verdict.kind in ("significant", "unlocated") or failures_differ or bool(small)
     return Card(
         verdict.groups.title,
-        headline(report, verdict),
+        headline(verdict),
         is_significant,
         remarks,
         _lowest(report, verdict),
@@ -173,20 +173,18 @@ def _card(report: Report, verdict: Verdict) -> Card:
     )
 
 
-def headline(report: Report, verdict: Verdict) -> str:
+def headline(verdict: Verdict) -> str:
     """Return the verdict on an attribute in a few words, `Gap 0.038, significant`."""
     if verdict.equivalence == "equivalent" or verdict.kind == "unranked":
-        return result(report, verdict)
-    return f"Gap {number(verdict.gap)}, {result(report, verdict)}"
+        return result(verdict)
+    return f"Gap {number(verdict.gap)}, {result(verdict)}"
 
 
-def result(report: Report, verdict: Verdict) -> str:
-    """Return the verdict without the gap, `significant`; `significant without failures` if a segmentation failed."""
+def result(verdict: Verdict) -> str:
+    """Return the verdict without the gap, `significant`."""
     if verdict.equivalence == "equivalent":
         return f"Equivalent within ±{margin_value(verdict.summary['equivalence']['delta'])}"
-    is_tested = verdict.kind in ("significant", "unlocated", "open")
-    has_failures = is_tested and report["rates"]["endpoints"]["failure"]["count"]
-    text = {
+    return {
         "significant": "significant",
         "unlocated": "significant overall",
         "open": "not significant",
@@ -194,7 +192,13 @@ def result(report: Report, verdict: Verdict) -> str:
         "untested": "not tested",
         "unranked": "Too few patients",
     }[verdict.kind]
-    return f"{text} without failures" if has_failures else text
+
+
+def condition(report: Report, verdict: Verdict) -> str:
+    """Return ` without failures` for a tested gap where a segmentation failed; else ""."""
+    is_tested = verdict.kind in ("significant", "unlocated", "open") and verdict.equivalence != "equivalent"
+    has_failures = report["rates"]["endpoints"]["failure"]["count"]
+    return " without failures" if is_tested and has_failures else ""
 
 
 def _detail(verdict: Verdict) -> list[str]:

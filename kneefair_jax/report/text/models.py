@@ -196,8 +196,8 @@ def _attribute(report: Report, verdict: Verdict) -> ModelAttribute:
             for pair in (verdict.pairs if verdict.kind == "significant" else ())
         ],
         "failures_differ": failures.differs(report, verdict.groups.key),
-        "verdict": cards.headline(report, verdict),
-        "result": cards.result(report, verdict),
+        "verdict": cards.headline(verdict) + cards.condition(report, verdict),
+        "result": cards.result(verdict) + cards.condition(report, verdict),
         "worst": verdict.worst,
         "worst_mean": score["groups"][verdict.worst]["mean"] if verdict.worst else None,
     }
