@@ -238,8 +238,8 @@ def of_other_splits(table: pd.DataFrame, split: pd.DataFrame) -> tuple[Excluded,
         table: with `case_id`, one or several rows per case.
         split: its rows of one split.
     """
-    others = table.loc[~table["case_id"].isin(split["case_id"]), "case_id"]
-    return tuple(Excluded(case, "", "another split") for case in others.unique())
+    case_ids = table.loc[~table["case_id"].isin(split["case_id"]), "case_id"]
+    return tuple(Excluded(case_id, "", "another split") for case_id in case_ids.unique())
 
 
 def with_scores(cohort: Cohort, numbers: pd.DataFrame, path: Path, on_missing: str) -> Cohort:
