@@ -245,15 +245,16 @@ def _segment_labels(segments: Sequence[str], identifiers: "Identifiers") -> Mapp
 
 def _print_summary(draft: "Draft", where: str) -> None:
     from kneefair_jax.data.draft import cases
+    from kneefair_jax.report.text.formatting import amount
 
-    patients = draft.table["patient_id"].nunique()
-    print(f"metadata.csv: {len(draft.table)} cases of {patients} patients, {where}")
+    all_cases, patients = amount(len(draft.table), "case"), draft.table["patient_id"].nunique()
+    print(f"metadata.csv: {all_cases} of {amount(patients, 'patient')}, {where}")
     for note in draft.notes:
         print(f"  {note}")
     if draft.unfilled:
         print("could not be filled:")
         for name, count in draft.unfilled.items():
-            print(f"  {name}: {count} of {len(draft.table)} cases; {cases.remedy(name)}")
+            print(f"  {name}: {count} of {all_cases}; {cases.remedy(name)}")
 
 
 def next_command(draft: "Draft", root: Path, out: Path, structures: Mapping[str, str]) -> str:

@@ -81,6 +81,18 @@ def test_a_folder_of_dicom_films_becomes_a_table_that_a_run_reads(root, run):
     assert f"--config.data.root={root}" in output and "kneefair check --config=folder" in output
 
 
+def test_counts_of_one_have_a_singular(tmp_path, run):
+    root, patient = tmp_path / "knees", clinic.PATIENTS[0]
+    clinic.film(root / "images/a.dcm", patient)
+    clinic.mask(root / "masks/a.nii.gz")
+    (tmp_path / "t.csv").write_text(
+        f"PatientID,sex\n{patient.patient_id},{'mf'[patient.sex == 'M']}\nX-1,m\n"
+    )
+    output = run(root, "--table", tmp_path / "t.csv")
+    assert "1 case of 1 patient," in output and "disagree (films: 1)" in output
+    assert not re.findall(r"(?<![\d.])1 \w+s\b", output)
+
+
 def test_a_patient_has_one_pseudonym_by_a_key_and_others_without_it(root, run, tmp_path):
     key = tmp_path / "key"
     key.write_bytes(bytes(range(32)))
@@ -226,7 +238,7 @@ def test_masks_find_their_films(tmp_path, run):
     clinic.mask(root / "e/z_seg.nii.gz")
     (root / "notes.txt").write_text("Anneliese")
     output = run(root, "--dry-run")
-    assert "5 films, 3 with a mask" in output
+    assert "films: 5, 3 with a mask" in output
     assert (
         "masks without a film, or with several candidates: 2" in output
         and "no image (by name and content): 1" in output
@@ -368,8 +380,8 @@ def test_rows_join_by_file_side_and_similar_ids(tmp_path, run):
     table = read(root / "metadata.csv")
     assert sorted(table["kl"]) == ["", "", "", "", "", "", "1", "3"]
     assert set(table["side"][table["kl"] == "3"]) == {"right"}
-    assert "sex: t.csv and the headers disagree for 2 films" in output
-    assert "kl: rows of one patient differ, so it is empty for 2 films" in output
+    assert "sex: t.csv and the headers disagree (films: 2)" in output
+    assert "kl: rows of one patient differ, so it is empty (films: 2)" in output
     assert "only by zeros, case or spaces: 1" in output
     run(root, "--table", tmp_path / "t.csv", "--allow-similar-ids", "--overwrite")
     assert sorted(read(root / "metadata.csv")["kl"]) == ["", "", "", "", "1", "2", "2", "3"]

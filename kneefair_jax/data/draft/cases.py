@@ -94,13 +94,13 @@ def draft(files: scan.Scan, options: Options, table: ClinicalTable | None = None
     masks = [file for file in files.files if file.role == scan.MASK]
     if not films:
         raise InputError(
-            f"DIR: no film among {len(masks)} masks and {files.excluded.total()} other files; give the folder of the "
-            "films, or name it with --images"
+            f"DIR: no film (masks: {len(masks)}, other files: {files.excluded.total()}); give the folder of the films, "
+            "or name it with --images"
         )
     if masks and not pairs.masks:
         raise InputError(
-            f"DIR: none of {len(masks)} masks fits one of {len(films)} films; give a mask the name of its film, and "
-            "name their folders with --images and --masks"
+            f"DIR: no mask fits a film (masks: {len(masks)}, films: {len(films)}); give a mask the name of its film, "
+            "and name their folders with --images and --masks"
         )
     paired = [film for film in films if film.path in pairs.masks or not masks]
     patient_ids = _patient_ids(paired, pairs, options.patient_pattern)
@@ -304,7 +304,7 @@ def _file_notes(
     files: scan.Scan, films: Sequence[File], masks: Sequence[File], pairs: pairing.Pairing
 ) -> Iterable[str]:
     ways = ", ".join(f"{count} by {way}" for way, count in pairs.counts.items() if count)
-    yield f"{len(films)} films, {len(pairs.masks)} with a mask{f' ({ways})' if ways else ''}"
+    yield f"films: {len(films)}, {len(pairs.masks)} with a mask{f' ({ways})' if ways else ''}"
     if not masks:
         yield "there are no masks; the column mask is empty, and training, check and audit need it"
     elif missing := len(films) - len(pairs.masks):

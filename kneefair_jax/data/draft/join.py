@@ -74,7 +74,7 @@ def join(
             doubtful.update(reasons.items())
         values.append(row)
     notes = [
-        f"{name}: {table.path.name} and the headers disagree for {count} films; the table is used"
+        f"{name}: {table.path.name} and the headers disagree (films: {count}); the table is used"
         for name in ("sex", *_FILM_COLUMNS)
         if (count := _disagreements(films, values, name))
     ]
@@ -97,23 +97,23 @@ def join(
     for name, count in conflicts.items():
         if count and name in table.columns:
             notes.append(
-                f"{name}: rows of one patient differ, so it is empty for {count} films; keep one value"
+                f"{name}: rows of one patient differ, so it is empty (films: {count}); keep one value"
             )
     return Join(values, patients, notes)
 
 
 # What is doubtful about the cell of a patient's row, as the value of one film.
 _HEADER = (
-    "{table} and the headers disagree for {count} films; the headers are used, as a row of a patient has one value for "
+    "{table} and the headers disagree (films: {count}); the headers are used, as a row of a patient has one value for "
     "all films; for a value per film, add a column image"
 )
 _SEVERAL_FILMS = (
-    "it is empty for {count} films without it in the header, as a row of a patient has one value for several films; "
+    "it is empty where the header states none (films: {count}), as a row of a patient has one value for several films; "
     "add a column image to {table}, or fill it in"
 )
-_OTHER_KNEE = "it is empty for {count} films, as the row of {table} is of the patient's other knee; add rows"
+_OTHER_KNEE = "it is empty (films: {count}), as the row of {table} is of the patient's other knee; add rows"
 _SHARED = (
-    "{count} films of patients with several knees have the one value of the patient's row; add a column side or image "
+    "several knees of a patient have the one value of the patient's row (films: {count}); add a column side or image "
     "to {table}, with a row per knee"
 )
 
