@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -142,6 +143,9 @@ def test_check_reads_everything_and_refuses_what_training_would(films, straight,
         os.listdir(workdir / "check")
     )
     assert "a training step takes" in result.stdout and "of disk free" in result.stdout
+    words = shlex.split(result.stdout.splitlines()[-1])
+    assert words[:2] == ["kneefair", "train"] and f"--workdir={workdir}" in words
+    assert f"--config.data.root={films}" in words and "--mode=check" not in words
     root = shutil.copytree(films, tmp_path / "bad")
     (root / "images/3.png").write_bytes(b"no")
     (root / "masks/7.png").write_bytes(b"no")
@@ -150,6 +154,7 @@ def test_check_reads_everything_and_refuses_what_training_would(films, straight,
     assert result.stderr.startswith("error: 2 of 24 cases cannot be read:\n")
     assert "row 5: " in result.stderr and "row 9: " in result.stderr
     assert "excluded.csv" in os.listdir(tmp_path / "new" / "check")
+    assert "kneefair train" not in result.stdout
 
 
 def edit(films, tmp_path, row=None, drop=(), **cells):

@@ -168,6 +168,9 @@ def _run(workdir: Path) -> int:
         modes.MODES[flags.FLAGS.mode](flags.FLAGS.config, workdir, **options)
         if flags.FLAGS.mode in ("train", "evaluate") and distributed.is_primary():
             _print_summary(workdir, with_pdf=flags.FLAGS.pdf)
+        if flags.FLAGS.mode == "check":
+            task = "study" if "study" in flags.FLAGS.config else "train"
+            print(f"next:\n  {next_command(sys.argv, task)}", flush=True)
     except NonFiniteLossError as error:  # the same command would diverge again
         raise InputError(str(error)) from error
     except Exception as error:
@@ -180,6 +183,25 @@ def _run(workdir: Path) -> int:
             raise
         distributed.exit_process(1)  # a normal exit would wait for processes that may have exited
     return 0
+
+
+def next_command(argv: Sequence[str], task: str) -> str:
+    """Return the command that trains on the cohort of a check, with the check's flags.
+
+    Args:
+        argv: the command line of the check, by `kneefair check` or by `launch.py --mode=check`.
+        task: `train` or `study`.
+    """
+    from kneefair_jax.runtime import run_directory
+
+    dropped = {f"{dash}{name}" for dash in ("-", "--") for name in ("mode", "overwrite", "nooverwrite")}
+    words, is_mode = ["kneefair", task], False
+    for word in argv[2:] if argv[1] == "check" else argv[1:]:
+        name, equals, _ = word.partition("=")
+        if not is_mode and name not in dropped:
+            words.append(word)
+        is_mode = not is_mode and name in ("-mode", "--mode") and not equals
+    return run_directory.quote(words)
 
 
 def _resume() -> str:

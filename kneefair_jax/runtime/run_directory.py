@@ -211,12 +211,14 @@ def public_command(argv: Sequence[str]) -> str:
             words.append(flag + equals + _cut_path(value))
     program = Path(words[0]).name
     programs = ["kneefair"] if program in ("kneefair", "__main__.py") else ["python", program]
-    return " ".join(map(_quote, [*programs, *words[1:]]))
+    return quote([*programs, *words[1:]])
 
 
-def _quote(word: str) -> str:
-    """Quote a word for a shell; tuples of strings in double quotes, as users type them."""
-    return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
+def quote(words: Iterable[str]) -> str:
+    """Return a command for a shell; tuples of strings are in double quotes, as users type them."""
+    return " ".join(
+        f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word) for word in words
+    )
 
 
 def _cut_path(value: str) -> str:

@@ -1,6 +1,7 @@
 """The command lines of `kneefair train` and `evaluate`: a run's folder, and a dry run."""
 
 import importlib
+import shlex
 import subprocess
 import sys
 
@@ -141,3 +142,18 @@ def test_a_wrong_name_is_refused_without_jax(tmp_path):
 def test_a_check_has_no_dry_run(tmp_path):
     with pytest.raises(InputError, match="--dry-run"):
         dry_run.show("check", folder.get_config(), tmp_path)
+
+
+def test_the_command_after_a_check_trains_with_its_flags(tmp_path):
+    fields = ["--config=folder", "--config.data.root=my knees", "--config.data.attributes=('sex','age')"]
+    workdir = f"--workdir={tmp_path}"
+    expected = ["kneefair", "train", *fields, workdir]
+    for argv in (
+        ["bin/kneefair", "check", *fields, workdir, "--overwrite"],
+        ["launch.py", "--mode=check", *fields, workdir],
+        ["launch.py", *fields, "-mode", "check", "--nooverwrite", workdir],
+    ):
+        assert shlex.split(launch.next_command(argv, "train")) == expected
+    separate = ["--workdir", "check", "--config", "study_folder", "--config.data.root", "mode"]
+    words = shlex.split(launch.next_command(["kneefair", "check", *separate], "study"))
+    assert words == ["kneefair", "study", *separate]
