@@ -1,5 +1,6 @@
 """Train, evaluate, check or study by a config: the code of `launch.py` and of four sub-commands of `kneefair`."""
 
+import copy
 import difflib
 import re
 import sys
@@ -82,14 +83,14 @@ def start(argv: Sequence[str], mode: str = "train") -> NoReturn:
 
 
 def check_names(argv: Sequence[str]) -> None:
-    """Check the names of the flags, of the config's fields and of the config; suggest the nearest for a misspelled one.
+    """Check the names of flags, config fields and the config, and the values of a run's flags, before JAX is loaded.
 
     Args:
         argv: the command line; the flags of a run are defined (`define_flags`).
 
     Raises:
-        SystemExit: a flag does not exist, a field is given twice, has moved or does not exist, or there is no such
-            config; stderr gets one line.
+        SystemExit: a flag does not exist, is missing or has a wrong value, a field is given twice, has moved or does
+            not exist, or there is no such config; stderr gets one line, with the nearest name for a misspelled one.
     """
     fields = _config_fields(argv)
     message = (
@@ -97,6 +98,7 @@ def check_names(argv: Sequence[str]) -> None:
         or run_help.misspelled_field(fields)
         or unknown_flag(argv)
         or _unknown_config(argv)
+        or _unusable_flag(argv)
     )
     if message:
         raise _refusal(message)
@@ -312,6 +314,26 @@ def _unknown_config(argv: Sequence[str]) -> str:
             except InputError as error:
                 return str(error)
     return ""
+
+
+def _unusable_flag(argv: Sequence[str]) -> str:
+    """Return the error of a flag of the run that is missing or has a wrong value; "" where there is none."""
+    if any(word.startswith(("-help", "--help")) for word in _words(argv)):
+        return ""
+    values = flags.FlagValues()
+    values.set_gnu_getopt()  # the value of an unknown flag may be a word of its own
+    required = {"config": "CONFIG", "workdir": "DIR"}
+    for name in required:
+        flags.DEFINE_string(name, None, "", flag_values=values)
+    for flag in flags.FLAGS.get_flags_for_module(__name__):
+        if flag.name.partition(".")[0] not in required:
+            values[flag.name] = copy.deepcopy(flag)
+    try:
+        values(argv, known_only=True)
+    except flags.Error as error:
+        return str(error)
+    missing = [f"--{name}={metavar}" for name, metavar in required.items() if values[name].value is None]
+    return f"{' and '.join(missing)}: missing; --help shows examples" if missing else ""
 
 
 def _unusable_field(fields: Sequence[str]) -> str:

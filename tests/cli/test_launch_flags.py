@@ -85,6 +85,10 @@ def run_flags():
         (["--config", "nothing_like_it"], "nothing_like_it"),
         (["--config=absent/config.json"], "absent/config.json"),
         (["--config.train.stepz=3"], "did you mean train.steps?"),
+        (["--config=smoke", "--config.data.root", "-knees"], "--workdir"),
+        (["--workdir=a", "--mode=train"], "--config"),
+        (["--config", "smoke", "--workdir", "a", "-mode", "trian"], "--mode=trian"),
+        (["--config=smoke", "--workdir=a", "--processes=two"], "--processes=two"),
     ],
 )
 def test_unknown_names_are_refused(run_flags, words, message, capsys):
@@ -99,9 +103,9 @@ def test_unknown_names_are_refused(run_flags, words, message, capsys):
     "words",
     [
         ["--config=study:long", "--workdir=runs/-a", "--nodry-run", "-mode", "train", "--process", "-1"],
-        ["--config", "smoke", "--config.train.steps=3", "--v=1", "--", "--anything"],
-        ["--undefok=other", "--other=3"],
-        ["--config", "smoke", "--config.data.root", "-knees", "--noconfig.model.remat"],
+        ["--config", "smoke", "--workdir=a", "--config.train.steps=3", "--v=1", "--", "--anything"],
+        ["--config=smoke", "--workdir", "a", "--undefok=other", "--other=3"],
+        ["--config", "smoke", "--config.data.root", "-knees", "--noconfig.model.remat", "--workdir=a"],
     ],
 )
 def test_known_names_are_accepted(run_flags, words):
@@ -123,18 +127,23 @@ def test_the_flags_of_libraries_are_known_before_their_import(run_flags):
     assert launch.unknown_flag(["launch.py", *(f"--{name}=1" for name in names)]) == ""
 
 
-def test_a_wrong_name_is_refused_without_jax(tmp_path):
+def test_a_wrong_command_is_refused_without_jax():
     code = (
         "import sys\n"
         "from kneefair_jax.cli import launch\n"
         "try:\n"
-        "    launch.start(['kneefair train', f'--workdir={sys.argv[1]}', *sys.argv[2:]])\n"
+        "    launch.start(['kneefair train', *sys.argv[1:]])\n"
         "except SystemExit as stop:\n"
         "    print(stop.code, 'jax' in sys.modules)\n"
     )
-    for word in ("--config=absent", "--absent"):
+    for words in (
+        ["--config=absent", "--workdir=a"],
+        ["--config=smoke", "--workdir=a", "--absent"],
+        ["--config=smoke"],
+        ["--config=smoke", "--workdir=a", "--mode=trian"],
+    ):
         result = subprocess.run(
-            [sys.executable, "-c", code, str(tmp_path), word], capture_output=True, text=True, check=True
+            [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
         )
         assert result.stdout == "2 False\n" and result.stderr.startswith("error: ")
 
