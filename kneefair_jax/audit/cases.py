@@ -1,6 +1,5 @@
 """Read the table of cases: their patients, groups, pixel spacings and paths."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -59,6 +58,7 @@ class Cohort(NamedTuple):
         path: the table of the cases.
         frame: a row per case, indexed by its row in the table: `case_id`, `patient_id` (strings) and categorical
             attributes.
+        listed: the rows of `frame` before any case was excluded.
         attributes: columns of `frame` to report by.
         confounders: on the index of `frame`, what the adjusted model adjusts for beside the attributes.
         spacing: f32[N, 2], mm per pixel as the table states it; NaN where it states none.
@@ -69,6 +69,7 @@ class Cohort(NamedTuple):
 
     path: Path
     frame: pd.DataFrame
+    listed: pd.DataFrame
     attributes: tuple[str, ...]
     confounders: pd.DataFrame
     spacing: np.ndarray
@@ -159,6 +160,7 @@ def describe(source: metadata.Table, path: Path, attributes: Sequence[str], opti
     paths = pd.DataFrame({name: table.get(name, "") for name in ("mask", "image")}, index=table.index)
     return Cohort(
         path,
+        frame,
         frame,
         tuple(attributes),
         confounders,
@@ -275,38 +277,6 @@ def with_scores(cohort: Cohort, numbers: pd.DataFrame, path: Path, on_missing: s
     if not scored:
         raise InputError(f"{path}: no case has scores by every model; write the case ids of all models alike")
     return cohort.of(list(scored), excluded)
-
-
-def without_dice(cases: pd.DataFrame) -> list[Excluded]:
-    """Return the scored cases that no mean of Dice has, by model: no structure has a Dice."""
-    has_dice = cases["dice"].notna().groupby([cases["model"], cases["case_id"]], sort=False).any()
-    return [Excluded(case, model, "no Dice of any structure") for model, case in has_dice.index[~has_dice]]
-
-
-def excluded_counts(excluded: Iterable[Excluded]) -> list[tuple[str, int]]:
-    """Return the number of excluded cases by reason, which names the models concerned with their counts.
-
-    >>> excluded_counts([Excluded("c1", "a", "no prediction"), Excluded("c1", "b", "no prediction")])
-    [('no prediction by a (1) and b (1), 1 of them by several', 1)]
-    """
-    by_reason: dict[str, list[Excluded]] = {}
-    for entry in excluded:
-        if entry.case_id:
-            by_reason.setdefault(entry.reason, []).append(entry)
-    counts = []
-    for reason, entries in by_reason.items():
-        models = Counter(entry.mask for entry in entries if entry.mask not in ("", REFERENCE))
-        by = f" by {formatting.listing(f'{model} ({n})' for model, n in models.items())}" if models else ""
-        cases = Counter(entry.case_id for entry in entries)
-        several = sum(number > 1 for number in cases.values())
-        by += f", {several} of them by several" if models and several else ""
-        counts.append((reason + by, len(cases)))
-    return counts
-
-
-def unmatched_counts(excluded: Iterable[Excluded]) -> list[tuple[str, int]]:
-    """Return the number of files without a case by reason."""
-    return list(Counter(entry.reason for entry in excluded if entry.file).items())
 
 
 def _require_columns(

@@ -4,7 +4,6 @@ import importlib.metadata
 import math
 import platform
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,15 +14,14 @@ import pandas as pd
 
 from kneefair_jax import groups
 from kneefair_jax.audit import cases as case_lists
-from kneefair_jax.audit import mask_faults
-from kneefair_jax.audit.cases import Cohort, Excluded
+from kneefair_jax.audit import exclusions, mask_faults
+from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.options import Settings
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, family, model_comparison, patient_table, reference_ser
 from kneefair_jax.report import build, checklist, csv_tables, page, pdf
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.report.schema import ModelComparison, Report
-from kneefair_jax.report.text import formatting
 from kneefair_jax.report.text import models as model_text
 from kneefair_jax.runtime import atomic, output_folder, run_directory, written_files
 from kneefair_jax.runtime.progress import Progress
@@ -59,8 +57,7 @@ class Audit(NamedTuple):
         notes: for the reader of the numbers.
         label_errors: reference masks that look wrong, of `radiographs.label_error_table`; None if not compared.
         mask_faults: faults of masks by case, of `mask_faults.table`; None in an audit of scores.
-        excluded: a row for each case that is not scored, by mask, and each file without a case: the fields of
-            `cases.Excluded`.
+        excluded: a row for each case that is not scored, by mask, and each file without a case, of `exclusions.table`.
         inputs: files and folders that were read; `write` replaces none of them.
     """
 
@@ -262,15 +259,17 @@ def audit(
                 run=_run_fields(settings) | {"model": model or None, **run_fields.get(model, {})},
                 notes=list(public_notes),
                 confounders=cohort.confounders,
-                excluded=case_lists.excluded_counts(cohort.excluded),
+                excluded=exclusions.excluded_counts(cohort.excluded),
                 advance=progress.advance,
             )
-            if unmatched := case_lists.unmatched_counts(cohort.excluded):
+            if unmatched := exclusions.unmatched_counts(cohort.excluded):
                 reports[model]["cohort"]["unmatched"] = build.exclusions(unmatched)
+            if not_tested := exclusions.by_group(cohort.listed, cohort.attributes, table):
+                reports[model]["cohort"]["flow"]["not_tested"] = not_tested
             _add_readers_and_size(reports[model], cohort, table, settings, by_size.get(model))
     cases = pd.concat(list(tables.values()), ignore_index=True)
-    without_dice = case_lists.without_dice(cases)
-    warnings = _warnings(without_dice, len(cohort.frame))
+    without_dice = exclusions.without_dice(cases)
+    warnings = exclusions.warnings(without_dice, len(cohort.frame))
     for report in reports.values():
         report["cohort"]["warnings"] = list(warnings)
     if len(tables) > 1:
@@ -278,19 +277,9 @@ def audit(
         models["summaries"] = model_text.summaries(reports)
         for report in reports.values():
             report["models"] = models
-    excluded = pd.DataFrame([*cohort.excluded, *without_dice], columns=Excluded._fields)
+    excluded = exclusions.table([*cohort.excluded, *without_dice], cohort.listed, cohort.attributes)
     inputs = tuple(path.absolute() for path in settings.folders)
     return Audit(reports, cases, dict(examples), build.sentences(in_order), excluded=excluded, inputs=inputs)
-
-
-def _warnings(without_dice: Sequence[Excluded], total: int) -> list[str]:
-    """Return a sentence for each model that has no Dice of some of all cases."""
-    counts = Counter(entry.mask for entry in without_dice)
-    return [
-        f"{number} of {formatting.amount(total, 'case')} {'has' if number == 1 else 'have'} no Dice"
-        f"{f' by {model}' if model else ''} (listed in {case_lists.EXCLUDED})."
-        for model, number in counts.items()
-    ]
 
 
 def _compare(

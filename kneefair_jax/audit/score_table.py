@@ -89,8 +89,10 @@ def read(
     cohort, confounder_notes = _cohort(table, all_rows, text, who, path, attributes, options)
     if who is not None:
         structure_notes = [*table.notes, *structure_notes]
+    frame = cases.with_level_order(cohort.frame, levels)
     cohort = cohort._replace(
-        frame=cases.with_level_order(cohort.frame, levels),
+        frame=frame,
+        listed=frame,
         notes=cohort.notes + word_notes + structure_notes + confounder_notes,
     )
     cohort = cases.with_scores(cohort, numbers, path, options.on_missing)

@@ -77,6 +77,13 @@ class Exclusion(TypedDict):
     records: int
 
 
+class NotTested(TypedDict):
+    """The listed cases of a group, and those of them that are excluded or have no Dice of any structure."""
+
+    cases: int
+    not_tested: int
+
+
 class GroupCounts(TypedDict):
     """The groups of an attribute, and how many are ranked."""
 
@@ -88,6 +95,7 @@ class PatientFlow(TypedDict):
     """Counts from the list of cases to the ranked groups, as `build.patient_flow`.
 
     `failed` and `without_failure` count patients, and add up to those `tested`; `not_scored` are without a Dice.
+    `not_tested`, by group, is present where an audit excludes cases, or cases have no Dice.
     """
 
     listed: int
@@ -99,6 +107,7 @@ class PatientFlow(TypedDict):
     failed: int
     without_failure: int
     groups: dict[str, GroupCounts]
+    not_tested: NotRequired[dict[str, NotTested]]
 
 
 class Cohort(TypedDict):

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from kneefair_jax import audit
+from kneefair_jax.audit import cli as audit_cli
 from kneefair_jax.audit import result as audit_result
 from kneefair_jax.errors import InputError
 from kneefair_jax.metrics import surface_distances
@@ -198,19 +199,25 @@ def test_excluded_cases_and_files_are_listed_by_name(root, tmp_path):
     result.write(tmp_path / "out")
     table = pd.read_csv(tmp_path / "out" / "excluded.csv", keep_default_na=False)
     assert [tuple(row) for row in table.itertuples(index=False)] == [
-        ("c7", "reference", "no reference mask", ""),
-        ("", "b", "no case with a reference mask matches the prediction by b", "stranger.png"),
-        ("c2", "a", "no prediction", ""),
-        ("c2", "b", "no prediction", ""),
-        ("c4", "b", "no prediction", ""),
-        ("c9", "a", "no Dice of any structure", ""),
+        ("c7", "reference", "no reference mask", "", "female"),
+        ("", "b", "no case with a reference mask matches the prediction by b", "stranger.png", ""),
+        ("c2", "a", "no prediction", "", "male"),
+        ("c2", "b", "no prediction", "", "male"),
+        ("c4", "b", "no prediction", "", "male"),
+        ("c9", "a", "no Dice of any structure", "", "female"),
+    ]
+    # By b, c9 has a Dice of 0.
+    assert [report["cohort"]["flow"]["not_tested"] for report in result.reports.values()] == [
+        {"sex=female": {"cases": 12, "not_tested": lost}, "sex=male": {"cases": 12, "not_tested": 2}}
+        for lost in (2, 1)
     ]
     # Records count once, whichever models lack them.
     assert result.report["cohort"]["flow"]["excluded"][1:] == [
         {"reason": "no prediction by a (1) and b (2), 1 of them by several", "records": 2}
     ]
     page = (tmp_path / "out" / "index.html").read_text()
-    assert page.index("excluded.csv") < page.index('class="card')
+    assert page.index("excluded.csv") < page.index("female 2 of 12, male 2 of 12") < page.index('class="card')
+    assert any("female 2 of 12" in line for line in audit_cli.closing_lines(result.reports))
 
 
 def test_the_checklist_states_exclusions_beside_unknown_attributes(root):

@@ -109,8 +109,9 @@ def test_what_is_skipped_for_one_model_is_skipped_for_all(tmp_path):
             {"reason": "no scores by a (1) and b (2), 1 of them by several", "records": 2}
         ]
         assert (flow["listed"], flow["tested"]["cases"]) == (24, 22)
-    (warning,) = summary.data_warnings(result.report)
-    assert "2 of 24 cases are excluded" in warning
+    excluded, by_group = summary.data_warnings(result.report)
+    assert "2 of 24 cases are excluded" in excluded
+    assert "female 1 of 12" in by_group and "male 1 of 12" in by_group
     without = table(
         save(pd.concat([a, b])[lambda rows: rows["case_id"] != "c20"], path),
         on_missing="stop",
@@ -146,8 +147,9 @@ def test_cases_without_dice_are_not_tested_in_flow_checklist_page_and_list(tmp_p
         assert (flow["failed"], flow["without_failure"]) == (1, tested["patients"] - 1)
         assert report["rates"]["endpoints"]["failure"]["overall"]["n"] == tested["patients"]
         assert report["scores"]["dice"]["overall"]["cases"] == tested["cases"]
-        (warning,) = summary.data_warnings(report)
+        warning, *by_group = summary.data_warnings(report)
         assert warning.startswith("3 of 24 cases have no Dice by a")
+        assert ["male 2 of 12, female 1 of 12" in text for text in by_group] == [True] * (model == "a")
         values = {(item.guideline, item.number): item.value for item in checklist.items(page.plain(report))}
         assert ("excluded: 3 records" in values["CLAIM 2024", "35"]) == (model == "a")
         assert (

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from kneefair_jax.fairness import family
 from kneefair_jax.fairness.patient_table import LOWER_IS_BETTER
+from kneefair_jax.groups import is_missing
 from kneefair_jax.report.schema import Report
 from kneefair_jax.report.text import failures, findings, power
 from kneefair_jax.report.text.findings import Verdict
@@ -25,6 +26,7 @@ from kneefair_jax.report.text.formatting import (
 )
 
 _OTHER_SPLIT = "another split"  # no defect of the data
+_MOST_LEVELS = 5  # of an attribute, in the sentence on cases that are not tested
 _AMONG = "Among patients without a failed segmentation"
 
 
@@ -88,8 +90,13 @@ def origin(report: Report) -> str:
 
 
 def data_warnings(report: Report) -> list[str]:
-    """Return short sentences: the audit's warnings on masks, the excluded cases by reason, and too few permutations."""
-    return [*report["cohort"].get("warnings", []), *_excluded(report), *_few_permutations(report)]
+    """Return short sentences: the warnings of an audit, cases excluded by reason and group, too few permutations."""
+    return [
+        *report["cohort"].get("warnings", []),
+        *_excluded(report),
+        *_not_tested(report),
+        *_few_permutations(report),
+    ]
 
 
 def _few_permutations(report: Report) -> Iterable[str]:
@@ -282,3 +289,20 @@ def _excluded(report: Report) -> list[str]:
     )  # a further model's page is in a subfolder of it
     where = f"listed in the {folder}'s excluded.csv"
     return [f"{count(total)} of {amount(listed, 'case')} {verb} excluded ({reasons}; {where})."]
+
+
+def _not_tested(report: Report) -> list[str]:
+    """Return a sentence with the cases not tested by group, the largest share first; none without a known group."""
+    counts = report["cohort"]["flow"].get("not_tested", {})
+    texts = []
+    for groups in attribute_groups(counts, report["cohort"]["attributes"]):
+        known = [name for name in groups.labels if not is_missing(name)]
+        known.sort(key=lambda name: -counts[name]["not_tested"] / counts[name]["cases"])
+        if known and counts[known[0]]["not_tested"]:
+            levels = [
+                f"{groups.labels[name]} {count(counts[name]['not_tested'])} of {count(counts[name]['cases'])}"
+                for name in known[:_MOST_LEVELS]
+            ]
+            more = f" and {len(known) - _MOST_LEVELS} other groups" if len(known) > _MOST_LEVELS else ""
+            texts.append(f"{groups.title} ({', '.join(levels)}{more})")
+    return [f"Cases that are not tested, by group: {listing(texts)}."] if texts else []

@@ -21,6 +21,22 @@ def test_excluded_cases_are_counted_with_their_reason(report):
     assert excluded(report, ("another split", 10)) == [] == excluded(report)
 
 
+def test_cases_that_are_not_tested_are_counted_by_group(report):
+    def sentences(**counts):
+        names = report["cohort"]["attributes"]
+        report["cohort"]["flow"]["not_tested"] = {
+            f"{names[0]}={level}": {"cases": 20, "not_tested": number} for level, number in counts.items()
+        }
+        return summary.data_warnings(report)
+
+    excluded(report)
+    (text,) = sentences(a=1, b=3, missing=9)
+    assert text.index("b 3 of 20") < text.index("a 1 of 20") and "9 of" not in text
+    assert sentences(a=0, missing=9) == [] == sentences()
+    (text,) = sentences(**{f"x{i}": i for i in range(8)})
+    assert "x3 3 of 20 and 3 other groups" in text and "x2" not in text
+
+
 def test_warnings_on_masks_stand_above_the_cards_with_a_link_to_the_notes(audited):
     audited["cohort"]["warnings"] = ["2 masks look flipped: knee034, knee041."]
     audited["cohort"]["notes"] = ["WARNING: masks."]
