@@ -163,9 +163,12 @@ def test_the_first_screen_states_whose_predictions_are_missing(root, tmp_path):
     for on_missing, expected in texts.items():
         result = masks(root, pred, on_missing=on_missing)
         pages = result.write(tmp_path / on_missing)
-        for page in pages.values():
-            first_screen = page.read_text().partition('class="card')[0]
+        for model, page in pages.items():
+            first_screen, _, cards = page.read_text().partition('class="card')
             assert all(text in first_screen for text in expected)
+            assert (
+                f"<h2>{model} in detail</h2>" in first_screen and f"<span>sex</span>, {model}</h2>" in cards
+            )
 
 
 def test_what_is_skipped_for_one_model_is_skipped_for_all(root):
