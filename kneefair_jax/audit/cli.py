@@ -277,14 +277,14 @@ def closing_lines(reports: Mapping[str, Report]) -> list[str]:
 
 
 def _verdict(report: Report, verdict: findings.Verdict) -> str:
-    """Return `Gap 0.038, significant; equivalence within ±0.020 is not shown`."""
+    """Return `Gap 0.038, significant; equivalence within ±0.020 is not shown (reason)`."""
     text = cards.headline(verdict) + cards.condition(report, verdict)
     if verdict.equivalence in (None, "equivalent"):
         return text
     margin = f"±{formatting.margin_value(verdict.summary['equivalence']['delta'])}"
     if verdict.equivalence == "small":
         return f"{text}; within the margin of {margin}"
-    return f"{text}; equivalence within {margin} is not shown"
+    return f"{text}; equivalence within {margin} is not shown{findings.equivalence_reason(verdict)}"
 
 
 def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:

@@ -40,6 +40,8 @@ def test_one_command_leaves_page_and_numbers_and_no_path(command, tmp_path, caps
     assert f"sex female         6  {women:.3f}  [" in said
     assert "gap by sex: 0.0" in said
     assert "sex: " in said.splitlines()[-1] and "±0.010" in said.splitlines()[-1]
+    reason = report["scores"]["dice"]["summaries"]["sex"]["equivalence"]["reason"].replace("sex=", "")
+    assert reason and said.splitlines()[-1].endswith(f"({reason})")
     assert (
         "note: Excluded, since no case with a reference mask matches them: 1 x prediction by pred (stray"
         in said

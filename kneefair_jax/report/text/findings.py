@@ -324,8 +324,13 @@ def _equivalence(verdict: Verdict, title: str) -> list[str]:
         return [f"Mean {title} is equivalent across the groups within {margin}: {intervals}."]
     if verdict.equivalence == "small":
         return [f"However, the gap lies within the equivalence margin of {margin}: {intervals}."]
-    reason = f" ({_replace_names(equivalence['reason'], verdict.groups)})" if equivalence["reason"] else ""
-    return [f"Equivalence within {margin} is not shown{reason}."]
+    return [f"Equivalence within {margin} is not shown{equivalence_reason(verdict)}."]
+
+
+def equivalence_reason(verdict: Verdict) -> str:
+    """Return why equivalence within the margin is not shown, in brackets after a space; "" without a reason."""
+    reason = verdict.summary["equivalence"]["reason"]
+    return f" ({_replace_names(reason, verdict.groups)})" if reason else ""
 
 
 def _replace_names(text: str, groups: AttributeGroups) -> str:
