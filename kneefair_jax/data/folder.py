@@ -19,6 +19,7 @@ from kneefair_jax.data import (
     label_map,
     mask_files,
     metadata,
+    numbered_labels,
     readers,
 )
 from kneefair_jax.data.inspection import Inspection
@@ -147,7 +148,7 @@ def _checked_files(
         cohort.check_no_leak(table.cases)
     cases = _case_records(table, masks, root)
     if labels is None:
-        labels = _labels_in_masks(table.path, cases, ignore, prefix)
+        labels = numbered_labels.read(masks, ignore, prefix, table.path)
     mask_files.check_palettes(masks, labels.mask_values, _THREADS)
     return table, cases, fingerprints, labels
 
@@ -303,22 +304,6 @@ def _outside_link_notes(root: Path, cases: Sequence[Case]) -> Iterator[str]:
             f"{len(outside_files)} files are reached through symbolic links that lead out of data.root (such as row "
             f"{row}, {path.relative_to(root)})"
         )
-
-
-def _labels_in_masks(path: Path, cases: Sequence[Case], ignore: int, prefix: str) -> CohortLabels:
-    def highest_value(case: Case) -> int | InputError:
-        try:
-            values = mask_files.read(case.mask, {}).values
-        except InputError as error:
-            return error  # `Source.read` reports it, if other masks are readable
-        return int(values[values != ignore].max(initial=0))
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        results = list(pool.map(highest_value, cases))
-    highest = max((result for result in results if isinstance(result, int)), default=0)
-    if errors := [result for result in results if isinstance(result, InputError) and not highest]:
-        raise errors[0]
-    return label_map.numbered_up_to(highest, ignore, prefix, path)
 
 
 def _read_case(case: Case, files: _Files) -> Example:

@@ -6,7 +6,6 @@ structures. A folder cohort gives it as `data.structures` and `data.ignore_label
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -375,26 +374,3 @@ def parse_setting(text: str, ignore: int, prefix: str) -> CohortLabels:
 def numbered(structures: Sequence[str], ignore: int, prefix: str) -> CohortLabels:
     """Return the label map of structures with the values 1, 2, ..."""
     return CohortLabels({name: value for value, name in enumerate(structures, start=1)}, ignore, prefix)
-
-
-def numbered_up_to(highest: int, ignore: int, prefix: str, path: Path) -> CohortLabels:
-    """Return the label map of `structure 1`, ... up to the highest value in the masks.
-
-    Args:
-        highest: value in the masks other than void.
-        ignore: the value of void pixels; -1 for none.
-        prefix: of the settings, `data.` or `data.external_`.
-        path: the cohort's table, for the message.
-
-    Raises:
-        InputError: the highest value is 0, or too high for the number of a structure.
-    """
-    if not 1 <= highest <= MAX_UNNAMED:
-        remedy = "number the structures 1, 2, ..., or name them with their values"
-        if highest > MAX_UNNAMED:
-            remedy += (
-                f", as in --config.{prefix}structures=femur={highest}; if these pixels are unlabeled, give "
-                f"--config.{prefix}ignore_label={highest}"
-            )
-        raise InputError(f"{path}: the highest label in the masks is {highest}; {remedy}")
-    return numbered([f"structure {label}" for label in range(1, highest + 1)], ignore, prefix).checked()

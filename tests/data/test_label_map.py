@@ -108,12 +108,3 @@ def test_void_is_resized_as_any_other_label(seed):
 def test_a_mask_of_void_alone_is_refused():
     with pytest.raises(InputError, match=r"masks/a.png: .*void.*remove the row"):
         parse("femur", 255).resize(np.full((8, 8), 255, np.uint8), (4, 4), "masks/a.png")
-
-
-def test_found_values_leave_void_out():
-    labels = label_map.numbered_up_to(2, 255, "data.", "metadata.csv")
-    assert labels.structures == ("structure 1", "structure 2") and labels.ignore == 255
-    with pytest.raises(InputError, match=r"metadata.csv: .*255.*structures=femur=255.*ignore_label=255"):
-        label_map.numbered_up_to(255, -1, "data.", "metadata.csv")
-    with pytest.raises(InputError, match="ignore_label=1 is the value of 'structure 1'"):
-        label_map.numbered_up_to(2, 1, "data.", "metadata.csv")
