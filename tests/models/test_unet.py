@@ -229,3 +229,31 @@ def test_the_gradient_of_a_rematerialized_block_is_the_same():
 
         results[remat] = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
     chex.assert_trees_all_close(results[False], results[True], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("train", [True, False])
+def test_batch_normalization_is_that_of_flax(train, dtype):
+    """Values, gradients and running statistics, from the same variables."""
+    x = (2 * jax.random.normal(jax.random.key(0), (3, 4, 5, 6)) + 1).astype(dtype)
+    variables = {
+        "params": {"scale": jnp.linspace(0.5, 2, 6), "bias": jnp.linspace(-1, 1, 6)},
+        "batch_stats": {"mean": jnp.linspace(0, 1, 6), "var": jnp.linspace(1, 2, 6)},
+    }
+    flax_layer = nn.BatchNorm(use_running_average=not train, momentum=unet.BATCH_NORM_MOMENTUM, dtype=dtype)
+
+    def outputs(layer, *arguments):
+        def loss(params, x):
+            y, updates = layer.apply({**variables, "params": params}, x, *arguments, mutable=["batch_stats"])
+            return jnp.sum(jnp.sin(y.astype(jnp.float32))), (y, updates["batch_stats"])
+
+        gradients, (y, statistics) = jax.grad(loss, argnums=(0, 1), has_aux=True)(variables["params"], x)
+        assert y.dtype == dtype
+        return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), (gradients, y, statistics))
+
+    tolerance = 1e-5 if dtype == jnp.float32 else 0.05
+    chex.assert_trees_all_close(
+        outputs(unet.BatchNorm(), train), outputs(flax_layer), atol=tolerance, rtol=tolerance
+    )
+    init = jax.tree.map(jnp.shape, unet.BatchNorm().init(jax.random.key(0), x, train))
+    assert init == jax.tree.map(jnp.shape, flax_layer.init(jax.random.key(0), x))
