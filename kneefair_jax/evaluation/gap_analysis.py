@@ -84,7 +84,8 @@ def _boundary_errors(
         errors = cohort.map_native(lambda _, case: case_errors(case.label, case.spacing), np.asarray(rows))
     else:
         with ThreadPoolExecutor() as pool:
-            errors = list(pool.map(case_errors, [cases[row]["label"] for row in rows], spacing))
+            # Each thread reads its own cases: the masks of all cases may not fit in memory.
+            errors = list(pool.map(lambda row, mm: case_errors(cases[row]["label"], mm), rows, spacing))
     return {name: np.stack([error[name] for error in errors]) for name in errors[0]}
 
 
