@@ -98,6 +98,24 @@ def killed(place: Place, times: int) -> Iterator[Row]:
     )
 
 
+def killed_online(place: Place) -> Iterator[Row]:
+    """SIGKILL of a run whose training step draws its phantoms."""
+    online, name = "--config.data.phantom.online=True", "killed_online"
+    status, err = place.run("straight_online", online)
+    assert status == 0, err
+    process = place.start(name, online)
+    wait_until(lambda: last_step(place.root / name) >= STEPS // 3, process)
+    process.kill()
+    status, _ = wait(process)
+    reached, kept = last_step(place.root / name), max(checkpoint_steps(place.root / name), default=0)
+    yield row(
+        "SIGKILL, online phantoms",
+        f"exit {status} at step {reached}, checkpoint of step {kept}",
+        max(0, reached - kept),
+        finish(place, name, "straight_online", online),
+    )
+
+
 def stopped(place: Place, kind: signal.Signals) -> Iterator[Row]:
     """A scheduler's notice."""
     name = kind.name.lower()
@@ -234,6 +252,7 @@ FAULTS: dict[str, Callable[[Place, int], Iterator[Row]]] = {
     "store": lambda place, _: store(place),
     "full": lambda place, _: full(place),
     "hosts": lambda place, _: one_of_two(place),
+    "online": lambda place, _: killed_online(place),
 }
 
 

@@ -1,7 +1,7 @@
 """The training step of a run on one device, compiled, with what it costs: for benchmarks."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +18,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "resnet18": {"name": "resnet18_unet", "widths": (16, 32, 64, 128, 256)},
 }
 CLASSES = 5
+Run = Callable[[int], float]  # updates -> milliseconds of one
 OPTIMIZER = {
     "name": "adam",
     "learning_rate": 2e-3,
@@ -56,7 +57,7 @@ class JaxStep(NamedTuple):
             `flops_compiled`, `bytes_accessed`, `peak_bytes`.
     """
 
-    run: Callable[[int], float]
+    run: Run
     first: dict[str, float]
     cost: dict[str, float]
 
@@ -74,13 +75,18 @@ def batch_of(setting: Setting) -> dict[str, np.ndarray]:
     }
 
 
-def first_state(setting: Setting, network: dict[str, Any]) -> state.TrainState:
-    """The state before the first step, as NumPy arrays, drawn on the CPU: it depends on the network alone."""
+def first_state(
+    setting: Setting,
+    network: dict[str, Any],
+    objective: mitigation.GroupObjective | None = None,
+    groups: int = 2,
+) -> state.TrainState:
+    """The state before the first step, as NumPy arrays, drawn on the CPU; None: the objective is the mean loss."""
     model = models.create(network | {"dtype": setting.dtype}, classes=CLASSES)
-    transform, objective = state.create_optimizer(OPTIMIZER, 1000), mitigation.erm()
+    transform, objective = state.create_optimizer(OPTIMIZER, 1000), objective or mitigation.erm()
     # The seed is read on the CPU, so what draws the parameters is compiled there.
     seed = jax.device_put(jnp.uint32(0), jax.local_devices(backend="cpu")[0])
-    counts = np.ones(2, np.int32)
+    counts = np.ones(groups, np.int32)
     draw = jax.jit(
         lambda seed: state.create(seed, model, (32, 32, 1), transform, objective, counts),
         compiler_options={"xla_backend_optimization_level": 0},
@@ -88,9 +94,11 @@ def first_state(setting: Setting, network: dict[str, Any]) -> state.TrainState:
     return jax.device_get(draw(seed))
 
 
-def train_step(setting: Setting, network: dict[str, Any], augmentation: Augmentation) -> Any:
-    """The step of a run on one device, `jax.jit` of `(state, batch, teachers)`."""
-    definition = steps.StepDefinition(
+def define_step(
+    setting: Setting, network: dict[str, Any], augmentation: Augmentation
+) -> steps.StepDefinition:
+    """The step of a run on one device, with the mean loss as objective and two groups."""
+    return steps.StepDefinition(
         models.create(network | {"dtype": setting.dtype}, classes=CLASSES),
         losses.dice_cross_entropy,
         mitigation.erm(),
@@ -99,7 +107,52 @@ def train_step(setting: Setting, network: dict[str, Any], augmentation: Augmenta
         flip_table=jnp.arange(CLASSES),
         groups=2,
     )
-    return sharding.PARALLEL["jit"].compile(steps.make_train_step(definition))
+
+
+def train_step(setting: Setting, network: dict[str, Any], augmentation: Augmentation) -> Any:
+    """The step of a run on one device, `jax.jit` of `(state, batch, teachers)`."""
+    return sharding.PARALLEL["jit"].compile(
+        steps.make_train_step(define_step(setting, network, augmentation))
+    )
+
+
+def timer(step: Callable[..., Any], current: state.TrainState, batch: Any) -> Run:
+    """Return `run(n)`, which makes n updates and returns the milliseconds of one.
+
+    Args:
+        step: compiled, `(state, batch) -> (state, metrics)`; it donates the state.
+        current: the state before the first update.
+        batch: of every update, on the device.
+    """
+
+    def run(updates: int) -> float:
+        nonlocal current
+        start = time.perf_counter()
+        for _ in range(updates):
+            current, metrics = step(current, batch)
+        jax.block_until_ready((current, metrics))
+        return 1e3 * (time.perf_counter() - start) / updates
+
+    return run
+
+
+def in_turns(timers: Mapping[Any, Run], rounds: int, seconds: float) -> dict[Any, list[float]]:
+    """Return the milliseconds of an update in each round, by variant; every other round is in reversed order.
+
+    Args:
+        timers: of each variant.
+        rounds: number of rounds.
+        seconds: of one variant in one round, about.
+    """
+    updates = {}
+    for name, run in timers.items():
+        run(1)
+        updates[name] = max(1, min(200, round(1e3 * seconds / run(2))))
+    times: dict[Any, list[float]] = {name: [] for name in timers}
+    for number in range(rounds):
+        for name in list(timers)[:: -1 if number % 2 else 1]:
+            times[name].append(timers[name](updates[name]))
+    return times
 
 
 def jax_step(
@@ -121,14 +174,7 @@ def jax_step(
     current, metrics = compiled(current, batch, None)
     first = {name: float(metrics[name]) for name in ("loss", "gradient_norm")}
 
-    def run(updates: int) -> float:
-        nonlocal current
-        start = time.perf_counter()
-        for _ in range(updates):
-            current, metrics = compiled(current, batch, None)
-        jax.block_until_ready((current, metrics))
-        return 1e3 * (time.perf_counter() - start) / updates
-
+    run = timer(lambda current, batch: compiled(current, batch, None), current, batch)
     return JaxStep(run, first, cost)
 
 

@@ -10,13 +10,23 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.performance_tables import number, source, step_notes, step_table, table
+from benchmarks.performance_tables import growth_section, number, source, step_notes, step_table, table
 from kneefair_jax.runtime import atomic
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"
-SOURCES = ("gpu", "train_step", "phantom", "pipeline", "vmapped", "surface", "bootstrap", "cpu_attempts")
+SOURCES = (
+    "gpu",
+    "train_step",
+    "phantom",
+    "pipeline",
+    "vmapped",
+    "surface",
+    "bootstrap",
+    "cpu_attempts",
+    "growth",
+)
 
 HEAD = """# Performance
 
@@ -203,6 +213,16 @@ def attempts_section(attempts: Mapping[str, Any]) -> list[str]:
     return text
 
 
+def drawing_note(online: Mapping[str, Any]) -> str:
+    """How much of a step drawing its phantoms takes."""
+    return (
+        f"The quick start's training step at {online['side']} x {online['side']} takes "
+        f"{number(online['stored_milliseconds'])} ms with stored phantoms and "
+        f"{number(online['online_milliseconds'])} ms with those that it draws (`data.phantom.online=True`): drawing "
+        f"adds {online['share']:.0%} (aim: below 15 %)."
+    )
+
+
 def cpu_section(results: Mapping[str, Any]) -> list[str]:
     """The benchmarks of a CPU that have a result."""
     text = ["## On a CPU"]
@@ -224,6 +244,8 @@ def cpu_section(results: Mapping[str, Any]) -> list[str]:
             source(phantom, "python -m benchmarks.phantom"),
             table(["kind", "cases/s"], rows),
         ]
+        if online := phantom.get("online"):
+            text.append(drawing_note(online))
     if pipeline := results.get("pipeline"):
         rates = pipeline["throughput"]["cases_per_second"]
         waiting = pipeline["waiting"]
@@ -293,6 +315,8 @@ def page(results: Mapping[str, Any]) -> str:
     if "gpu" in results:
         text += gpu_section(results["gpu"]["sections"])
     text += cpu_section(results)
+    if growth := results.get("growth"):
+        text += growth_section(growth)
     return "\n\n".join(text) + "\n"
 
 

@@ -95,3 +95,134 @@ def step_notes(result: Mapping[str, Any]) -> list[str]:
     if errors := result.get("errors"):
         notes.append(f"Failed: {'; '.join(error.splitlines()[0][:200] for error in errors)}.")
     return notes
+
+
+def growth_section(growth: Mapping[str, Any]) -> list[str]:
+    """How the cost grows: a part for each section of `benchmarks.growth` that has a result."""
+    parts = {
+        "steps": growth_of_steps,
+        "groups": growth_of_groups,
+        "bootstrap": growth_of_bootstrap,
+        "evaluation": growth_of_evaluation,
+        "start_up": start_up,
+    }
+    text = ["## How cost grows"]
+    for name, part in parts.items():
+        if section := growth.get(name):
+            title, *lines = part(section)
+            text += [f"### {title}", source(section, f"python -m benchmarks.growth --only {name}"), *lines]
+    return text
+
+
+def growth_of_steps(section: Mapping[str, Any]) -> list[str]:
+    """Tables of a training step against the image's side and the batch size."""
+    text = [
+        "Training step: image and batch",
+        "The network of the quick start, float32, without augmentation. The growth is the factor of the time when the "
+        "pixels of a batch double, since the row above: 2 is linear.",
+    ]
+    for rows in (section["side"], section["batch_size"]):
+        lines = [
+            [
+                f"{row['side']} x {row['side']}",
+                str(row["batch_size"]),
+                number(row["milliseconds"]),
+                number(row["milliseconds"] / row["batch_size"]),
+                number(row.get("growth_per_doubling")),
+            ]
+            for row in rows
+        ]
+        text.append(table(["image", "batch", "ms", "ms a case", "growth"], lines))
+    return text
+
+
+def growth_of_groups(section: Mapping[str, Any]) -> list[str]:
+    """The table of a training step against the number of groups."""
+    lines = [
+        [
+            f"`{row['objective']}`",
+            str(row["groups"]),
+            number(row["milliseconds"]),
+            f"{row['share']:+.1%} ({row['spread'][0]:+.1%} to {row['spread'][1]:+.1%})",
+            f"{number(row['alone_microseconds'])} ({row['alone_share']:.2%})",
+        ]
+        for row in section["rows"]
+    ]
+    alone = max(row["alone_share"] for row in section["rows"])
+    low = min(row["spread"][0] for row in section["rows"])
+    high = max(row["spread"][1] for row in section["rows"])
+    return [
+        "Training step: groups",
+        f"At {section['side']} x {section['side']}, batches of {section['batch_size']}, beside `erm` with one group "
+        f"({number(section['erm_milliseconds'])} ms). The added share is the median of the rounds' ratios, with the "
+        "smallest and the largest; the last column is the objective and the sums by group as a program of their own, "
+        f"with its share of a step. Aim: below 2 %. Single rounds differ by {low:+.0%} to {high:+.0%}, so that the "
+        "added share cannot resolve 2 %, and a negative one is noise; as a program of its own, the objective takes at "
+        f"most {alone:.2%} of a step.",
+        table(["objective", "groups", "ms", "added share", "alone, µs"], lines),
+    ]
+
+
+def growth_of_bootstrap(section: Mapping[str, Any]) -> list[str]:
+    """The table of a report's statistics against bootstrap draws."""
+    lines = [
+        [f"{row['draws']:,}", number(row["seconds"]), number(row.get("growth_per_doubling"))]
+        for row in section["rows"]
+    ]
+    return [
+        "Statistics of a report: draws",
+        f"All statistics of the report of {section['patients']:,} patients, four structures, sex and race. The growth "
+        "is the factor of the time when the draws double.",
+        table(["draws", "s", "growth"], lines),
+    ]
+
+
+def growth_of_evaluation(section: Mapping[str, Any]) -> list[str]:
+    """The table of an evaluation against the number of cases."""
+    lines = [
+        [
+            f"{row['size']:,}",
+            number(row["processor_seconds"]),
+            number(row.get("milliseconds_per_added_case")),
+            number(row["gibibytes"]),
+            number(row.get("kibibytes_per_added_case")),
+        ]
+        for row in section["rows"]
+    ]
+    side = section["side"]
+    return [
+        "Evaluation: cases",
+        f"`kneefair evaluate` of a run: scores of a store of {side} x {side} phantoms in batches of "
+        f"{section['batch_size']}, the per-case table, the predictions, the report with 200 draws. Each size has a "
+        "process of its own. Label maps are written while cases are scored, so that memory does not grow with the "
+        "pixels of the cohort; the table of scores stays in memory.",
+        table(["test cases", "processor s", "ms an added case", "peak GiB", "KiB an added case"], lines),
+    ]
+
+
+def start_up(section: Mapping[str, Any]) -> list[str]:
+    """The table of times from the start of a process, and the number of compilations."""
+    lines = [[f"`{name}`", number(seconds), ""] for name, seconds in section["seconds"].items()]
+    lines += [
+        [
+            f"`kneefair train --config=smoke`, {name}",
+            number(seconds),
+            number(section["run_seconds"][name]),
+        ]
+        for name, seconds in section["first_step_seconds"].items()
+    ]
+    programs = ", ".join(f"`{name}` {count}" for name, count in sorted(section["programs"].items()))
+    again = ", ".join(section["compiled_again"])
+    return [
+        "Start",
+        "Seconds from the start of the process; of a run, to the end of its first training step, and to the end of its "
+        "report. The compilation cache is JAX's (`JAX_COMPILATION_CACHE_DIR`). Prepared cases are those of an earlier "
+        "run; without them, the phantoms are drawn first. Aim: below 6 s with a warm cache.",
+        table(["command", "s", "whole run, s"], lines),
+        f"Compilations of the cold run by program: {programs}. "
+        + (
+            f"Compiled again with the same shapes: {again}."
+            if again
+            else "No program is compiled twice with the same shapes."
+        ),
+    ]

@@ -171,7 +171,7 @@ def merged(earlier: Sequence[dict[str, Any]], row: dict[str, Any]) -> list[dict[
     return rows
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit of the package, with a plus sign where a file of it differs."""
 
     def git(*words: str) -> str:
@@ -208,9 +208,9 @@ def measure(task: Task, size: int) -> dict[str, Any]:
         "size": size,
         "seconds": round(time.monotonic() - start, 1),
         "processor_seconds": round(usage.ru_utime + usage.ru_stime, 1),
-        "gibibytes": round(usage.ru_maxrss / 2**20, 2),
+        "gibibytes": round(usage.ru_maxrss / 2**20, 3),
         "progress": _LEFT.findall(messages)[:1],
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 

@@ -3,7 +3,8 @@
 Scores of training cases are beside it, so that a reader can compare them with the test cases.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -20,13 +21,15 @@ from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.source import Example
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import lookup
-from kneefair_jax.evaluation import gap_analysis
+from kneefair_jax.evaluation import gap_analysis, predictions
 from kneefair_jax.report.schema import TrainScores
+from kneefair_jax.runtime import distributed
 from kneefair_jax.runtime.progress import Progress
 from kneefair_jax.training import checkpoint, scoring, steps
 from kneefair_jax.training.setup import Experiment
 
 MAX_CASES = 100  # of each group, so that a large cohort is not scored twice
+CHUNK = 512  # cases whose label maps are in memory together
 
 IDENTIFIERS = ("case_id", "patient_id", "split", "model", "structure")
 SCORES = ("dice", "iou", "hd95_mm", "assd_mm", "nsd", "ece", "true_area_mm2", "pred_area_mm2")
@@ -98,39 +101,60 @@ def score(
     models: Sequence[scoring.GroupModel],
     variables: Sequence[dict[str, Any]],
     batch_size: int,
+    write: predictions.Write | None = None,
 ) -> dict[str, np.ndarray]:
-    """Score every case of a split.
+    """Score every case of a split, `CHUNK` cases at a time.
 
     Args:
         split: the cases.
         models: the run's models.
         variables: the variables of each model.
         batch_size: of the global batch.
+        write: gets the label maps on the working grid, u8[N, H, W], of N cases at a time.
 
     Returns:
-        `SCORES` (f[N, S] each), the `spacing` at which they were taken (f[N, 2]), and the label map and Dice on the
-        working grid, `prediction` and `grid_dice`.
+        `SCORES` (f[N, S] each), the `spacing` at which they were taken (f[N, 2]), and the Dice on the working grid,
+        `grid_dice`.
     """
-    postprocess = partial(_score_native, split) if split.is_native else None
+    size = -(-CHUNK // batch_size) * batch_size  # no batch but the last one is padded
+    chunks = []
     with Progress("scoring cases", len(split.rows)) as progress:
-        values: dict[str, np.ndarray] = scoring.predict_by_group(
-            split.step,
-            list(zip(models, variables, strict=True)),
-            split.cases,
-            split.rows,
-            group=split.group,
-            postprocess=postprocess,
-            advance=progress.advance,
-            batch_size=batch_size,
-        )
+        for start in range(0, len(split.rows), size):
+            chunk = split._replace(rows=split.rows[start : start + size])
+            values = _score_chunk(
+                chunk, list(zip(models, variables, strict=True)), batch_size, progress.advance
+            )
+            label_maps = values.pop("prediction")
+            if write:
+                write(split.cohort.cases["case_id"].iloc[chunk.rows], label_maps)
+            chunks.append(values)
+    return {name: np.concatenate([values[name] for values in chunks]) for name in chunks[0]}
+
+
+def _score_chunk(
+    split: EvalSplit,
+    models: Sequence[tuple[scoring.GroupModel, dict[str, Any]]],
+    batch_size: int,
+    advance: Callable[[int], None],
+) -> dict[str, np.ndarray]:
+    """Return the result of `score` for a chunk of a split, with `prediction` u8[N, H, W]."""
+    values: dict[str, np.ndarray] = scoring.predict_by_group(
+        split.step,
+        models,
+        split.cases,
+        split.rows,
+        group=split.group,
+        postprocess=partial(_score_native, split) if split.is_native else None,
+        advance=advance,
+        batch_size=batch_size,
+    )
     if split.is_native:
         return values
     spacing = np.array([split.cases[row]["spacing"] for row in split.rows], float)
     pixel_mm2 = spacing.prod(1, keepdims=True)
-    with Progress("measuring surface distances"):
-        distances = scoring.surface_distances(
-            values["prediction"], split.cases, split.rows, split.cohort.structures
-        )
+    distances = scoring.surface_distances(
+        values["prediction"], split.cases, split.rows, split.cohort.structures
+    )
     return (
         values
         | {f"{mask}_area_mm2": values[f"{mask}_pixels"] * pixel_mm2 for mask in ("true", "pred")}
@@ -276,8 +300,7 @@ class Evaluation(NamedTuple):
         models: of the run.
         splits: validation, test and, if there is one, external.
         steps: rule -> the selected step of each model.
-        values: steps -> the result of `score` for each split, without `prediction`.
-        predictions: u8[N, H, W], label maps of the test split by the checkpoint that the config selects.
+        values: steps -> the result of `score` for each split.
         train_scores: those of training cases by that checkpoint.
         features: the features of that checkpoint's network, for attribute leakage.
     """
@@ -286,7 +309,6 @@ class Evaluation(NamedTuple):
     splits: Sequence[EvalSplit]
     steps: dict[str, tuple[int, ...]]
     values: dict[tuple[int, ...], list[dict[str, np.ndarray]]]
-    predictions: np.ndarray
     train_scores: dict[str, TrainScores] | None
     features: np.ndarray | None
 
@@ -299,7 +321,10 @@ def score_checkpoints(
     workdir: Path,
     external: tuple[Cohort, Cases] | None,
 ) -> Evaluation:
-    """Score all splits by the checkpoint of every selection rule; the arguments are those of `evaluate.evaluate`."""
+    """Score all splits by the checkpoint of every selection rule; the arguments are those of `evaluate.evaluate`.
+
+    The primary host writes the label maps of the test split by the checkpoint that the config selects.
+    """
     models = scoring.of_run(config, experiment.partition)
     records = scoring.records(workdir, models)
     steps = {
@@ -309,15 +334,16 @@ def score_checkpoints(
     splits = _splits_of_run(config, experiment, cohort, cases, external)
     selected = lookup(steps, config.select, "config.select")
     variables = scoring.restore(workdir, models, selected, experiment.state)
-    values, predictions = _score_splits(config, splits, models, variables)
+    with predictions.writer(workdir) if distributed.is_primary() else contextlib.nullcontext() as write:
+        values = _score_splits(config, splits, models, variables, write)
     train = splits[1]._replace(rows=cohort.rows("train"))
     train_scores = score_training_cases(config, train, models, variables, experiment)
     features = gap_analysis.network_features(config, experiment, cohort, cases, variables)
     scored = {selected: values}
     for other in sorted({*steps.values()} - {selected}):
         variables = scoring.restore(workdir, models, other, experiment.state)
-        scored[other] = _score_splits(config, splits, models, variables)[0]
-    return Evaluation(models, splits, steps, scored, predictions, train_scores, features)
+        scored[other] = _score_splits(config, splits, models, variables)
+    return Evaluation(models, splits, steps, scored, train_scores, features)
 
 
 def tabulate(evaluation: Evaluation, attributes: Sequence[str]) -> pd.DataFrame:
@@ -352,8 +378,11 @@ def _score_splits(
     splits: Sequence[EvalSplit],
     models: Sequence[scoring.GroupModel],
     variables: Sequence[dict[str, Any]],
-) -> tuple[list[dict[str, np.ndarray]], np.ndarray]:
-    """Return the values of each split, and the label maps of the test split: large, and needed of that split alone."""
-    values = [score(split, models, variables, config.train.batch_size) for split in splits]
-    predictions = [split_values.pop("prediction") for split_values in values]
-    return values, predictions[1]
+    write: predictions.Write | None = None,
+) -> list[dict[str, np.ndarray]]:
+    """Return the values of each split; `write` gets the label maps of the test split."""
+    batch_size = config.train.batch_size
+    return [
+        score(split, models, variables, batch_size, write if number == 1 else None)
+        for number, split in enumerate(splits)
+    ]

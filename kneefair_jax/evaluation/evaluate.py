@@ -1,6 +1,6 @@
 """Score a run's checkpoints, compute scores by group, and write the report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from kneefair_jax.data import source
 from kneefair_jax.data.cohort_loader import EXTERNAL, Cohort
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError
-from kneefair_jax.evaluation import case_table, gap_analysis
+from kneefair_jax.evaluation import case_table, gap_analysis, predictions
 from kneefair_jax.fairness import endpoints, family, patient_table, small_groups
 from kneefair_jax.fairness.endpoints import endpoint_rates
 from kneefair_jax.fairness.scores import scores as by_group
@@ -28,7 +28,6 @@ from kneefair_jax.training import metric_writer, scoring, setup
 from kneefair_jax.training.setup import Experiment
 
 TABLE = "cases.parquet"
-PREDICTIONS = "predictions.npz"
 REPORT = Path("report", "report.json")
 
 
@@ -58,7 +57,7 @@ def evaluate(
         return workdir / "report" / page.PAGE
 
     table = case_table.tabulate(evaluation, cohort.attributes)
-    masks = _write_scores(workdir, cohort, evaluation, table, evaluation.steps[config.select])
+    _write_scores(workdir, cohort, evaluation, table, evaluation.steps[config.select])
     environment = run_files.read_environment(workdir / "environment.json")
     report = _report(config, cohort, cases, table, environment, [workdir])
     if config.report.attribute_leakage:
@@ -81,7 +80,7 @@ def evaluate(
     if external:
         report["external"] = _external_report(config, *external, table)
     curves = _curves(workdir, evaluation.models)
-    return _write_page(config, cohort, cases, table, workdir, report, curves, masks)
+    return _write_page(config, cohort, cases, table, workdir, report, curves)
 
 
 def _write_scores(
@@ -90,15 +89,12 @@ def _write_scores(
     evaluation: case_table.Evaluation,
     table: pd.DataFrame,
     selected: tuple[int, ...],
-) -> dict[str, np.ndarray]:
-    """Write the per-case table, the predictions and the calibration, and return the predictions by case id."""
+) -> None:
+    """Write the per-case table and the calibration."""
     with atomic.replacement(workdir / TABLE) as path:
         table.to_parquet(path)
     ids = cohort.cases["case_id"].iloc[evaluation.splits[1].rows]
-    masks = dict(zip(ids, evaluation.predictions, strict=True))
-    _write_predictions(workdir, masks)
     gap_analysis.write(workdir, ids.to_numpy(), evaluation.values[selected][1])
-    return masks
 
 
 def _external_report(config: ConfigDict, cohort: Cohort, cases: Cases, table: pd.DataFrame) -> External:
@@ -178,10 +174,10 @@ def merge_folds(
         )
     with atomic.replacement(workdir / TABLE) as path:
         table.to_parquet(path)
-    predictions: dict[str, np.ndarray] = {}
-    for fold in folds:
-        predictions |= checked_files.read_npz(fold / PREDICTIONS, "evaluate it again: --mode=evaluate")
-    _write_predictions(workdir, predictions)
+    with predictions.writer(workdir) as write:
+        for fold in folds:
+            maps = checked_files.read_npz(fold / predictions.FILE, "evaluate it again: --mode=evaluate")
+            write(maps.keys(), maps.values())
     tested = cohort._replace(cases=cohort.cases.assign(split="test"))
     environment = run_files.read_environment(folds[0] / "environment.json")
     report = _report(config, tested, cases, table, environment, folds)
@@ -190,7 +186,7 @@ def merge_folds(
         "step": [fold["run"]["step"] for fold in reports],
         "times": {"train_seconds": sum(fold["run"]["times"]["train_seconds"] for fold in reports)},
     }
-    return _write_page(config, tested, cases, table, workdir, report, [], predictions)
+    return _write_page(config, tested, cases, table, workdir, report, [])
 
 
 def resolution(workdir: Path) -> str | None:
@@ -315,10 +311,9 @@ def _write_page(
     workdir: Path,
     report: Report,
     curves: list[dict[str, Any]],
-    predictions: Mapping[str, np.ndarray],
 ) -> Path:
     test = _selected_test_rows(config, table)
-    views = _examples(test, cohort, cases, predictions, config.report.failure_dice)
+    views = _examples(test, cohort, cases, workdir, config.report.failure_dice)
     return page.write(workdir / "report", report, test, curves, views)
 
 
@@ -331,19 +326,16 @@ def _examples(
     test: pd.DataFrame,
     cohort: Cohort,
     cases: Cases,
-    predictions: Mapping[str, np.ndarray],
+    workdir: Path,
     failure_dice: float,
 ) -> list[CaseView]:
     """Return the cases that a report shows, with their pictures."""
     row_of = {case_id: row for row, case_id in enumerate(cohort.cases["case_id"])}
+    choices = overlays.choose(test, cohort.attributes, failure_dice=failure_dice)
+    maps = predictions.read(workdir, {choice.case_id for choice in choices})
     views = []
-    for choice in overlays.choose(test, cohort.attributes, failure_dice=failure_dice):
+    for choice in choices:
         example = cases[row_of[choice.case_id]]
         image = example["image"].mean(-1).astype(np.uint8)
-        views.append(CaseView(*choice, image, example["label"], predictions[choice.case_id]))
+        views.append(CaseView(*choice, image, example["label"], maps[choice.case_id]))
     return views
-
-
-def _write_predictions(workdir: Path, predictions: dict[str, np.ndarray]) -> None:
-    with atomic.replacement(workdir / PREDICTIONS) as path:
-        np.savez_compressed(path, allow_pickle=False, **predictions)

@@ -22,7 +22,6 @@ from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.pipeline import Arrays
 from kneefair_jax.data.store import Cases
 from kneefair_jax.fairness import reference_ser
-from kneefair_jax.fairness.attribute_auc import attribute_auc, components
 from kneefair_jax.fairness.group_calibration import Sums, calibration
 from kneefair_jax.fairness.patient_table import FAILURE_DICE
 from kneefair_jax.report.schema import AttributeAuc, Calibration, Scores
@@ -84,7 +83,8 @@ def _boundary_errors(
         errors = cohort.map_native(lambda _, case: case_errors(case.label, case.spacing), np.asarray(rows))
     else:
         with ThreadPoolExecutor() as pool:
-            errors = list(pool.map(case_errors, [cases[row]["label"] for row in rows], spacing))
+            # Each thread reads its own cases: the masks of all cases may not fit in memory.
+            errors = list(pool.map(lambda row, mm: case_errors(cases[row]["label"], mm), rows, spacing))
     return {name: np.stack([error[name] for error in errors]) for name in errors[0]}
 
 
@@ -127,6 +127,9 @@ def attribute_aucs(
     Returns:
         attribute -> `image`, `crop`, `mask`, `features` -> the entry of `attribute_auc`, with the names of `levels`.
     """
+    # Imported late: scikit-learn takes a quarter of a second, and few runs ask for these areas.
+    from kneefair_jax.fairness.attribute_auc import attribute_auc, components
+
     inputs = thumbnails(cases, len(cohort.structures))
     if features is not None:
         inputs["features"] = features

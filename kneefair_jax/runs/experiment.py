@@ -14,7 +14,6 @@ from kneefair_jax import groups, models
 from kneefair_jax.data import cohort_loader, pipeline, source, store
 from kneefair_jax.data.cohort_loader import Cohort, Prepared
 from kneefair_jax.errors import InputError
-from kneefair_jax.evaluation import evaluate
 from kneefair_jax.preflight import group_sizes
 from kneefair_jax.report import csv_tables
 from kneefair_jax.runtime import atomic, distributed, run_directory
@@ -67,6 +66,9 @@ def run_experiment(config: ConfigDict, workdir: Path, directory: Path, training:
             report_excluded(workdir, main, external, private_folders(config, workdir))
         if training:
             stages.train(config, main.cohort, pipeline.CachedCases(main.cases), workdir, experiment)
+        # Imported late: the first step does not wait for the libraries of the report, half a second.
+        from kneefair_jax.evaluation import evaluate
+
         external_cohort = (external.cohort, external.cases) if external else None
         page = evaluate.evaluate(config, experiment, main.cohort, main.cases, workdir, external_cohort)
         distributed.barrier("the report is written")

@@ -9,10 +9,9 @@ from ml_collections import ConfigDict
 from kneefair_jax.data import cohort_loader, store
 from kneefair_jax.data.cohort_loader import Prepared
 from kneefair_jax.errors import InputError
-from kneefair_jax.evaluation import evaluate
 from kneefair_jax.preflight import check as preflight_check
 from kneefair_jax.preflight import group_sizes, hardware
-from kneefair_jax.runs import experiment, study
+from kneefair_jax.runs import experiment
 from kneefair_jax.runtime import distributed, output_folder, run_directory, written_files
 
 logger = logging.getLogger(__name__)
@@ -87,11 +86,19 @@ def check(config: ConfigDict, workdir: Path, overwrite: bool = False) -> None:
         raise InputError(store.unreadable_message(unreadable, count))
 
 
+def run_study(config: ConfigDict, workdir: Path, shard: str = "0/1") -> None:
+    """Train the runs of this shard of a study and, once all have scores, compare them (`study.run_study`)."""
+    # Imported late: the first step of a run does not wait for the libraries of the report, half a second.
+    from kneefair_jax.runs import study
+
+    study.run_study(config, workdir, shard)
+
+
 MODES: dict[str, Callable[..., None]] = {
     "train": train,
     "evaluate": evaluate_only,
     "check": check,
-    "study": study.run_study,
+    "study": run_study,
 }
 
 
@@ -121,6 +128,8 @@ def _run_folds(config: ConfigDict, workdir: Path, *, training: bool) -> None:
             experiment.run_experiment(fold, path, directory, training)
     if not distributed.is_primary():
         return
+    from kneefair_jax.evaluation import evaluate  # late, as in `run_study`
+
     resolution = evaluate.resolution(paths[max(config.data.fold, 0)])
     if missing := [path.name for path in paths if evaluate.resolution(path) != resolution]:
         logger.info(

@@ -199,8 +199,8 @@ def surface_distances(
     Returns:
         `hd95_mm`, `assd_mm`, `nsd`: f64[N, S] each.
     """
-    arrays = [cases[row] for row in rows]
-    truth, spacing = (np.stack([case[name] for case in arrays]) for name in ("label", "spacing"))
+    arrays = [(case["label"], case["spacing"]) for case in map(cases.__getitem__, rows)]  # without the images
+    truth, spacing = map(np.stack, zip(*arrays, strict=True))
     cleared = anatomy.clear_void(truth, prediction), anatomy.clear_void(truth)
     names = anatomy.scored_structures(structures)
     layers = anatomy.layers(structures, names)

@@ -1,5 +1,6 @@
 """Scores at the size of the reference masks, worked out by hand."""
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -43,6 +44,7 @@ def scored(cohort, rows):
         return {
             "dice": np.full((size, 1), 0.25),
             "ece": np.zeros((size, 1)),
+            "prediction": np.zeros((size, 2, 2), np.uint8),
             "probability": np.stack([probability] * size),
         }
 
@@ -125,3 +127,39 @@ def test_the_error_names_the_unreadable_file(cohort):
     cases = cohort.source.cases.assign(split="test", sex=groups.categorical(pd.Series(["f", "m", "m"])))
     with pytest.raises(InputError, match=r"a\.png: gone"):
         scored(cohort._replace(cases=cases), [1, 0])
+
+
+def test_scores_and_label_maps_do_not_depend_on_the_chunks(cohort, monkeypatch):
+    rng = np.random.default_rng(0)
+    cases = [
+        {
+            "image": rng.integers(0, 2, (4, 4, 1), np.uint8),
+            "label": rng.integers(0, 2, (4, 4), np.uint8),
+            "spacing": np.array([2, 1], np.float32),
+        }
+        for _ in range(20)
+    ]
+    table_of_cases = pd.DataFrame({"case_id": [f"c{k}" for k in range(20)]})
+    cohort = cohort._replace(cases=table_of_cases, source=cohort.source._replace(read_native=None))
+
+    @jax.jit
+    def step(variables, batch):
+        prediction = batch["image"][..., 0]
+        pixels = {"true_pixels": batch["label"], "pred_pixels": prediction}
+        pixels = {name: mask.astype(np.int32).sum((1, 2))[:, None] for name, mask in pixels.items()}
+        return pixels | {"dice": pixels["pred_pixels"] / 16, "prediction": prediction}
+
+    rows = rng.permutation(20)[:18]
+    split = case_table.EvalSplit(cohort, cases, rows, np.zeros(20, int), step, False, np.arange(2))
+    results = []
+    for chunk in (8, 512):
+        monkeypatch.setattr(case_table, "CHUNK", chunk)
+        maps = {}
+        write = lambda ids, arrays, maps=maps: maps.update(zip(ids, arrays, strict=True))
+        values = case_table.score(split, [scoring.GroupModel()], [None], 8, write)
+        assert list(maps) == [f"c{row}" for row in rows]
+        results.append(values | maps)
+    assert results[0].keys() == results[1].keys()
+    for name, value in results[0].items():
+        np.testing.assert_array_equal(value, results[1][name])
+    assert results[0]["hd95_mm"].shape == (18, 1) and results[0]["pred_area_mm2"].max() > 0
