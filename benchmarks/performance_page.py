@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.performance_tables import number, source, step_notes, step_table, table
+from benchmarks.quality_section import quality_section
 from kneefair_jax.runtime import atomic
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"
-SOURCES = ("gpu", "train_step", "phantom", "pipeline", "vmapped", "surface", "bootstrap", "cpu_attempts")
+SOURCES = (
+    *("gpu", "train_step", "time_to_quality", "phantom", "pipeline", "vmapped", "surface", "bootstrap"),
+    "cpu_attempts",
+)
 
 HEAD = """# Performance
 
@@ -217,6 +221,7 @@ def cpu_section(results: Mapping[str, Any]) -> list[str]:
         ]
     if attempts := results.get("cpu_attempts"):
         text += attempts_section(attempts)
+    text += quality_section(results.get("time_to_quality", {}))
     if phantom := results.get("phantom"):
         rows = [[title, number(rate)] for title, rate in phantom["cases_per_second"].items()]
         text += [
