@@ -54,6 +54,7 @@ bench: $(READY)
 	run phantom --rounds $(BENCH_ROUNDS); \
 	run pipeline $$torch --rounds $(BENCH_ROUNDS); \
 	run vmapped --rounds $(BENCH_ROUNDS); \
+	run time_to_quality $$torch --seeds 0; \
 	run performance_page; \
 	exit $$status
 

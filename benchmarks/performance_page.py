@@ -11,21 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.performance_tables import growth_section, number, source, step_notes, step_table, table
+from benchmarks.quality_section import quality_section
 from kneefair_jax.runtime import atomic
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"
 SOURCES = (
-    "gpu",
-    "train_step",
-    "phantom",
-    "pipeline",
-    "vmapped",
-    "surface",
-    "bootstrap",
-    "cpu_attempts",
-    "growth",
+    *("gpu", "train_step", "time_to_quality", "phantom", "pipeline", "vmapped", "surface", "bootstrap"),
+    *("cpu_attempts", "growth"),
 )
 
 HEAD = """# Performance
@@ -237,6 +231,7 @@ def cpu_section(results: Mapping[str, Any]) -> list[str]:
         ]
     if attempts := results.get("cpu_attempts"):
         text += attempts_section(attempts)
+    text += quality_section(results.get("time_to_quality", {}))
     if phantom := results.get("phantom"):
         rows = [[title, number(rate)] for title, rate in phantom["cases_per_second"].items()]
         text += [

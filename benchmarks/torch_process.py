@@ -76,6 +76,11 @@ class TorchProcess:
         return self.answer(seconds)
 
 
+def environment() -> dict[str, str]:
+    """The environment variables of another interpreter, without the path to this one's packages."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
 @contextlib.contextmanager
 def start(python: str, seconds: float = 120.0) -> Iterator[TorchProcess]:
     """Starts PyTorch in another interpreter, and stops it in the end.
@@ -87,12 +92,10 @@ def start(python: str, seconds: float = 120.0) -> Iterator[TorchProcess]:
     Raises:
         TorchError: that interpreter has no torch, or does not answer.
     """
-    # What configures JAX must not reach an environment that may have another one.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     with subprocess.Popen(
         [python, "-m", "benchmarks.torch_step"],
         cwd=ROOT,
-        env=environment,
+        env=environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

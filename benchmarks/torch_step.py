@@ -107,8 +107,8 @@ def create(network: dict[str, Any], classes: int) -> nn.Module:
 
 
 def standardize(image: torch.Tensor) -> torch.Tensor:
-    """u8[B, 1, H, W] -> f32 with mean 0 and variance 1 in each image."""
-    image = image.float() / 255
+    """u8[B, 1, H, W], or f32 in [0, 1], -> f32 with mean 0 and variance 1 in each image."""
+    image = image.float() / 255 if image.dtype == torch.uint8 else image
     mean = image.mean((1, 2, 3), keepdim=True)
     return (image - mean) / (image.std((1, 2, 3), keepdim=True, correction=0) + EPSILON)
 
