@@ -26,16 +26,18 @@ from typing import Any
 
 import jax
 
-from benchmarks import growth_evaluation, jax_step, scaling
+from benchmarks import jax_step, scaling
 from benchmarks.jax_step import Run, Setting, in_turns
 from benchmarks.machine import hardware, versions
-from configs import quickstart
+from configs import quickstart, smoke
 from kneefair_jax import mitigation
+from kneefair_jax.data import pipeline
 from kneefair_jax.fairness.summaries import group_sums
 from kneefair_jax.mitigation import GroupObjective
 from kneefair_jax.report import build
+from kneefair_jax.runs import experiment
 from kneefair_jax.runtime import atomic
-from kneefair_jax.training import sharding, steps
+from kneefair_jax.training import sharding, stages, steps
 
 SIDES = (64, 128, 256, 512)
 BATCHES = (1, 2, 4, 8, 16, 32)
@@ -46,6 +48,9 @@ OBJECTIVES: dict[str, Callable[[], GroupObjective]] = {
 }
 DRAWS = (1_000, 10_000, 100_000)
 PATIENTS = 2_000  # of the report whose statistics are timed
+EVALUATED_CASES = (1_000, 10_000, 100_000)
+EVALUATED_SIDE = 32  # pixels
+EVALUATED_BATCH = 32
 # The warm start reads compiled programs from JAX's cache; the last one also finds prepared cases.
 STARTS = ("cold", "warm cache", "warm cache, prepared cases")
 
@@ -163,11 +168,34 @@ def measure_bootstrap(rounds: int, patients: int = PATIENTS, draws: Sequence[int
     return {"patients": patients, "rows": rows}
 
 
-def measure_evaluation(sizes: Sequence[int] = growth_evaluation.SIZES) -> dict[str, Any]:
+def trained_run(folder: Path, cases: int) -> list[str]:
+    """Prepare a cohort of phantoms, train one step, and return the command line of the run's evaluation.
+
+    Args:
+        folder: where the run's folder is created.
+        cases: of the test split; a twentieth as many are trained on, and as many validated.
+    """
+    config = smoke.get_config()
+    config.data.size = (EVALUATED_SIDE, EVALUATED_SIDE)
+    config.data.phantom.patients = round(cases * 1.1)
+    config.data.fractions = (0.05 / 1.1, 0.05 / 1.1, 1 / 1.1)
+    config.train.update({"steps": 1, "batch_size": EVALUATED_BATCH})
+    workdir = folder / "run"
+    run, main, _ = experiment.prepare_run(
+        config, workdir, workdir / "store", training=True, on_read_error="stop"
+    )
+    workdir.mkdir(exist_ok=True)
+    experiment.open_run(config, workdir, main)
+    stages.train(config, main.cohort, pipeline.CachedCases(main.cases), workdir, run)
+    return ["-m", "kneefair_jax.cli", "evaluate", str(workdir)]
+
+
+def measure_evaluation(sizes: Sequence[int] = EVALUATED_CASES) -> dict[str, Any]:
     """Evaluate runs on cohorts of several sizes, each in a process of its own."""
-    rows = [scaling.measure(growth_evaluation.TASK, size) for size in sizes]
+    task = scaling.Task("evaluate", tuple(sizes), trained_run)
+    rows = [scaling.measure(task, size) for size in sizes]
     add_increments(rows)
-    return {"side": growth_evaluation.SIDE, "batch_size": growth_evaluation.BATCH, "rows": rows}
+    return {"side": EVALUATED_SIDE, "batch_size": EVALUATED_BATCH, "rows": rows}
 
 
 def add_increments(rows: Sequence[dict[str, Any]]) -> None:

@@ -178,6 +178,23 @@ def jax_step(
     return JaxStep(run, first, cost)
 
 
+def forward_timer(setting: Setting, network: dict[str, Any], start: state.TrainState) -> Run:
+    """Compile the forward pass at test time and return `run(n)`: n passes -> the milliseconds of one."""
+    model = models.create(network | {"dtype": setting.dtype}, classes=CLASSES)
+    variables, image = jax.device_put((start.optimized, batch_of(setting)["image"]), jax.devices()[0])
+    predict = jax.jit(lambda variables, image: model.apply(variables, models.standardize(image)))
+    compiled = predict.lower(variables, image).compile()
+
+    def run(passes: int) -> float:
+        begin = time.perf_counter()
+        for _ in range(passes):
+            logits = compiled(variables, image)
+        jax.block_until_ready(logits)
+        return 1e3 * (time.perf_counter() - begin) / passes
+
+    return run
+
+
 def written_flops(
     setting: Setting,
     network: dict[str, Any],

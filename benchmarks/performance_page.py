@@ -10,7 +10,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.performance_tables import growth_section, number, source, step_notes, step_table, table
+from benchmarks.performance_tables import (
+    forward_table,
+    growth_section,
+    number,
+    source,
+    step_notes,
+    step_table,
+    table,
+)
 from benchmarks.quality_section import quality_section
 from kneefair_jax.runtime import atomic
 
@@ -229,6 +237,8 @@ def cpu_section(results: Mapping[str, Any]) -> list[str]:
             step_table(training),
             *step_notes(training),
         ]
+        if forward := forward_table(training):
+            text += ["The forward pass at test time, from gray values to logits, in turns:", forward]
     if attempts := results.get("cpu_attempts"):
         text += attempts_section(attempts)
     text += quality_section(results.get("time_to_quality", {}))

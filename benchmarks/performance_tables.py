@@ -69,6 +69,22 @@ def step_table(result: Mapping[str, Any]) -> str:
     return table(head, lines)
 
 
+def forward_table(result: Mapping[str, Any]) -> str:
+    """Times of the forward pass at test time beside PyTorch's; "" where no row has them."""
+    lines = []
+    for row in result["rows"]:
+        if "forward_milliseconds" in row["jax"]:
+            torch_row = row.get("torch_eager", {})
+            line = [row["network"], f"{row['side']} x {row['side']}", row["dtype"], str(row["batch_size"])]
+            line += [number(side.get("forward_milliseconds")) for side in (row["jax"], torch_row)]
+            lines.append([*line, number(torch_row.get("forward_ratio"))])
+    return (
+        table(("network", "image", "type", "batch", "ms", "PyTorch eager, ms", "ratio"), lines)
+        if lines
+        else ""
+    )
+
+
 def differing(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """Rows whose first loss differs from PyTorch's."""
     return [

@@ -198,7 +198,8 @@ def measure(task: Task, size: int) -> dict[str, Any]:
             stderr=subprocess.STDOUT,
         )
         assert process.stdout is not None
-        messages = process.stdout.read().decode(errors="replace")
+        with process.stdout as stream:
+            messages = stream.read().decode(errors="replace")
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

@@ -106,6 +106,17 @@ class TorchRow:
                     self._row[key]["peak_bytes"] = answer["peak_bytes"]
         return times
 
+    def time_forward(self, passes: int) -> dict[str, float]:
+        """Milliseconds of a forward pass at test time of each variant that works."""
+        times = {}
+        for key in [key for key in self._ready if "error" not in self._row[key]]:
+            with self._noted(key):
+                seconds = self._deadline - time.monotonic()
+                times[key] = self._processes[key].ask("time_forward", seconds, key=key, passes=passes)[
+                    "milliseconds"
+                ]
+        return times
+
     def free(self) -> None:
         """Drops all variants, also that which is still being built."""
         self.await_build()

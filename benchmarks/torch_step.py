@@ -7,6 +7,8 @@ One JSON object a line on standard input is one command, and each is answered by
 * `{"command": "build", "key": K, "file": F, "network": {...}, "dtype": D, "compile": C}` builds a step from the
   parameters and the batch of a safetensors file and makes one update -> `first_seconds`, `loss`, `gradient_norm`.
 * `{"command": "time", "key": K, "steps": N}` makes N updates -> `milliseconds` of one, `peak_bytes` (GPU alone).
+* `{"command": "time_forward", "key": K, "passes": N}` makes N forward passes at test time, without `torch.compile`
+  -> `milliseconds` of one.
 * `{"command": "free"}` drops all steps.
 
 An error is answered as `{"error": TEXT}`. It needs torch, safetensors and NumPy alone.
@@ -126,8 +128,8 @@ def dice_cross_entropy(logits: torch.Tensor, label: torch.Tensor) -> torch.Tenso
 
 def step_of(
     network: dict[str, Any], arrays: dict[str, torch.Tensor], dtype: str, compiled: bool
-) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
-    """A function that makes one update and returns loss and gradient norm.
+) -> tuple[Callable[[], tuple[torch.Tensor, torch.Tensor]], Callable[[], torch.Tensor]]:
+    """A function that makes one update and returns loss and gradient norm, and one that returns logits at test time.
 
     Args:
         network: the config's `model` section.
@@ -163,7 +165,14 @@ def step_of(
         optimizer.step()
         return loss.detach(), norm
 
-    return step
+    def predict() -> torch.Tensor:
+        model.eval()
+        with torch.inference_mode(), torch.autocast(DEVICE.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+            logits = model(standardize(image).contiguous(memory_format=torch.channels_last))
+        model.train()
+        return logits
+
+    return step, predict
 
 
 def wait() -> None:
@@ -177,16 +186,17 @@ class Server:
 
     def __init__(self) -> None:
         self.steps: dict[str, Callable[[], tuple[torch.Tensor, torch.Tensor]]] = {}
+        self.forwards: dict[str, Callable[[], torch.Tensor]] = {}
 
     def build(
         self, key: str, file: str, network: dict[str, Any], dtype: str, compile: bool
     ) -> dict[str, Any]:
         """Builds a step and makes its first update."""
-        step = step_of(network, load_file(file), dtype, compile)
+        step, forward = step_of(network, load_file(file), dtype, compile)
         start = time.perf_counter()
         loss, norm = step()
         wait()
-        self.steps[key] = step
+        self.steps[key], self.forwards[key] = step, forward
         return {
             "first_seconds": time.perf_counter() - start,
             "loss": float(loss),
@@ -206,9 +216,19 @@ class Server:
         peak = torch.cuda.max_memory_allocated() if CUDA else None
         return {"milliseconds": 1e3 * elapsed / steps, "peak_bytes": peak}
 
+    def time_forward(self, key: str, passes: int) -> dict[str, Any]:
+        """Mean time of a forward pass."""
+        wait()
+        start = time.perf_counter()
+        for _ in range(passes):
+            self.forwards[key]()
+        wait()
+        return {"milliseconds": 1e3 * (time.perf_counter() - start) / passes}
+
     def free(self) -> dict[str, Any]:
         """Drops all steps and what they hold."""
         self.steps.clear()
+        self.forwards.clear()
         torch.compiler.reset()
         gc.collect()
         if CUDA:

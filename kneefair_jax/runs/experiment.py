@@ -61,7 +61,7 @@ def run_experiment(config: ConfigDict, workdir: Path, directory: Path, training:
         distributed.run_on_primary(lambda: stack.enter_context(run_directory.exclusive_lock(workdir)))
         if training:
             _log_run(config, experiment, main.cohort)
-            _open_run(config, workdir, main)
+            open_run(config, workdir, main)
         if distributed.is_primary():
             report_excluded(workdir, main, external, private_folders(config, workdir))
         if training:
@@ -173,7 +173,7 @@ def _log_run(config: ConfigDict, experiment: setup.Experiment, cohort: Cohort) -
         logger.warning("%s", line)
 
 
-def _open_run(config: ConfigDict, workdir: Path, main: Prepared) -> None:
+def open_run(config: ConfigDict, workdir: Path, main: Prepared) -> None:
     """Write the config, the environment and the counts of the groups into the run's folder."""
     table = _fingerprint(config, main.cohort)
     distributed.run_on_primary(

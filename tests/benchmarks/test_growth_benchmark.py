@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import growth, growth_evaluation, performance_tables, phantom, scaling
+from benchmarks import growth, performance_tables, phantom, scaling
 from benchmarks.jax_step import Setting, in_turns
 
 ABOUT = {"hardware": {"processor": "a CPU", "cores": 2}, "versions": {}}
@@ -50,14 +50,16 @@ def test_draws():
 def test_the_page_states_programs_that_were_compiled_twice():
     starts = {"seconds": {"import kneefair_jax": 0.04}, "first_step_seconds": {"cold": 20.0}}
     starts |= {"run_seconds": {"cold": 25.0}, "programs": {"jit(step)": 2}}
-    assert "compiled twice" in page(start_up=starts | {"compiled_again": []})
-    assert "same shapes: jit(step)" in page(start_up=starts | {"compiled_again": ["jit(step)"]})
+    named = [
+        page(start_up=starts | {"compiled_again": names}).count("jit(step)") for names in ([], ["jit(step)"])
+    ]
+    assert named[1] == named[0] + 1
 
 
 @pytest.mark.slow
 def test_an_evaluation_and_a_start(tmp_path):
-    row = scaling.measure(growth_evaluation.TASK._replace(sizes=(200,)), 200)
-    assert row["size"] == 200 and row["gibibytes"] > 0
+    row = scaling.measure(scaling.Task("evaluate", (700,), growth.trained_run), 700)
+    assert row["size"] == 700 and row["gibibytes"] > 0
     with growth.cache_of_programs(tmp_path / "cache"):
         result = growth.start_run(tmp_path / "run", tmp_path / "store")
     assert 0 < result["first_step"] < result["total"]

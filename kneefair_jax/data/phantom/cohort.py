@@ -231,6 +231,8 @@ def _online(settings: Mapping[str, Any], layout: _Layout) -> Online:
             return case.image[..., None], case.label if settings["masks"] != "exact" else case.exact
 
         image, label = jax.vmap(draw_one)(batch["position"], batch["knee"], batch["bias"])
+        # XLA would draw parts of a case again for each use in augmentation, which triples the cost of drawing.
+        image, label = jax.lax.optimization_barrier((image, label))
         return {**batch, "image": image, "label": label}
 
     return Online(inputs, draw, RANDOM_COLUMNS)
