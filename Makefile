@@ -50,6 +50,7 @@ bench: $(READY)
 	@torch=$$(test -e .venv-torch/.ready && echo --torch_python=$(TORCH)); export JAX_PLATFORMS=cpu; status=0; \
 	run() { echo "== $$*"; $(BIN)/python -m "benchmarks.$$@" || status=1; }; \
 	run train_step $$torch --minutes $(BENCH_MINUTES) --rounds $(BENCH_ROUNDS); \
+	run cpu_attempts $$torch --rounds $(BENCH_ROUNDS); \
 	run bootstrap --rounds $(BENCH_ROUNDS); \
 	run phantom --rounds $(BENCH_ROUNDS); \
 	run pipeline $$torch --rounds $(BENCH_ROUNDS); \

@@ -189,30 +189,36 @@ def evaluation_table(scores: Mapping[str, Any]) -> str:
 
 
 def attempts_section(attempts: Mapping[str, Any]) -> list[str]:
-    """What was tried for the speed of a step on a CPU."""
-    text = [
-        "### What limits the step on a CPU, and what was tried",
-        f"{attempts['hardware']}; {attempts['versions']}; {attempts['date']}. {attempts['about']}",
-    ]
-    columns = {
-        "step_ms": "step, ms",
-        "forward_ms": "forward, ms",
-        "weight_gradient_ms": "gradient of weights, ms",
-    }
-    for part in (attempts["step"], attempts["convolution"]):
-        names = [name for name in columns if name in part["rows"][0]]
-        rows = [[row["variant"], *(row[name] or "-" for name in names)] for row in part["rows"]]
-        text += [
-            f"{part['setting'][:1].upper()}{part['setting'][1:]}:",
-            table(["variant", *(columns[name] for name in names)], rows),
+    """What limits a step on a CPU, and what was tried for its speed (`benchmarks.cpu_attempts`)."""
+    setting, layers = attempts["setting"], attempts["convolutions"]
+    names = [name for name in layers[0] if name not in ("side", "inputs", "outputs", "torch")]
+    torch_names = list(layers[0].get("torch", {}))
+    convolutions = [
+        [
+            f"{layer['side']} x {layer['side']}, {layer['inputs']} to {layer['outputs']}",
+            *(f"{layer[name]:.0f}" for name in names),
+            *(f"{layer['torch'][name]:.0f}" for name in torch_names),
         ]
-    text += attempts["notes"]
-    text.append(
-        "The gradient of the weights at high resolution is where XLA's CPU backend is slower than PyTorch. Options of "
-        f"XLA without effect: {', '.join(attempts['no_effect'])}. Not tried: normalization fused with its activation, "
-        "bfloat16 storage of activations, rematerialization, a first level by space-to-depth."
-    )
-    return text
+        for layer in layers
+    ]
+    steps = [
+        [row["variant"], number(row["milliseconds"]), f"{row['speed']:.2f}", f"{row['temporaries_mib']:.0f}"]
+        for row in attempts["steps"]
+    ]
+    return [
+        "### What limits the step on a CPU, and what was tried",
+        source(attempts, "python -m benchmarks.cpu_attempts --torch_python=..."),
+        "GFLOP/s of one 3 x 3 convolution, batch 8, float32, by size and channels: the package's three directions, "
+        "other ways to compute them, and PyTorch's directions, channels last. XLA passes a convolution to YNNPACK only "
+        "where input or output have more than 16 features; in a gradient of the weights, the batch is the input's "
+        "features.",
+        table(["layer", *names, *(f"PyTorch, {name}" for name in torch_names)], convolutions),
+        f"The step of the U-Net at {setting['side']} x {setting['side']}, batch {setting['batch_size']}, "
+        f"{setting['dtype']}; speed relative to the shipped step, in turns:",
+        table(["variant", "ms", "speed", "temporaries, MiB"], steps),
+        "The convolutions limit the step, most of all the gradients of weights. Another way to compute these is faster "
+        "for single layers alone. XLA allocates the temporaries of a step anew in each one, so fewer save time, too.",
+    ]
 
 
 def drawing_note(online: Mapping[str, Any]) -> str:

@@ -78,7 +78,7 @@ def merged(
 ) -> dict[str, Any]:
     """Returns the results with one more run, in place of an earlier one of its side and seed.
 
-    Runs of another machine, other versions or another recipe are dropped.
+    Runs of another machine, commit, recipe or other versions are dropped.
 
     Args:
         earlier: data set -> its section.

@@ -6,7 +6,7 @@ The phantoms of configs/quickstart.py, or with --jsrt the chest radiographs of J
 have the same prepared cases, network and first parameters, augmentation strengths, loss, optimizer, learning rates,
 batch size and evaluations, in float32; this package runs the functions of a run without checkpoints and logs,
 PyTorch runs `benchmarks/torch_training.py`: eager mode, channels last, all cases in memory. They take turns, seed by
-seed. --seeds and --sides select a part; its rows join those of the same machine in the JSON file. The torch
+seed. --seeds and --sides select a part; its rows join those of the same machine and commit in the JSON file. The torch
 environment is one of its own: pip install torch numpy safetensors.
 """
 
@@ -29,7 +29,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 from safetensors.numpy import save_file
 
-from benchmarks import torch_process
+from benchmarks import scaling, torch_process
 from benchmarks.machine import hardware, versions
 from benchmarks.quality_comparison import SIDES, merged, reached
 from benchmarks.torch_row import torch_arrays
@@ -251,6 +251,7 @@ def main() -> None:
             "cases": {split: len(cohort.rows(split)) for split in ("train", "validation")},
             "hardware": hardware(),
             "versions": versions(),
+            "commit": scaling.commit(),
             "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         for seed in map(int, options.seeds.split(",")):
