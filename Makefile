@@ -55,7 +55,7 @@ bench: $(READY)
 	run phantom --rounds $(BENCH_ROUNDS); \
 	run pipeline $$torch --rounds $(BENCH_ROUNDS); \
 	run vmapped --rounds $(BENCH_ROUNDS); \
-	run time_to_quality $$torch --seeds 0; \
+	run time_to_quality $$torch --seeds 0 --sides kneefair_jax,pytorch; \
 	run performance_page; \
 	exit $$status
 

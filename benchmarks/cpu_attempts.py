@@ -10,11 +10,13 @@ are medians over rounds. The network is the U-Net of `benchmarks/train_step.py` 
 import argparse
 import contextlib
 import datetime
+import functools
 import json
 import os
 import statistics
 import subprocess
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh
 
+from benchmarks import block_convolution
 from benchmarks.jax_step import (
     NETWORKS,
     Augmentation,
@@ -40,6 +44,7 @@ from benchmarks.jax_step import (
 from benchmarks.machine import hardware, versions
 from kneefair_jax.models import unet
 from kneefair_jax.runtime import atomic
+from kneefair_jax.training import sharding
 
 SETTING = Setting("unet", 128, "float32", 8)
 # Side, input and output channels of the U-Net's 3 x 3 convolutions.
@@ -96,6 +101,10 @@ def max_pool(x: jax.Array) -> jax.Array:
     return jnp.asarray(nn.max_pool(x, (2, 2), strides=(2, 2)))
 
 
+BLOCK_LAYERS = types.SimpleNamespace(
+    **vars(nn) | {"Conv": functools.partial(nn.Conv, conv_general_dilated=block_convolution.convolve)}
+)
+TWO_DEVICES = "two virtual devices, half of the batch on each"
 # Name -> replaced attributes of `models.unet`, changed fields of the network, and XLA's options.
 STEPS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "as shipped": ({}, {}, {}),
@@ -103,8 +112,11 @@ STEPS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "up-sampling by a dense layer over four dimensions": ({"Upsample": FourDimensionalDense}, {}, {}),
     "up-sampling by `nn.ConvTranspose`": ({"Upsample": TransposedConvolution}, {}, {}),
     "`nn.max_pool`": ({"downsample": max_pool}, {}, {}),
+    "several pixels at once where channels are few": ({"nn": BLOCK_LAYERS}, {}, {}),
+    TWO_DEVICES: ({}, {}, {}),
     "blocks computed again in the backward pass (`model.remat`)": ({}, {"remat": True}, {}),
     "group normalization (another network)": ({}, {"norm": "group"}, {}),
+    "a first level of 2 x 2 pixels (`model.stem=patch2`, another network)": ({}, {"stem": "patch2"}, {}),
     "bfloat16 (another type)": ({}, {"dtype": "bfloat16"}, {}),
     "XLA: vectors of 512 bits": ({}, {}, {"xla_cpu_prefer_vector_width": 512}),
     "XLA: preset for speed": ({}, {}, {"xla_cpu_opt_preset": "CPU_OPT_PRESET_FAST_RUNTIME"}),
@@ -123,7 +135,10 @@ def compile_variant(name: str, setting: Setting = SETTING) -> tuple[Run, float]:
         for attribute, value in replaced.items():
             stack.enter_context(mock.patch.object(unet, attribute, value))
         start = first_state(setting, network)
-        current, batch = jax.device_put((start, batch_of(setting)), jax.devices()[0], may_alias=False)
+        devices = jax.devices()[: 2 if name == TWO_DEVICES else 1]
+        mesh = Mesh(np.array(devices), (sharding.AXIS,))
+        current = jax.device_put(start, sharding.replicated(mesh), may_alias=False)
+        batch = jax.device_put(batch_of(setting), sharding.split(mesh), may_alias=False)
         lowered = train_step(setting, network, Augmentation()).lower(current, batch, None)
     compiled = lowered.compile(compiler_options=options or None)
     mebibytes = compiled.memory_analysis().temp_size_in_bytes / 2**20
@@ -202,15 +217,29 @@ def two_halves(x: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> jax.Arr
     return forward(x[..., :half], kernel[:, :, :half]) + forward(x[..., half:], kernel[:, :, half:])
 
 
+def pixels_at_once(x: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> jax.Array:
+    """`forward` of a block of pixels at once."""
+    del cotangent
+    return block_convolution.wide_convolution(x, kernel)
+
+
+def gradient_of_pixels_at_once(x: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> jax.Array:
+    """`weight_gradient` of `pixels_at_once`."""
+    transpose = jax.linear_transpose(lambda kernel: block_convolution.wide_convolution(x, kernel), kernel)
+    return transpose(cotangent)[0]
+
+
 CONVOLUTIONS: dict[str, Callable[[jax.Array, jax.Array, jax.Array], jax.Array]] = {
     "forward": lambda x, kernel, cotangent: forward(x, kernel),
     "forward, channels first": channels_first,
     "forward, two halves": two_halves,
+    "forward, pixels at once": pixels_at_once,
     "input gradient": input_gradient,
     "weight gradient": weight_gradient,
     "weight gradient, roles exchanged": roles_exchanged,
     "weight gradient, one product": shifted_product,
     "weight gradient, product by image": product_by_image,
+    "weight gradient, pixels at once": gradient_of_pixels_at_once,
 }
 
 
@@ -259,6 +288,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "cpu_attempts.json")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
+    jax.config.update("jax_num_cpu_devices", 2)  # variants of one device use the first, with all threads
     result: dict[str, Any] = {
         "hardware": hardware(),
         "versions": versions(),

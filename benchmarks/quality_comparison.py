@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-SIDES = ("kneefair_jax", "pytorch")
+# This package; PyTorch with the same network; and this package with `model.stem=patch2`, another network.
+SIDES = ("kneefair_jax", "pytorch", "patch2")
 
 
 def reached(curve: Sequence[Sequence[float]], target: float) -> tuple[int, float] | None:
@@ -26,7 +27,7 @@ def undisturbed(curve: Sequence[Sequence[float]], step: int) -> float:
 
 
 def compare(runs: Sequence[Mapping[str, Any]], target: float) -> dict[str, Any]:
-    """Compares the two sides by seed.
+    """Compares the first two sides by seed, and adds the third where it has runs.
 
     Args:
         runs: each with `side`, `seed` and the result of `train_jax` or `train_torch`.
@@ -43,11 +44,13 @@ def compare(runs: Sequence[Mapping[str, Any]], target: float) -> dict[str, Any]:
     seeds = sorted(set(by_side[SIDES[0]]) & set(by_side[SIDES[1]]))
     result: dict[str, Any] = {"seeds": seeds, "steps": {}, "seconds": {}, "final_dice": {}}
     for side in SIDES:
-        selected = [by_side[side][seed] for seed in seeds]
+        selected = [by_side[side][seed] for seed in seeds if seed in by_side[side]]
+        if not selected:
+            continue
         hits = [reached(run["curve"], target) for run in selected]
         result["steps"][side] = [hit[0] if hit else None for hit in hits]
         extra = {
-            "loop": [0.0] * len(seeds),
+            "loop": [0.0] * len(selected),
             "cold": [run["start_seconds"] for run in selected],
             "warm": [run.get("warm_start_seconds", run["start_seconds"]) for run in selected],
         }
@@ -60,12 +63,14 @@ def compare(runs: Sequence[Mapping[str, Any]], target: float) -> dict[str, Any]:
             for hit, run in zip(hits, selected, strict=True)
         ]
         result["final_dice"][side] = [run["curve"][-1][2] for run in selected]
-    package, torch = (result["seconds"][side] for side in SIDES)
+    if not seeds:
+        return result | {"ratio": {}}
+    package, torch = (result["seconds"][side] for side in SIDES[:2])
     result["ratio"] = {
         way: [a / b if a and b else None for a, b in zip(package[way], torch[way], strict=True)]
         for way in package
     }
-    differences = np.subtract(*(result["final_dice"][side] for side in SIDES))
+    differences = np.subtract(*(result["final_dice"][side] for side in SIDES[:2]))
     if len(seeds) > 1:
         margin = stats.t.ppf(0.975, len(seeds) - 1) * stats.sem(differences)
         margin, mean = float(margin), float(differences.mean())

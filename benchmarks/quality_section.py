@@ -9,7 +9,12 @@ from benchmarks.performance_tables import number, source, table
 COMMAND = "python -m benchmarks.time_to_quality --torch_python=..."
 TITLES = {"quickstart": "phantoms of the quick start", "jsrt": "JSRT chest radiographs (`--jsrt FOLDER`)"}
 WAYS = {"loop": "s", "undisturbed": "s, undisturbed", "warm": "s, warm start", "cold": "s, cold start"}
-LABELS = {"kneefair_jax": "this package", "pytorch": "PyTorch"}
+LABELS = {
+    "kneefair_jax": "this package",
+    "pytorch": "PyTorch",
+    "patch2": "this package, `model.stem=patch2`",
+}
+COMPARED = ("kneefair_jax", "pytorch")  # the same network
 ABOUT = """Wall time until the mean Dice of the validation cases (over cases and structures, at the working resolution)
 first reaches a target, beside a plain PyTorch loop. Both sides have the same prepared cases, network, first
 parameters, augmentation strengths, loss, optimizer, learning rates, batch size and evaluations, in float32; each draws
@@ -18,7 +23,8 @@ last, with all cases in memory and fused Adam, on all cores. The two take turns,
 the seeds, with their range; a ratio is this package's time over PyTorch's, so that below 1 this package is faster.
 Times are given from the first step on; "undisturbed", with the median time between two evaluations for each of them,
 so that other work on the machine counts less; with a warm start (building and compiling with a compilation cache, as
-from the second run of a study on); and with a cold one (compiling everything, as a run on its own does)."""
+from the second run of a study on); and with a cold one (compiling everything, as a run on its own does).
+`model.stem=patch2` is another network, whose first level takes 2 x 2 pixels as one; ratios are without it."""
 
 
 def spread(values: Sequence[float | None]) -> str:
@@ -54,7 +60,8 @@ def _data_set(title: str, section: Mapping[str, Any]) -> list[str]:
     load = max(run["load_average"] for run in runs)
     command = f"{COMMAND} --jsrt FOLDER" if "--jsrt" in title else COMMAND
     stated = section | {"torch": torch, "load_average": [load]}
-    seconds = [[LABELS[side], *_costs(section, side)] for side in LABELS]
+    sides = [side for side in LABELS if side in comparison["steps"]]
+    seconds = [[LABELS[side], *_costs(section, side)] for side in sides]
     ratios = [["ratio", "", *(spread(comparison["ratio"][way]) for way in WAYS)]]
     return [
         f"{title[0].upper()}{title[1:]}: {cases['train']} training and {cases['validation']} validation cases of "
@@ -71,7 +78,7 @@ def _data_set(title: str, section: Mapping[str, Any]) -> list[str]:
                 "an evaluation, ms",
                 "loop of all steps, s",
             ],
-            [[LABELS[side], *_parts(runs, side)] for side in LABELS],
+            [[LABELS[side], *_parts(runs, side)] for side in sides],
         ),
         _gap(runs),
     ]
@@ -87,7 +94,7 @@ def _final(section: Mapping[str, Any]) -> str:
     comparison = section["comparison"]
     dice = "; ".join(
         f"{LABELS[side]} {', '.join(f'{value:.4f}' for value in comparison['final_dice'][side])}"
-        for side in LABELS
+        for side in comparison["final_dice"]
     )
     text = f"Dice after {section['steps']:,} steps, by seed: {dice}."
     if "interval" in comparison:
@@ -120,9 +127,9 @@ def _gap(runs: Sequence[Mapping[str, Any]]) -> str:
                 strict=True,
             )
         ]
-        for side in LABELS
+        for side in COMPARED
     }
-    loop, evaluation, start = (a - b for a, b in zip(*(medians[side] for side in LABELS), strict=True))
+    loop, evaluation, start = (a - b for a, b in zip(*(medians[side] for side in COMPARED), strict=True))
     return (
         f"This package minus PyTorch, seconds of a whole loop: {loop:+.1f}, of which evaluations {evaluation:+.1f} and "
         f"steps with reading {loop - evaluation:+.1f}; of a cold start: {start:+.1f}."

@@ -6,8 +6,9 @@ The phantoms of configs/quickstart.py, or with --jsrt the chest radiographs of J
 have the same prepared cases, network and first parameters, augmentation strengths, loss, optimizer, learning rates,
 batch size and evaluations, in float32; this package runs the functions of a run without checkpoints and logs,
 PyTorch runs `benchmarks/torch_training.py`: eager mode, channels last, all cases in memory. They take turns, seed by
-seed. --seeds and --sides select a part; its rows join those of the same machine and commit in the JSON file. The torch
-environment is one of its own: pip install torch numpy safetensors.
+seed; the side patch2 is this package with `model.stem=patch2`, another network. --seeds and --sides select a part;
+its rows join those of the same machine and commit in the JSON file. The torch environment is one of its own:
+pip install torch numpy safetensors.
 """
 
 import argparse
@@ -92,6 +93,14 @@ class JaxTraining:
             batch_size=self._batch_size,
         )
         return float(np.nanmean(scores["dice"]))
+
+
+def configure_side(config: ConfigDict, side: str) -> ConfigDict:
+    """The config with the network of a side of `quality_comparison.SIDES`."""
+    config = config.copy_and_resolve_references()
+    if side == "patch2":
+        config.model.stem = "patch2"
+    return config
 
 
 def start_jax(config: ConfigDict, cohort: Cohort, cases: Arrays) -> tuple[JaxTraining, float, float]:
@@ -263,8 +272,9 @@ def main() -> None:
                 if side == "pytorch":
                     run = train_torch(config, cohort, cases, options.torch_python)
                 else:
-                    run = train_jax(config, cohort, cases)
-                    run["milliseconds"] = time_jax(config, cohort, cases, **TIMING)
+                    own = configure_side(config, side)
+                    run = train_jax(own, cohort, cases)
+                    run["milliseconds"] = time_jax(own, cohort, cases, **TIMING)
                 run = {"side": side, "seed": seed, "load_average": load} | run
                 earlier = json.loads(options.out.read_text()) if options.out.exists() else {}
                 atomic.write_json(options.out, merged(earlier, name, section, run))

@@ -29,6 +29,7 @@ def get_config() -> ConfigDict:
     model.dtype = (
         "float32"  # of the computation, or "bfloat16"; parameters, statistics and losses stay float32
     )
+    model.stem = "pixel"  # or "patch2": 2 x 2 pixels as one, a faster and coarser U-Net
     model.remat = False  # recompute blocks in the backward pass: less memory, about a third more arithmetic
     config.loss = "dice_cross_entropy"  # a key of losses.LOSSES
     config.mitigation = _mitigation()

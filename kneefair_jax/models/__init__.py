@@ -3,7 +3,7 @@
 from kneefair_jax.models.heads import HEADS
 from kneefair_jax.models.registry import DTYPES, FIELDS, MODELS, PRETRAINED, count, create
 from kneefair_jax.models.resnet import ResNetEncoder, ResNetUNet
-from kneefair_jax.models.unet import STANDARDIZE_EPSILON, UNet, standardize
+from kneefair_jax.models.unet import STANDARDIZE_EPSILON, STEMS, UNet, standardize
 
 __all__ = [
     "DTYPES",
@@ -12,6 +12,7 @@ __all__ = [
     "MODELS",
     "PRETRAINED",
     "STANDARDIZE_EPSILON",
+    "STEMS",
     "ResNetEncoder",
     "ResNetUNet",
     "UNet",

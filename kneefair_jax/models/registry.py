@@ -19,7 +19,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 # float64 needs JAX_ENABLE_X64; `benchmarks/agreement.py` uses it to compare ways to run.
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
-FIELDS = ("widths", "convolutions", "norm", "dtype", "remat")
+FIELDS = ("widths", "convolutions", "norm", "dtype", "stem", "remat")
 PRETRAINED = ("resnet18_unet", "resnet34_unet")  # the networks that `weights` can initialize
 
 

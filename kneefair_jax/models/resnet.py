@@ -93,6 +93,7 @@ class ResNetUNet(nn.Module):
         convolutions: 3 x 3 convolutions of each level of the decoder.
         norm: "batch", the normalization of a ResNet.
         dtype: of the computation; parameters, statistics and logits stay float32.
+        stem: "pixel"; a ResNet's first convolution halves the resolution itself.
         remat: whether the backward pass recomputes the blocks (`unet.rematerialize`).
         axis_name: the mapped axis to pool batch statistics over, under pmap or shard_map.
         bottleneck: `(features, group, train, keys) -> features` of the same shape, at a 32nd of the resolution.
@@ -105,6 +106,7 @@ class ResNetUNet(nn.Module):
     convolutions: int = 2
     norm: str = "batch"
     dtype: Any = jnp.float32
+    stem: str = "pixel"
     remat: bool = False
     axis_name: str | None = None
     bottleneck: nn.Module | None = None
@@ -119,7 +121,7 @@ class ResNetUNet(nn.Module):
         With `train`, batch statistics are those of the batch, and "batch_stats" must be mutable.
 
         Raises:
-            InputError: there are not five widths, or the normalization is not "batch".
+            InputError: there are not five widths, or the normalization or the stem is another one.
         """
         if len(self.widths) != 5:
             raise InputError(
@@ -128,6 +130,10 @@ class ResNetUNet(nn.Module):
         if self.norm != "batch":
             raise InputError(
                 f"config.model.norm={self.norm!r}: give batch, the only normalization of a ResNet"
+            )
+        if self.stem != "pixel":
+            raise InputError(
+                f"config.model.stem={self.stem!r}: give pixel; a ResNet halves the resolution first by itself"
             )
         height, width = image.shape[1:3]
         padding = ((0, 0), (0, -height % 32), (0, -width % 32), (0, 0))

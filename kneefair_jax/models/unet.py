@@ -9,13 +9,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kneefair_jax.errors import InputError
+from kneefair_jax.errors import InputError, lookup
 
 # Batch statistics follow the last 1 / (1 - momentum) steps or so; runs here can be a few hundred steps long.
 BATCH_NORM_MOMENTUM = 0.9
 BATCH_NORM_EPSILON = 1e-5  # added to the variance, as in flax and torch
 # Added to the deviation, so that a blank image stays finite; far below the contrast of any radiograph.
 STANDARDIZE_EPSILON = 1e-3
+# Name of a first level -> the pixels along a side of what it takes as one.
+STEMS = {"pixel": 1, "patch2": 2}
 
 
 def standardize(image: jax.Array) -> jax.Array:
@@ -149,6 +151,13 @@ def elementwise_max(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.where(a >= b, a, b)
 
 
+def patches(x: jax.Array, side: int) -> jax.Array:
+    """Make channels of the pixels of each patch, f[B, s H, s W, C] -> f[B, H, W, s s C] ("space to depth")."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // side, side, width // side, side, channels)
+    return x.swapaxes(2, 3).reshape(batch, height // side, width // side, side * side * channels)
+
+
 class Upsample(nn.Module):
     """Learned 2 x 2 up-sampling, f[B, H, W, C] -> f[B, 2H, 2W, features].
 
@@ -186,6 +195,8 @@ class UNet(nn.Module):
         convolutions: 3 x 3 convolutions of each block.
         norm: "batch" or "group".
         dtype: of the computation; parameters, statistics and logits stay float32.
+        stem: "pixel"; or "patch2", where the first level takes 2 x 2 pixels as one with 4 times the channels, and the
+            last features are up-sampled before the head: another network, with a quarter of the arithmetic.
         remat: whether the backward pass recomputes the blocks (`rematerialize`).
         axis_name: the mapped axis to pool batch statistics over, under pmap or shard_map.
         bottleneck: an optional module on the deepest features (`heads`).
@@ -197,6 +208,7 @@ class UNet(nn.Module):
     convolutions: int = 2
     norm: str = "batch"
     dtype: Any = jnp.float32
+    stem: str = "pixel"
     remat: bool = False
     axis_name: str | None = None
     bottleneck: nn.Module | None = None
@@ -216,9 +228,10 @@ class UNet(nn.Module):
         modules use `group`, i32[B] (-1 unknown), and `keys`, a random key for each example.
         """
         height, width = image.shape[1:3]
-        multiple = 2 ** (len(self.widths) - 1)
+        patch = lookup(STEMS, self.stem, "config.model.stem")
+        multiple = patch * 2 ** (len(self.widths) - 1)
         padding = ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0))
-        x = jnp.pad(image.astype(self.dtype), padding, mode="edge")
+        x = patches(jnp.pad(image.astype(self.dtype), padding, mode="edge"), patch)
 
         def block(features: int, name: str) -> ConvBlock:
             conv_block = rematerialize(ConvBlock, self.remat)
@@ -237,6 +250,8 @@ class UNet(nn.Module):
             x = Upsample(self.widths[level], self.dtype, name=f"up_{level}")(x)
             x = jnp.concatenate([skips[level], x], axis=-1)
             x = block(self.widths[level], f"decoder_{level}")(x, train)
+        if patch > 1:
+            x = nn.relu(Upsample(self.widths[0], self.dtype, name="up_stem")(x))
         head = nn.Dense(self.classes, dtype=jnp.promote_types(self.dtype, jnp.float32), name="head")
         logits = head(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], self.classes)
         logits = logits[:, :height, :width]

@@ -56,6 +56,7 @@ NETWORK = Table(
                 "convolutions": Integer(1, 10),
                 "norm": Choice(("batch", "group")),
                 "dtype": Choice(tuple(models.DTYPES)),
+                "stem": Choice(tuple(models.STEMS)),
                 "remat": Flag(),
                 "weights": Text(printable=False),
             }

@@ -15,7 +15,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.weights.network import Network, load_by_group, read_tensors, tensor_shapes
 
 HEAD = "head"  # the last layer of every network
-SHARED = ("widths", "convolutions", "norm")
+SHARED = ("widths", "convolutions", "norm", "stem")
 # ImageNet weights: leaf of the network -> name in a torch state dict.
 _LEAVES = {
     "kernel": "weight",

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import cpu_attempts, jax_step
+from benchmarks import block_convolution, cpu_attempts, jax_step
 from benchmarks.jax_step import Setting
 
 
@@ -28,6 +28,19 @@ def test_the_gradients_are_those_of_the_scalar_product():
     np.testing.assert_allclose(
         cpu_attempts.weight_gradient(x, kernel, cotangent), by_kernel, rtol=1e-4, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("outputs", [2, 8, 9, 16, 17])
+def test_a_convolution_in_blocks_has_the_values_and_gradients_of_a_plain_one(outputs):
+    x, kernel, cotangent = cpu_attempts.operands(6, 3, outputs, batch=2)
+    options = {"dimension_numbers": cpu_attempts.FEATURES_LAST}
+    value, gradient = jax.vjp(
+        lambda x, kernel: block_convolution.convolve(x, kernel, (1, 1), "SAME", **options), x, kernel
+    )
+    expected, expected_gradient = jax.vjp(cpu_attempts.forward, x, kernel)
+    np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-4)
+    for one, other in zip(gradient(cotangent), expected_gradient(cotangent), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow

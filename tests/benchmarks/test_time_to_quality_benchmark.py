@@ -97,6 +97,18 @@ def test_sides_are_compared_by_seed():
     unreached = quality_comparison.compare(runs[:2], 0.965)
     assert unreached["steps"] == {"kneefair_jax": [20], "pytorch": [None]}
     assert unreached["ratio"]["loop"] == [None] and "interval" not in unreached
+    assert quality_comparison.compare(runs[:1], 0.94)["ratio"] == {}
+
+
+def test_another_network_is_shown_beside_the_comparison():
+    runs = [run("kneefair_jax", 0), run("pytorch", 0), run("patch2", 0, seconds=2.0, last=0.9)]
+    without, result = (quality_comparison.compare(part, 0.94) for part in (runs[:2], runs))
+    assert result["seconds"]["patch2"]["cold"] == [3.0] and result["final_dice"]["patch2"] == [0.9]
+    assert result["ratio"] == without["ratio"] and "patch2" not in without["steps"]
+    text = quality_section.quality_section({"jsrt": section() | {"runs": runs, "comparison": result}})
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text[3].splitlines()]
+    assert [row[0] for row in rows[2:]] == [*quality_section.LABELS.values(), "ratio"]
+    assert dict(zip(rows[0], rows[4], strict=True))["s, cold start"] == "3.00 [3.00, 3.00]"
 
 
 def test_a_run_replaces_that_of_its_side_and_seed_on_the_same_machine():

@@ -172,3 +172,5 @@ def test_invalid_fields_of_a_resnet_are_refused():
         shapes(models.create({"name": "resnet18_unet", **CONFIG, "widths": [8, 16]}, classes=2))
     with pytest.raises(InputError, match=r"config.model.norm='group': give batch"):
         shapes(models.create({"name": "resnet34_unet", **CONFIG, "norm": "group"}, classes=2))
+    with pytest.raises(InputError, match=r"config.model.stem='patch2': give pixel"):
+        shapes(models.create({"name": "resnet18_unet", **CONFIG, "stem": "patch2"}, classes=2))

@@ -21,9 +21,14 @@ def variables_of(model, shape=(1, 8, 8, 1)):
 
 
 @settings(max_examples=20)
-@given(height=st.integers(3, 21), width=st.integers(3, 21), channels=st.integers(1, 3))
-def test_any_size_and_any_channels(height, width, channels):
-    model = models.UNet(classes=3, widths=(2, 4, 8), convolutions=1, norm="group")
+@given(
+    height=st.integers(3, 21),
+    width=st.integers(3, 21),
+    channels=st.integers(1, 3),
+    stem=st.sampled_from(list(models.STEMS)),
+)
+def test_any_size_and_any_channels(height, width, channels, stem):
+    model = models.UNet(classes=3, widths=(2, 4, 8), convolutions=1, norm="group", stem=stem)
     image = jnp.ones((2, height, width, channels))
     logits, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), image)
     chex.assert_shape(logits, (2, height, width, 3))
@@ -88,6 +93,37 @@ def test_count_by_hand():
     assert models.count(variables_of(model)["params"]) == 36 + 8 + 10
 
 
+def test_patches_by_hand():
+    # Pixels 0 to 15 row by row; the first patch of 2 x 2 is 0, 1, 4, 5.
+    image = jnp.arange(16).reshape(1, 4, 4, 1)
+    expected = [[[0, 1, 4, 5], [2, 3, 6, 7]], [[8, 9, 12, 13], [10, 11, 14, 15]]]
+    np.testing.assert_array_equal(unet.patches(image, 2)[0], expected)
+    np.testing.assert_array_equal(unet.patches(image, 1), image)
+
+
+def test_patches_keep_channels_of_a_pixel_together():
+    image = jax.random.normal(jax.random.key(0), (2, 4, 6, 3))
+    result = unet.patches(image, 2).reshape(2, 2, 3, 2, 2, 3)
+    for row, column in np.ndindex(4, 6):
+        np.testing.assert_array_equal(
+            result[:, row // 2, column // 2, row % 2, column % 2], image[:, row, column]
+        )
+
+
+def test_the_network_of_patches_works_at_half_the_resolution_and_returns_to_the_whole():
+    model = models.UNet(classes=3, widths=(4, 8), convolutions=1, stem="patch2")
+    image = jax.random.normal(jax.random.key(1), (2, 8, 8, 1))
+    variables = variables_of(model)
+    logits, outputs = model.apply(variables, image, capture_intermediates=True, mutable=["intermediates"])
+    outputs = outputs["intermediates"]
+    chex.assert_shape(outputs["encoder_0"]["__call__"][0], (2, 4, 4, 4))
+    chex.assert_shape(outputs["decoder_0"]["__call__"][0], (2, 4, 4, 4))
+    chex.assert_shape(outputs["up_stem"]["__call__"][0], (2, 8, 8, 4))
+    chex.assert_shape(logits, (2, 8, 8, 3))
+    # Pixels of one patch have logits of their own.
+    assert np.ptp(np.asarray(logits[0, :2, :2, 0])) > 1e-4
+
+
 def test_unknown_names_are_refused():
     with pytest.raises(
         InputError, match=r"model.name='vnet': give one of resnet18_unet, resnet34_unet, unet"
@@ -97,6 +133,8 @@ def test_unknown_names_are_refused():
         models.create({**TINY, "depht": 3}, classes=2)
     with pytest.raises(InputError, match=r"weights='a.safetensors': unet .* resnet18_unet, resnet34_unet"):
         models.create({**TINY, "weights": "a.safetensors"}, classes=2)
+    with pytest.raises(InputError, match=r"model.stem='patch3': give one of patch2, pixel"):
+        variables_of(models.create({**TINY, "stem": "patch3"}, classes=2))
     with pytest.raises(InputError, match="model.norm"):
         variables_of(models.create({**TINY, "norm": "layer"}, classes=2))
 

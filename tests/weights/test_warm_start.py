@@ -84,6 +84,7 @@ def test_without_shared_structures_the_last_layer_keeps_its_initial_values(tmp_p
     ("changes", "message"),
     [
         ({"norm": "batch"}, "model.norm is 'batch'; give --config.model.norm=\"group\""),
+        ({"stem": "patch2"}, "model.stem is 'patch2'; give --config.model.stem=\"pixel\""),
         ({"widths": (2, 4, 8)}, r'model.widths is \(2, 4, 8\); give --config.model.widths="\(2, 4\)"'),
         ({"convolutions": 1, "widths": (4,)}, "model.widths is .*, model.convolutions is 1; give"),
         ({"name": "resnet18_unet"}, 'give --config.model.name="unet"'),
