@@ -38,10 +38,12 @@ from benchmarks.jax_step import (
     batch_of,
     first_state,
     in_turns,
+    several_steps,
     timer,
     train_step,
 )
 from benchmarks.machine import hardware, versions
+from benchmarks.train_step import STEPS_PER_CALL
 from kneefair_jax.models import unet
 from kneefair_jax.runtime import atomic
 from kneefair_jax.training import sharding
@@ -104,6 +106,7 @@ def max_pool(x: jax.Array) -> jax.Array:
 BLOCK_LAYERS = types.SimpleNamespace(
     **vars(nn) | {"Conv": functools.partial(nn.Conv, conv_general_dilated=block_convolution.convolve)}
 )
+SEVERAL = "four steps of one program (`train.steps_per_call=4`)"
 TWO_DEVICES = "two virtual devices, half of the batch on each"
 # Name -> replaced attributes of `models.unet`, changed fields of the network, and XLA's options.
 STEPS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
@@ -114,6 +117,7 @@ STEPS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "`nn.max_pool`": ({"downsample": max_pool}, {}, {}),
     "several pixels at once where channels are few": ({"nn": BLOCK_LAYERS}, {}, {}),
     TWO_DEVICES: ({}, {}, {}),
+    SEVERAL: ({}, {}, {}),
     "blocks computed again in the backward pass (`model.remat`)": ({}, {"remat": True}, {}),
     "group normalization (another network)": ({}, {"norm": "group"}, {}),
     "a first level of 2 x 2 pixels (`model.stem=patch2`, another network)": ({}, {"stem": "patch2"}, {}),
@@ -139,10 +143,14 @@ def compile_variant(name: str, setting: Setting = SETTING) -> tuple[Run, float]:
         mesh = Mesh(np.array(devices), (sharding.AXIS,))
         current = jax.device_put(start, sharding.replicated(mesh), may_alias=False)
         batch = jax.device_put(batch_of(setting), sharding.split(mesh), may_alias=False)
-        lowered = train_step(setting, network, Augmentation()).lower(current, batch, None)
+        step = train_step(setting, network, Augmentation())
+        if name == SEVERAL:
+            step, batch = several_steps(setting, network), (batch,) * STEPS_PER_CALL
+        lowered = step.lower(current, batch, None)
     compiled = lowered.compile(compiler_options=options or None)
     mebibytes = compiled.memory_analysis().temp_size_in_bytes / 2**20
-    return timer(lambda current, batch: compiled(current, batch, None), current, batch), mebibytes
+    run = timer(lambda current, batch: compiled(current, batch, None), current, batch)
+    return (lambda calls: run(calls) / STEPS_PER_CALL) if name == SEVERAL else run, mebibytes
 
 
 def measure_steps(rounds: int, seconds: float, setting: Setting = SETTING) -> list[dict[str, Any]]:

@@ -116,6 +116,12 @@ def train_step(setting: Setting, network: dict[str, Any], augmentation: Augmenta
     )
 
 
+def several_steps(setting: Setting, network: dict[str, Any]) -> Any:
+    """Several steps of a run on one device as one program, `jax.jit` of `(state, batches, teachers)`."""
+    step = steps.make_train_step(define_step(setting, network, Augmentation()))
+    return sharding.PARALLEL["jit"].compile(sharding.several_steps(step))
+
+
 def timer(step: Callable[..., Any], current: state.TrainState, batch: Any) -> Run:
     """Return `run(n)`, which makes n updates and returns the milliseconds of one.
 
@@ -176,6 +182,17 @@ def jax_step(
 
     run = timer(lambda current, batch: compiled(current, batch, None), current, batch)
     return JaxStep(run, first, cost)
+
+
+def several_timer(setting: Setting, network: dict[str, Any], start: state.TrainState, count: int) -> Run:
+    """Compile `count` steps as one program, as `train.steps_per_call`, and return `run(n)` as `timer` does.
+
+    `run` makes a multiple of `count` updates.
+    """
+    current, batch = jax.device_put((start, batch_of(setting)), jax.devices()[0], may_alias=False)
+    compiled = several_steps(setting, network).lower(current, (batch,) * count, None).compile()
+    run_calls = timer(lambda current, batch: compiled(current, (batch,) * count, None), current, batch)
+    return lambda updates: run_calls(max(1, round(updates / count))) / count
 
 
 def forward_timer(setting: Setting, network: dict[str, Any], start: state.TrainState) -> Run:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.performance_tables import (
-    forward_table,
+    extra_table,
     growth_section,
     number,
     source,
@@ -243,7 +243,13 @@ def cpu_section(results: Mapping[str, Any]) -> list[str]:
             step_table(training),
             *step_notes(training),
         ]
-        if forward := forward_table(training):
+        if several := extra_table(training, "several"):
+            text += [
+                "A step among four of one program (`train.steps_per_call=4`), which allocates its temporaries once, "
+                "beside a step of PyTorch, in turns:",
+                several,
+            ]
+        if forward := extra_table(training, "forward"):
             text += ["The forward pass at test time, from gray values to logits, in turns:", forward]
     if attempts := results.get("cpu_attempts"):
         text += attempts_section(attempts)

@@ -69,15 +69,15 @@ def step_table(result: Mapping[str, Any]) -> str:
     return table(head, lines)
 
 
-def forward_table(result: Mapping[str, Any]) -> str:
-    """Times of the forward pass at test time beside PyTorch's; "" where no row has them."""
+def extra_table(result: Mapping[str, Any], name: str) -> str:
+    """Times of `forward` or `several` (`train_step.add_extra`) beside PyTorch's; "" where no row has them."""
     lines = []
     for row in result["rows"]:
-        if "forward_milliseconds" in row["jax"]:
+        if f"{name}_milliseconds" in row["jax"]:
             torch_row = row.get("torch_eager", {})
             line = [row["network"], f"{row['side']} x {row['side']}", row["dtype"], str(row["batch_size"])]
-            line += [number(side.get("forward_milliseconds")) for side in (row["jax"], torch_row)]
-            lines.append([*line, number(torch_row.get("forward_ratio"))])
+            line += [number(side.get(f"{name}_milliseconds")) for side in (row["jax"], torch_row)]
+            lines.append([*line, number(torch_row.get(f"{name}_ratio"))])
     return (
         table(("network", "image", "type", "batch", "ms", "PyTorch eager, ms", "ratio"), lines)
         if lines

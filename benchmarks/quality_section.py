@@ -18,9 +18,10 @@ COMPARED = ("kneefair_jax", "pytorch")  # the same network
 ABOUT = """Wall time until the mean Dice of the validation cases (over cases and structures, at the working resolution)
 first reaches a target, beside a plain PyTorch loop. Both sides have the same prepared cases, network, first
 parameters, augmentation strengths, loss, optimizer, learning rates, batch size and evaluations, in float32; each draws
-its own order of cases and its own variations. Checkpoints and logs are left out. PyTorch runs in eager mode, channels
-last, with all cases in memory and fused Adam, on all cores. The two take turns, seed by seed. Times are medians over
-the seeds, with their range; a ratio is this package's time over PyTorch's, so that below 1 this package is faster.
+its own order of cases and its own variations. Checkpoints and logs are left out. This package has
+`train.steps_per_call=5`. PyTorch runs in eager mode, channels last, with all cases in memory and fused Adam, on all
+cores. The two take turns, seed by seed. Times are medians over the seeds, with their range; a ratio is this package's
+time over PyTorch's, so that below 1 this package is faster.
 Times are given from the first step on; "undisturbed", with the median time between two evaluations for each of them,
 so that other work on the machine counts less; with a warm start (building and compiling with a compilation cache, as
 from the second run of a study on); and with a cold one (compiling everything, as a run on its own does).

@@ -43,16 +43,16 @@ def main() -> None:
     compiler.setLevel(logging.DEBUG)
     compiler.addHandler(programs)
     compiler.propagate = False
-    step = loop._Session.step
+    steps = loop._Session.steps
 
-    def first_step(session: Any, batch: Any) -> Any:
+    def first_steps(session: Any, batches: Any) -> Any:
         import jax
 
-        metrics = jax.block_until_ready(step(session, batch))
+        metrics = jax.block_until_ready(steps(session, batches))
         result.setdefault("first_step", time.monotonic())
         return metrics
 
-    loop._Session.step = first_step
+    loop._Session.steps = first_steps
     atexit.register(lambda: target.write_text(json.dumps(result | {"programs": programs.names})))
     cli.run(["kneefair", *arguments])
 

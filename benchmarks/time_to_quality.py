@@ -4,22 +4,23 @@ r"""Measure the wall time until a validation Dice is reached, beside a plain PyT
 
 The phantoms of configs/quickstart.py, or with --jsrt the chest radiographs of JSRT by configs/folder.py. Both sides
 have the same prepared cases, network and first parameters, augmentation strengths, loss, optimizer, learning rates,
-batch size and evaluations, in float32; this package runs the functions of a run without checkpoints and logs,
-PyTorch runs `benchmarks/torch_training.py`: eager mode, channels last, all cases in memory. They take turns, seed by
-seed; the side patch2 is this package with `model.stem=patch2`, another network. --seeds and --sides select a part;
-its rows join those of the same machine and commit in the JSON file. The torch environment is one of its own:
-pip install torch numpy safetensors.
+batch size and evaluations, in float32. This package runs the functions of a run without checkpoints and logs, with
+`train.steps_per_call=5`. PyTorch runs `benchmarks/torch_training.py`: eager mode, channels last, all cases in memory.
+They take turns, seed by seed; the side patch2 is this package with `model.stem=patch2`, another network. --seeds and
+--sides select a part; its rows join those of the same machine and commit in the JSON file. The torch environment is one
+of its own: pip install torch numpy safetensors.
 """
 
 import argparse
 import datetime
+import itertools
 import json
 import os
 import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ from kneefair_jax.training.state import learning_rate
 
 TARGETS = {"quickstart": 0.95, "jsrt": 0.96}
 EVAL_EVERY = 25  # steps
-TIMING = {"rounds": 5, "updates": 8}
+STEPS_PER_CALL = 5  # `train.steps_per_call`
+TIMING = {"rounds": 5, "updates": 10}
 PREFIX = "parameters."  # of PyTorch's state dict among the arrays
 
 
@@ -55,7 +57,7 @@ def configure(jsrt: Path | None) -> ConfigDict:
     config = folder_config.get_config() if jsrt else quickstart.get_config()
     if jsrt:
         config.data.root, config.data.structures = str(jsrt), "chest"
-    config.train.eval_every = EVAL_EVERY
+    config.train.eval_every, config.train.steps_per_call = EVAL_EVERY, STEPS_PER_CALL
     return config
 
 
@@ -78,9 +80,10 @@ class JaxTraining:
         order, group = self.experiment.order, self.experiment.partition.index
         return pipeline.training_batches(self._cases, order, group, batch_size=self._batch_size)
 
-    def step(self, batch: Mapping[str, np.ndarray]) -> None:
-        """Makes an update, without waiting for its end."""
-        self.state, _ = self.experiment.train_step(self.state, self.experiment.place(dict(batch)))
+    def steps(self, batches: Sequence[Mapping[str, np.ndarray]]) -> None:
+        """Makes an update for each batch, without waiting for its end."""
+        placed = tuple(self.experiment.place(dict(batch)) for batch in batches)
+        self.state, _ = self.experiment.train_steps(self.state, placed)
 
     def evaluate(self) -> float:
         """Mean Dice of the validation cases, over cases and structures."""
@@ -113,7 +116,7 @@ def start_jax(config: ConfigDict, cohort: Cohort, cases: Arrays) -> tuple[JaxTra
     training = JaxTraining(config, cohort, cases)
     first = jax.tree.map(jnp.copy, training.state)
     dice = training.evaluate()
-    training.step(next(training.batches()))
+    training.steps([next(training.batches())] * STEPS_PER_CALL)
     jax.block_until_ready(training.state)
     seconds = time.perf_counter() - begin
     training.state = first
@@ -142,8 +145,9 @@ def train_jax(config: ConfigDict, cohort: Cohort, cases: Arrays) -> dict[str, An
             training, start_seconds, first_dice = start_jax(config, cohort, cases)
             curve, evaluation_seconds = [], 0.0
             begin = time.perf_counter()
-            for step, batch in zip(range(1, config.train.steps + 1), training.batches(), strict=False):
-                training.step(batch)
+            batches = training.batches()
+            for step in range(STEPS_PER_CALL, config.train.steps + 1, STEPS_PER_CALL):
+                training.steps(list(itertools.islice(batches, STEPS_PER_CALL)))
                 if step % config.train.eval_every == 0:
                     jax.block_until_ready(training.state)
                     evaluation_begin = time.perf_counter()
@@ -180,8 +184,8 @@ def time_jax(
     for _ in range(rounds):
         for name, training in trainings.items():
             begin = time.perf_counter()
-            for _ in range(updates):
-                training.step(batch)
+            for _ in range(updates // STEPS_PER_CALL):
+                training.steps([batch] * STEPS_PER_CALL)
             jax.block_until_ready(training.state)
             times[name].append(1e3 * (time.perf_counter() - begin) / updates)
         begin = time.perf_counter()

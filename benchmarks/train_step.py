@@ -24,7 +24,15 @@ from typing import Any
 import jax
 
 from benchmarks import roofline, torch_process
-from benchmarks.jax_step import AUGMENTATION, NETWORKS, Setting, first_state, forward_timer, jax_step
+from benchmarks.jax_step import (
+    AUGMENTATION,
+    NETWORKS,
+    Setting,
+    first_state,
+    forward_timer,
+    jax_step,
+    several_timer,
+)
 from benchmarks.machine import hardware, versions
 from benchmarks.torch_process import TorchError, TorchProcess
 from benchmarks.torch_row import TorchRow
@@ -42,6 +50,7 @@ ABOUT_COST = {
     "arithmetic_share": "the same with arithmetic alone",
 }
 VARIANTS = ("eager", "compile")  # of PyTorch
+STEPS_PER_CALL = 4  # of the program of several steps, on a CPU
 ROW_SECONDS = 150.0  # in which PyTorch must have done its part of a row
 # Most important first: what the time does not suffice for is left out, and the table says so.
 GPU = tuple(
@@ -101,7 +110,7 @@ def measure(
     deadline: float,
     rounds: int,
     round_seconds: float,
-    forward: bool = False,
+    extra: bool = False,
 ) -> dict[str, Any]:
     """One row of the table.
 
@@ -114,7 +123,8 @@ def measure(
         deadline: on the clock `time.monotonic`, by which PyTorch must have answered.
         rounds: of timings.
         round_seconds: how long each side is timed in each round, about.
-        forward: whether the forward pass at test time is timed, too: `forward_milliseconds` and `forward_ratio`.
+        extra: whether the forward pass at test time and `STEPS_PER_CALL` steps as one program are timed, too
+            (`add_extra`).
     """
     start = first_state(setting, network)
     row: dict[str, Any] = setting._asdict() | {"parameters": models.registry.count(start.params)}
@@ -136,12 +146,18 @@ def measure(
             jax_rounds.append(jax_side.run(updates))
             for key, milliseconds in (side.time(updates) if side else {}).items():
                 torch_rounds.setdefault(key, []).append(milliseconds)
-        if forward:
+        if extra:
             run = forward_timer(setting, network, start)
             run(1)
             passes = max(2, min(100, round(1e3 * round_seconds / run(2))))
             forward_rounds = [(run(passes), side.time_forward(passes) if side else {}) for _ in range(rounds)]
-            add_forward(row, forward_rounds)
+            add_extra(row, "forward", forward_rounds)
+            run = several_timer(setting, network, start, STEPS_PER_CALL)
+            run(1)
+            count = max(STEPS_PER_CALL, updates)
+            add_extra(
+                row, "several", [(run(count), side.time(updates) if side else {}) for _ in range(rounds)]
+            )
     finally:
         if side:
             side.free()
@@ -163,18 +179,19 @@ def measure(
     return row
 
 
-def add_forward(row: dict[str, Any], rounds: list[tuple[float, dict[str, float]]]) -> None:
-    """Adds the median milliseconds of a forward pass, and PyTorch's median ratio to this package's time.
+def add_extra(row: dict[str, Any], name: str, rounds: list[tuple[float, dict[str, float]]]) -> None:
+    """Adds `NAME_milliseconds`, the medians, and `NAME_ratio`, PyTorch's median ratio to this package's time.
 
     Args:
         row: with `jax` and PyTorch's variants.
+        name: what is timed: `forward`, a forward pass; `several`, a step among `STEPS_PER_CALL` of one program.
         rounds: milliseconds of this package, and of PyTorch by variant.
     """
-    row["jax"]["forward_milliseconds"] = statistics.median(milliseconds for milliseconds, _ in rounds)
+    row["jax"][f"{name}_milliseconds"] = statistics.median(milliseconds for milliseconds, _ in rounds)
     for key in {key for _, torch in rounds for key in torch}:
         pairs = [(milliseconds, torch[key]) for milliseconds, torch in rounds if key in torch]
-        row[key]["forward_milliseconds"] = statistics.median(torch_value for _, torch_value in pairs)
-        row[key]["forward_ratio"] = statistics.median(torch_value / value for value, torch_value in pairs)
+        row[key][f"{name}_milliseconds"] = statistics.median(torch_value for _, torch_value in pairs)
+        row[key][f"{name}_ratio"] = statistics.median(torch_value / value for value, torch_value in pairs)
 
 
 def add_rates(row: dict[str, Any], limits: roofline.Roofline) -> None:
@@ -204,7 +221,7 @@ def run(
     round_seconds: float = 0.3,
     least_seconds: float = 25.0,
     limits: roofline.Roofline | None = None,
-    forward: bool = False,
+    extra: bool = False,
 ) -> None:
     """Measures the rows in order and records what there is after each.
 
@@ -219,7 +236,7 @@ def run(
         round_seconds: of each side in each round, about.
         least_seconds: that a row may take.
         limits: of the device; measured where they are not given.
-        forward: whether each row also times the forward pass at test time.
+        extra: as for `measure`.
     """
     limits = limits or roofline.measure()
     result: dict[str, Any] = {"roofline": limits._asdict(), "about": ABOUT_COST, "rows": [], "errors": []}
@@ -248,7 +265,7 @@ def run(
                 if not all(process.alive for process in torch.values()):
                     start_torch()
                 network = networks[setting.network]
-                arguments = (network, limits, torch, folder, deadline, rounds, round_seconds, forward)
+                arguments = (network, limits, torch, folder, deadline, rounds, round_seconds, extra)
                 row = measure(setting, *arguments)
                 result["errors"] += [
                     f"{setting.title}, {key}: {value.get('error', 'the first loss differs')}"
@@ -340,7 +357,7 @@ def main() -> None:
         least_seconds=ROW_SECONDS,
         rounds=options.rounds,
         round_seconds=2.0 if cpu else 0.3,
-        forward=cpu,
+        extra=cpu,
     )
     print("\n".join(lines(latest["rows"])))
     for title in latest.get("not_measured", []):

@@ -49,6 +49,9 @@ def get_config() -> ConfigDict:
     train.accumulation = (
         1  # micro-batches of a batch; norm "batch" then normalizes each by its own statistics
     )
+    train.steps_per_call = (
+        1  # steps of one program; 4 saves time on a CPU and takes 4 times as long to compile
+    )
     train.ema = (
         0.0  # decay of a moving average of the weights, 0 to 0.99999, which is scored and exported; 0: none
     )

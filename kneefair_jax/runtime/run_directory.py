@@ -25,7 +25,8 @@ from kneefair_jax.safe_text import strip_json_paths, strip_paths
 
 # Fields that may change between two starts of one run: training ignores them, or `check_data` checks their effect.
 CHANGEABLE = (
-    *("report", "select", "parallel", "check", "train.profile", "model.remat"),
+    *("report", "select", "parallel", "check", "train.profile", "train.steps_per_call"),
+    "model.remat",
     *("data.external", "data.external_structures", "data.external_in_front", "data.root", "data.metadata"),
     *("data.store", "data.workers", "data.beam", "data.on_read_error"),
     *("data.allow_similar_ids", "data.orientation", "data.ignore_label"),

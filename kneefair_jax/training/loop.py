@@ -1,10 +1,11 @@
 """The training loop: restore, step, log, evaluate."""
 
 import contextlib
+import itertools
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from kneefair_jax.training.metric_writer import MetricWriter, Progress, Trace
 from kneefair_jax.training.setup import Experiment
 from kneefair_jax.training.sharding import Compilations
 from kneefair_jax.training.state import TrainState
+from kneefair_jax.training.steps import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -66,12 +68,15 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
             host=jax.process_index(),
             hosts=jax.process_count(),
         )
-        for step, batch in zip(range(first + 1, experiment.steps + 1), batches, strict=False):
+        for call in calls(first, experiment.steps, config.train.eval_every, config.train.steps_per_call):
             preemption.check()
-            trace.before_step(step)
-            trace.after_step(step, session.step(batch))
+            for step in call:
+                trace.before_step(step)
+            metrics = session.steps(list(itertools.islice(batches, len(call))))
+            for step, of_step in zip(call, metrics, strict=True):
+                trace.after_step(step, of_step)
             evaluates = step % config.train.eval_every == 0 or step == experiment.steps
-            logs = evaluates or step % config.train.log_every == 0
+            logs = evaluates or any(step % config.train.log_every == 0 for step in call)
             preempted = preemption.is_preempted()
             if logs or preempted:
                 session.check_finite(step)
@@ -84,6 +89,19 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
                 session.save(None)
             if preempted:
                 raise preemption.Preempted
+
+
+def calls(first: int, last: int, eval_every: int, size: int) -> Iterator[range]:
+    """Yield the steps after `first` up to `last` in calls of `size` steps, none of them across an evaluation.
+
+    Each call ends at a multiple of `size` after an evaluation, so a resumed run has the calls of an uninterrupted one.
+    """
+    while first < last:
+        evaluation = first // eval_every * eval_every
+        end = evaluation + ((first - evaluation) // size + 1) * size
+        end = min(end, evaluation + eval_every, last)
+        yield range(first + 1, end + 1)
+        first = end
 
 
 @dataclass
@@ -116,10 +134,16 @@ class _Session:
     start: float = field(default_factory=time.perf_counter)
     writer: MetricWriter | None = None
 
-    def step(self, batch: Mapping[str, np.ndarray]) -> Mapping[str, jax.Array]:
-        """Make one update and return its metrics, still on the device."""
-        self.state, metrics = self.experiment.train_step(self.state, self.experiment.place(dict(batch)))
-        self.pending.append(metrics)
+    def steps(self, batches: Sequence[Mapping[str, np.ndarray]]) -> tuple[Metrics, ...]:
+        """Make an update with each batch and return the metrics of each, still on the device."""
+        placed = tuple(self.experiment.place(dict(batch)) for batch in batches)
+        metrics: tuple[Metrics, ...]
+        if len(placed) > 1:
+            self.state, metrics = self.experiment.train_steps(self.state, placed)
+        else:
+            self.state, of_step = self.experiment.train_step(self.state, placed[0])
+            metrics = (of_step,)
+        self.pending.extend(metrics)
         return metrics
 
     def check_finite(self, step: int) -> None:

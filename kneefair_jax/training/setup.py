@@ -69,6 +69,7 @@ class Experiment(NamedTuple):
     Attributes:
         model: the network.
         train_step: compiled at its first call, `(state, batch) -> (state, metrics)`; it donates the state.
+        train_steps: the same for a tuple of batches, as one program; it returns a tuple of metrics.
         place: this host's share of a batch -> the batch as `train_step` takes it.
         eval_step: jitted, `(variables, batch) -> scores per case`.
         state: before the first step, on every device.
@@ -81,6 +82,7 @@ class Experiment(NamedTuple):
 
     model: nn.Module
     train_step: steps.TrainStep
+    train_steps: steps.TrainSteps
     place: Callable[[sharding.Batch], dict[str, Any]]
     eval_step: steps.EvalStep
     state: state.TrainState
@@ -108,7 +110,11 @@ def build(
     train, order = training_order(config, cohort, partition, rows, stage.sampler)
     total = config.train.steps if stage.steps is None else stage.steps
     definition = define_step(config, cohort, stage, len(partition.names), total)
-    train_step = sharding.compile_step(parallel, steps.make_train_step(definition), config.train.accumulation)
+    step = steps.make_train_step(definition)
+    train_step, train_steps = (
+        sharding.compile_step(parallel, function, config.train.accumulation)
+        for function in (step, sharding.several_steps(step))
+    )
     regions = anatomy.scored_labels(cohort.structures)
     eval_step = steps.make_eval_step(
         definition.model,
@@ -120,6 +126,7 @@ def build(
         model=definition.model,
         # Teachers are an argument: what a compiled function closes over is compiled into it.
         train_step=lambda state, batch: train_step(state, batch, stage.teachers),
+        train_steps=lambda state, batches: train_steps(state, batches, stage.teachers),
         place=lambda batch: parallel.place(batch, mesh),
         eval_step=jax.jit(eval_step),
         state=_first_state(

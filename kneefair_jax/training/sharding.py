@@ -9,6 +9,9 @@ examples must be known before the first micro-batch, so only objectives whose we
 (`is_linear` of `mitigation.Registration`) work. Then the gradients of the micro-batches add up to that of the whole
 batch. Batch normalization normalizes each micro-batch by its own statistics, which are of fewer cases, as on a smaller
 batch.
+
+Several steps can be one program (`several_steps`): on a CPU, XLA allocates a program's temporaries at each call, and
+the kernel clears their pages.
 """
 
 import logging
@@ -31,6 +34,9 @@ COMPILATION = "/jax/core/compile/backend_compile_duration"
 Function = Callable[[Any, Any, Any], tuple[jax.Array, tuple[Any, Any]]]
 
 AXIS = "data"
+# On a CPU, XLA runs the convolutions in a loop without its fast library, about ten times as slowly; up to this many
+# micro-batches are then written one after another instead, which takes longer to compile.
+_MOST_UNROLLED = 16
 
 Batch = dict[str, np.ndarray]
 
@@ -188,10 +194,40 @@ def accumulated_gradient(
         return (jax.tree.map(jnp.add, total, term), stats), outputs
 
     zeros = jax.tree.map(jnp.zeros_like, params)
-    (total, stats), outputs = jax.lax.scan(
+    unrolls = jax.default_backend() == "cpu" and micro_batches <= _MOST_UNROLLED
+    (total, stats), outputs = (one_after_another if unrolls else jax.lax.scan)(
         add, (zeros, batch_stats), split_micro_batches(examples, micro_batches)
     )
     return total, (join_micro_batches(outputs), stats)
+
+
+def one_after_another(
+    function: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any
+) -> tuple[Any, Any]:
+    """Return what `jax.lax.scan` returns, by a program without a loop.
+
+    The barriers keep the calls in order, so that they use the same memory.
+    """
+    outputs = []
+    for i in range(len(jax.tree.leaves(xs)[0])):
+        carry, x = jax.lax.optimization_barrier((carry, jax.tree.map(lambda leaf, i=i: leaf[i], xs)))
+        carry, output = function(carry, x)
+        outputs.append(output)
+    return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
+
+
+def several_steps(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `(state, batches, teachers) -> (state, metrics of each step)`, a step for each of several batches."""
+
+    def steps(state: Any, batches: tuple[Any, ...], teachers: Any = None) -> tuple[Any, tuple[Any, ...]]:
+        metrics = []
+        for batch in batches:
+            state, batch = jax.lax.optimization_barrier((state, batch))
+            state, of_step = step(state, batch, teachers)
+            metrics.append(of_step)
+        return state, tuple(metrics)
+
+    return steps
 
 
 def compile_step(parallel: Parallel, step: Callable[..., Any], micro_batches: int = 1) -> Callable[..., Any]:
@@ -202,7 +238,7 @@ def compile_step(parallel: Parallel, step: Callable[..., Any], micro_batches: in
 
     Args:
         parallel: the way to share the step among devices.
-        step: `(state, batch, teachers) -> (state, metrics)`; the result donates the state.
+        step: `(state, batch, teachers) -> (state, metrics)`, or `several_steps`; the result donates the state.
         micro_batches: of a batch, one after another (`accumulated_gradient`).
     """
     run = parallel.compile(step)
@@ -215,6 +251,8 @@ def compile_step(parallel: Parallel, step: Callable[..., Any], micro_batches: in
             flops = written_flops(run, *arguments)
             if flops is not None and parallel.axis is None:
                 flops /= jax.device_count()  # pmap's program is that of one device already
+            if flops is not None and isinstance(arguments[1], tuple):
+                flops /= len(arguments[1])
             # The call below reuses this compilation.
             logger.info("%s", step_cost(run.lower(*arguments).compile(), flops, micro_batches))
         with jax.transfer_guard("disallow"):

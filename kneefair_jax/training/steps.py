@@ -27,6 +27,7 @@ NETWORK_KEYS = 0x9A275  # names the stream of random keys for parts of the netwo
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 TrainStep = Callable[..., tuple[TrainState, Metrics]]
+TrainSteps = Callable[..., tuple[TrainState, tuple[Metrics, ...]]]
 Draw = Callable[[Any, Any, dict[str, Any]], dict[str, Any]]
 EvalStep = Callable[[dict[str, Any], Batch], dict[str, jax.Array]]
 

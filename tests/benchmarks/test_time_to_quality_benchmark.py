@@ -35,13 +35,13 @@ def cases():
 
 @pytest.mark.slow
 def test_training_gives_a_curve_and_the_seconds_of_its_parts(cases):
-    result = time_to_quality.train_jax(study.config(steps=4), study.cohort(), cases)
-    assert [row[0] for row in result["curve"]] == [2, 4]
+    result = time_to_quality.train_jax(study.config(steps=10, eval_every=5), study.cohort(), cases)
+    assert [row[0] for row in result["curve"]] == [5, 10]
     assert 0 < result["curve"][0][1] < result["curve"][1][1]
     assert all(0 <= dice <= 1 for dice in (result["first_dice"], *(row[2] for row in result["curve"])))
     assert 0 < result["evaluation_seconds"] < result["curve"][-1][1]
     assert result["start_seconds"] > 0 and result["warm_start_seconds"] > 0
-    times = time_to_quality.time_jax(study.config(), study.cohort(), cases, rounds=1, updates=1)
+    times = time_to_quality.time_jax(study.config(), study.cohort(), cases, rounds=1, updates=5)
     assert set(times) == {"step", "step_without_augmentation", "evaluation"} and min(times.values()) > 0
 
 

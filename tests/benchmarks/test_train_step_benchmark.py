@@ -45,7 +45,7 @@ def test_rows(tmp_path):
         rounds=2,
         round_seconds=0.001,
         limits=LIMITS,
-        forward=True,
+        extra=True,
     )
     last = results[-1]
     assert [error.split(":")[0] for error in last["errors"]] == ["none 8 float32 x2"]
@@ -57,15 +57,17 @@ def test_rows(tmp_path):
     assert cost["roofline_share"] == LIMITS.seconds("float32", cost["flops"], cost["bytes_accessed"]) / (
         cost["milliseconds"] / 1e3
     )
-    assert cost["forward_milliseconds"] > 0
+    assert cost["forward_milliseconds"] > 0 and cost["several_milliseconds"] > 0
     assert "torch_eager" not in row
     assert "without PyTorch" in train_step.lines(last["rows"])[-1]
 
 
 def test_the_ratio_of_the_forward_pass_is_a_median_over_rounds():
     row = {"jax": {}, "torch_eager": {}}
-    train_step.add_forward(
-        row, [(2.0, {"torch_eager": 4.0}), (4.0, {"torch_eager": 4.0}), (3.0, {"torch_eager": 9.0})]
+    train_step.add_extra(
+        row,
+        "forward",
+        [(2.0, {"torch_eager": 4.0}), (4.0, {"torch_eager": 4.0}), (3.0, {"torch_eager": 9.0})],
     )
     assert row["jax"] == {"forward_milliseconds": 3.0}
     assert row["torch_eager"] == {"forward_milliseconds": 4.0, "forward_ratio": 2.0}

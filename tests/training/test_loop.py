@@ -8,6 +8,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kneefair_jax import groups
 from kneefair_jax.data import store
@@ -73,6 +75,44 @@ def test_stopped_and_started_again_is_the_same_run(prepared, tmp_path, monkeypat
     assert records == records_resumed
     lines = [metric_writer.read(tmp_path / name / "metrics.jsonl") for name in ("straight", "cut")]
     assert lines[0] == lines[1]
+
+
+@given(
+    last=st.integers(0, 60), eval_every=st.integers(1, 25), size=st.integers(1, 9), stopped=st.integers(0, 60)
+)
+def test_calls_end_at_evaluations_and_a_resumed_run_has_the_same(last, eval_every, size, stopped):
+    calls = list(loop.calls(0, last, eval_every, size))
+    assert [step for call in calls for step in call] == list(range(1, last + 1))
+    for call in calls:
+        assert len(call) <= size
+        assert not any(step % eval_every == 0 for step in call[:-1])
+    ends = [call[-1] for call in calls]
+    if stopped in ends:
+        assert list(loop.calls(stopped, last, eval_every, size)) == calls[ends.index(stopped) + 1 :]
+
+
+def test_several_steps_of_one_program_are_the_same_steps(prepared, tmp_path, monkeypatch):
+    config = study.config(steps=7, eval_every=5, log_every=1)
+    straight, records = run(config, prepared, tmp_path / "straight")
+    config.train.steps_per_call = 3
+    together, records_together = run(config, prepared, tmp_path / "together")
+    # Adam divides small gradients by their own size, so float32 rounding shows.
+    chex.assert_trees_all_close(together.params, straight.params, atol=2e-3)
+    chex.assert_trees_all_close(together.batch_stats, straight.batch_stats, atol=2e-3)
+    assert [record["step"] for record in records_together] == [record["step"] for record in records]
+    with cut(monkeypatch, 7):
+        run(config, prepared, tmp_path / "cut")
+    resumed, _ = run(config, prepared, tmp_path / "cut")
+    chex.assert_trees_all_equal(together, resumed)
+    # Calls of 3, 2 and 2 steps: a line at the end of each.
+    lines = metric_writer.read(tmp_path / "together" / "metrics.jsonl")
+    assert [line["step"] for line in lines if "loss" in line] == [3, 5, 7]
+    each = metric_writer.read(tmp_path / "straight" / "metrics.jsonl")
+    losses = [line["loss"] for line in each if "loss" in line]
+    means = [line["loss"] for line in lines if "loss" in line]
+    np.testing.assert_allclose(
+        means, [np.mean(losses[:3]), np.mean(losses[3:5]), np.mean(losses[5:])], rtol=1e-3
+    )
 
 
 @pytest.mark.slow
