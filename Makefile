@@ -38,7 +38,7 @@ fuzz: $(READY)
 
 # The benchmarks that this machine can run, in less than 20 minutes on 2 cores; they generate docs/performance.md. With a
 # GPU that JAX detects, also those of benchmarks/gpu.sh. Without Python 3.11 or torch, PyTorch's columns are omitted.
-BENCH_MINUTES ?= 6
+BENCH_MINUTES ?= 3
 BENCH_ROUNDS ?= 3
 TORCH := .venv-torch/bin/python
 
@@ -51,7 +51,7 @@ bench: $(READY)
 	run() { echo "== $$*"; $(BIN)/python -m "benchmarks.$$@" || status=1; }; \
 	run train_step $$torch --minutes $(BENCH_MINUTES) --rounds $(BENCH_ROUNDS); \
 	run cpu_attempts $$torch --rounds $(BENCH_ROUNDS); \
-	run bootstrap --rounds $(BENCH_ROUNDS); \
+	run bootstrap --rounds $(BENCH_ROUNDS) --fairlearn_draws 20; \
 	run phantom --rounds $(BENCH_ROUNDS); \
 	run pipeline $$torch --rounds $(BENCH_ROUNDS); \
 	run vmapped --rounds $(BENCH_ROUNDS); \

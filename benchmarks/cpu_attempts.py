@@ -106,6 +106,8 @@ def max_pool(x: jax.Array) -> jax.Array:
 BLOCK_LAYERS = types.SimpleNamespace(
     **vars(nn) | {"Conv": functools.partial(nn.Conv, conv_general_dilated=block_convolution.convolve)}
 )
+PARTS = "`train.accumulation=4`"
+LOOP = "`train.accumulation=4` in a loop"
 SEVERAL = "four steps of one program (`train.steps_per_call=4`)"
 TWO_DEVICES = "two virtual devices, half of the batch on each"
 # Name -> replaced attributes of `models.unet`, changed fields of the network, and XLA's options.
@@ -118,6 +120,8 @@ STEPS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "several pixels at once where channels are few": ({"nn": BLOCK_LAYERS}, {}, {}),
     TWO_DEVICES: ({}, {}, {}),
     SEVERAL: ({}, {}, {}),
+    PARTS: ({}, {}, {}),
+    LOOP: ({}, {}, {}),
     "blocks computed again in the backward pass (`model.remat`)": ({}, {"remat": True}, {}),
     "group normalization (another network)": ({}, {"norm": "group"}, {}),
     "a first level of 2 x 2 pixels (`model.stem=patch2`, another network)": ({}, {"stem": "patch2"}, {}),
@@ -144,6 +148,9 @@ def compile_variant(name: str, setting: Setting = SETTING) -> tuple[Run, float]:
         current = jax.device_put(start, sharding.replicated(mesh), may_alias=False)
         batch = jax.device_put(batch_of(setting), sharding.split(mesh), may_alias=False)
         step = train_step(setting, network, Augmentation())
+        if name in (PARTS, LOOP):
+            stack.enter_context(mock.patch.object(sharding, "_MAX_UNROLLED", 0 if name == LOOP else 4))
+            step = train_step(setting, network, Augmentation(), micro_batches=4)
         if name == SEVERAL:
             step, batch = several_steps(setting, network), (batch,) * STEPS_PER_CALL
         lowered = step.lower(current, batch, None)

@@ -109,11 +109,13 @@ def define_step(
     )
 
 
-def train_step(setting: Setting, network: dict[str, Any], augmentation: Augmentation) -> Any:
+def train_step(
+    setting: Setting, network: dict[str, Any], augmentation: Augmentation, micro_batches: int = 1
+) -> Any:
     """The step of a run on one device, `jax.jit` of `(state, batch, teachers)`."""
-    return sharding.PARALLEL["jit"].compile(
-        steps.make_train_step(define_step(setting, network, augmentation))
-    )
+    definition = define_step(setting, network, augmentation)
+    options = definition.options._replace(micro_batches=micro_batches)
+    return sharding.PARALLEL["jit"].compile(steps.make_train_step(definition._replace(options=options)))
 
 
 def several_steps(setting: Setting, network: dict[str, Any]) -> Any:

@@ -43,16 +43,16 @@ def main() -> None:
     compiler.setLevel(logging.DEBUG)
     compiler.addHandler(programs)
     compiler.propagate = False
-    steps = loop._Session.steps
+    run_steps = loop._Session.run_steps
 
     def first_steps(session: Any, batches: Any) -> Any:
         import jax
 
-        metrics = jax.block_until_ready(steps(session, batches))
+        metrics = jax.block_until_ready(run_steps(session, batches))
         result.setdefault("first_step", time.monotonic())
         return metrics
 
-    loop._Session.steps = first_steps
+    loop._Session.run_steps = first_steps
     atexit.register(lambda: target.write_text(json.dumps(result | {"programs": programs.names})))
     cli.run(["kneefair", *arguments])
 

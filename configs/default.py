@@ -49,9 +49,9 @@ def get_config() -> ConfigDict:
     train.accumulation = (
         1  # micro-batches of a batch; norm "batch" then normalizes each by its own statistics
     )
-    train.steps_per_call = (
-        1  # steps of one program; 4 saves time on a CPU and takes 4 times as long to compile
-    )
+    # Steps of one program; more than 1 saves time on a CPU, and takes as many times as long to compile. Lines of the
+    # log, checkpoints after a signal and traces then begin and end with a call.
+    train.steps_per_call = 1
     train.ema = (
         0.0  # decay of a moving average of the weights, 0 to 0.99999, which is scored and exported; 0: none
     )

@@ -37,10 +37,11 @@ def standardize(image: jax.Array) -> jax.Array:
 
 
 class BatchNorm(nn.Module):
-    """Batch normalization as one product and one sum, with the variables and values of `nn.BatchNorm`.
+    """Batch normalization as one product and one sum, with the variables of `nn.BatchNorm` and its values to rounding.
 
     `nn.BatchNorm` subtracts the mean first, and a step stores the centered features beside the features. Here it stores
-    the features alone: 27 % less memory for the temporaries of a step on a CPU.
+    the features alone: 27 % less memory for the temporaries of a step on a CPU. The product and the sum nearly cancel
+    where the mean is many times the deviation: in float32 the error is about 1e-7 of their ratio, in deviations.
 
     Attributes:
         axis_name: the mapped axis to pool batch statistics over, under pmap or shard_map.

@@ -25,12 +25,13 @@ from kneefair_jax.safe_text import strip_json_paths, strip_paths
 
 # Fields that may change between two starts of one run: training ignores them, or `check_data` checks their effect.
 CHANGEABLE = (
-    *("report", "select", "parallel", "check", "train.profile", "train.steps_per_call"),
-    "model.remat",
+    *("report", "select", "parallel", "check", "train.profile", "train.steps_per_call", "model.remat"),
     *("data.external", "data.external_structures", "data.external_in_front", "data.root", "data.metadata"),
     *("data.store", "data.workers", "data.beam", "data.on_read_error"),
     *("data.allow_similar_ids", "data.orientation", "data.ignore_label"),
 )
+# Fields that earlier versions did not have, and the value that their runs had.
+_ADDED = {"model.stem": "pixel"}
 # Files that runs, folds and studies write in their directory.
 OUTPUTS = (
     *(".lock", "config.json", "environment.json", "metrics.jsonl", "log.txt", "cases.parquet", "*.npz"),
@@ -75,7 +76,8 @@ def check_config(workdir: Path, config: ConfigDict) -> None:
     path = workdir / "config.json"
     if not path.exists():
         return
-    previous, current = flatten(strip_json_paths(run_files.read_config(path))), flatten(public_config(config))
+    previous = _ADDED | flatten(strip_json_paths(run_files.read_config(path)))
+    current = flatten(public_config(config))
     differing = [
         f"{key} is {current.get(key)!r} but was {previous.get(key)!r}"
         for key in sorted(previous.keys() | current.keys())

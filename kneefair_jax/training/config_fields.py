@@ -193,7 +193,7 @@ TRAIN = Table(
         "eval_every": Integer(1, 10**12),
         "log_every": Integer(1, 10**12),
         "accumulation": Integer(1, 65_536),
-        "steps_per_call": Integer(1, 64),
+        "steps_per_call": Integer(1, 16),
         "ema": Number(0, 0.99999),
         "profile": ListOf(STEPS, 0, 2),
     }

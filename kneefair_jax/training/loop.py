@@ -72,19 +72,20 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
             preemption.check()
             for step in call:
                 trace.before_step(step)
-            metrics = session.steps(list(itertools.islice(batches, len(call))))
-            for step, of_step in zip(call, metrics, strict=True):
-                trace.after_step(step, of_step)
-            evaluates = step % config.train.eval_every == 0 or step == experiment.steps
+            metrics = session.run_steps(list(itertools.islice(batches, len(call))))
+            for step, step_metrics in zip(call, metrics, strict=True):
+                trace.after_step(step, step_metrics)
+            last = call[-1]
+            evaluates = last % config.train.eval_every == 0 or last == experiment.steps
             logs = evaluates or any(step % config.train.log_every == 0 for step in call)
             preempted = preemption.is_preempted()
             if logs or preempted:
-                session.check_finite(step)
+                session.check_finite(last)
             if logs:
-                session.on_log(step)
+                session.on_log(last)
             if evaluates:
-                session.on_eval(step)
-                compilations.report(step)
+                session.on_eval(last)
+                compilations.report(last)
             elif preempted:
                 session.save(None)
             if preempted:
@@ -94,7 +95,8 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
 def calls(first: int, last: int, eval_every: int, size: int) -> Iterator[range]:
     """Yield the steps after `first` up to `last` in calls of `size` steps, none of them across an evaluation.
 
-    Each call ends at a multiple of `size` after an evaluation, so a resumed run has the calls of an uninterrupted one.
+    Calls end at multiples of `size` after an evaluation, at the next evaluation and at the last step, so that a run
+    resumed at the end of a call has the calls of an uninterrupted one.
     """
     while first < last:
         evaluation = first // eval_every * eval_every
@@ -134,15 +136,20 @@ class _Session:
     start: float = field(default_factory=time.perf_counter)
     writer: MetricWriter | None = None
 
-    def steps(self, batches: Sequence[Mapping[str, np.ndarray]]) -> tuple[Metrics, ...]:
-        """Make an update with each batch and return the metrics of each, still on the device."""
+    def run_steps(self, batches: Sequence[Mapping[str, np.ndarray]]) -> tuple[Metrics, ...]:
+        """Make an update with each batch and return the metrics of each, still on the device.
+
+        `train.steps_per_call` of them are one program; fewer run one by one, so that no further program is compiled.
+        """
         placed = tuple(self.experiment.place(dict(batch)) for batch in batches)
         metrics: tuple[Metrics, ...]
-        if len(placed) > 1:
+        if len(placed) == self.config.train.steps_per_call > 1:
             self.state, metrics = self.experiment.train_steps(self.state, placed)
         else:
-            self.state, of_step = self.experiment.train_step(self.state, placed[0])
-            metrics = (of_step,)
+            metrics = ()
+            for batch in placed:
+                self.state, step_metrics = self.experiment.train_step(self.state, batch)
+                metrics += (step_metrics,)
         self.pending.extend(metrics)
         return metrics
 

@@ -36,7 +36,7 @@ Function = Callable[[Any, Any, Any], tuple[jax.Array, tuple[Any, Any]]]
 AXIS = "data"
 # On a CPU, XLA runs the convolutions in a loop without its fast library, about ten times as slowly; up to this many
 # micro-batches are then written one after another instead, which takes longer to compile.
-_MOST_UNROLLED = 16
+_MAX_UNROLLED = 16
 
 Batch = dict[str, np.ndarray]
 
@@ -194,19 +194,27 @@ def accumulated_gradient(
         return (jax.tree.map(jnp.add, total, term), stats), outputs
 
     zeros = jax.tree.map(jnp.zeros_like, params)
-    unrolls = jax.default_backend() == "cpu" and micro_batches <= _MOST_UNROLLED
-    (total, stats), outputs = (one_after_another if unrolls else jax.lax.scan)(
-        add, (zeros, batch_stats), split_micro_batches(examples, micro_batches)
-    )
+    scan = unrolled_scan if _is_unrolled(micro_batches) else jax.lax.scan
+    (total, stats), outputs = scan(add, (zeros, batch_stats), split_micro_batches(examples, micro_batches))
     return total, (join_micro_batches(outputs), stats)
 
 
-def one_after_another(
-    function: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any
-) -> tuple[Any, Any]:
+def _is_unrolled(micro_batches: int) -> bool:
+    return jax.default_backend() == "cpu" and micro_batches <= _MAX_UNROLLED
+
+
+def unrolled_scan(function: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any) -> tuple[Any, Any]:
     """Return what `jax.lax.scan` returns, by a program without a loop.
 
-    The barriers keep the calls in order, so that they use the same memory.
+    Unlike `jax.lax.scan(..., unroll=True)` it has barriers between the calls, which therefore use the same memory.
+
+    Args:
+        function: `(carry, x) -> (carry, output)`.
+        carry: the first one.
+        xs: a tree of arrays [N, ...], N at least 1.
+
+    Returns:
+        The last carry, and the outputs stacked, [N, ...].
     """
     outputs = []
     for i in range(len(jax.tree.leaves(xs)[0])):
@@ -217,7 +225,14 @@ def one_after_another(
 
 
 def several_steps(step: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `(state, batches, teachers) -> (state, metrics of each step)`, a step for each of several batches."""
+    """Return a function that makes a step with each of several batches.
+
+    Args:
+        step: `(state, batch, teachers) -> (state, metrics)`.
+
+    Returns:
+        `(state, batches, teachers) -> (state, metrics)`, of a tuple of batches, with a tuple of metrics.
+    """
 
     def steps(state: Any, batches: tuple[Any, ...], teachers: Any = None) -> tuple[Any, tuple[Any, ...]]:
         metrics = []
@@ -242,6 +257,7 @@ def compile_step(parallel: Parallel, step: Callable[..., Any], micro_batches: in
         micro_batches: of a batch, one after another (`accumulated_gradient`).
     """
     run = parallel.compile(step)
+    parts = 1 if _is_unrolled(micro_batches) else micro_batches
     is_compiled = False
 
     def guarded(*arguments: Any) -> Any:
@@ -251,10 +267,9 @@ def compile_step(parallel: Parallel, step: Callable[..., Any], micro_batches: in
             flops = written_flops(run, *arguments)
             if flops is not None and parallel.axis is None:
                 flops /= jax.device_count()  # pmap's program is that of one device already
-            if flops is not None and isinstance(arguments[1], tuple):
-                flops /= len(arguments[1])
+            steps = len(arguments[1]) if isinstance(arguments[1], tuple) else 1
             # The call below reuses this compilation.
-            logger.info("%s", step_cost(run.lower(*arguments).compile(), flops, micro_batches))
+            logger.info("%s", step_cost(run.lower(*arguments).compile(), flops, parts, steps))
         with jax.transfer_guard("disallow"):
             return parallel.globalize(run(*arguments))
 
@@ -293,13 +308,17 @@ def _count(lowered: jax.stages.Lowered) -> float | None:
     return flops if flops > 0 else None
 
 
-def step_cost(compiled: jax.stages.Compiled, flops: float | None, micro_batches: int = 1) -> str:
-    """Describe a step: `a step: 12.3 GFLOP, 210 MiB of temporaries, 35 MiB of arguments`, of each device.
+def step_cost(
+    compiled: jax.stages.Compiled, flops: float | None, micro_batches: int = 1, steps: int = 1
+) -> str:
+    """Describe a program: `a step: 12.3 GFLOP, 210 MiB of temporaries, 35 MiB of arguments`, of each device.
 
     Args:
-        compiled: the step.
-        flops: of each device (`written_flops`), of one of the micro-batches; None leaves them out.
-        micro_batches: number of micro-batches of a batch.
+        compiled: the program.
+        flops: of each device (`written_flops`); None leaves them out. Where micro-batches go through a loop, those of
+            one of them.
+        micro_batches: number of micro-batches that go through a loop; 1 for no loop.
+        steps: of the program.
     """
     costs = []
     if flops is not None:
@@ -309,7 +328,8 @@ def step_cost(compiled: jax.stages.Compiled, flops: float | None, micro_batches:
         costs.append(f"{memory.temp_size_in_bytes / 2**20:.3g} MiB of temporaries")
         costs.append(f"{memory.argument_size_in_bytes / 2**20:.3g} MiB of arguments")
     each_device = " on each device" if jax.device_count() > 1 else ""
-    return f"a step{each_device}: {', '.join(costs) or 'its cost is not known'}"
+    what = "a step" if steps == 1 else f"a program of {steps} steps"
+    return f"{what}{each_device}: {', '.join(costs) or 'its cost is not known'}"
 
 
 class Compilations:

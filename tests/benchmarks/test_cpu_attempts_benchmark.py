@@ -46,6 +46,6 @@ def test_a_convolution_in_blocks_has_the_values_and_gradients_of_a_plain_one(out
 @pytest.mark.slow
 def test_every_variant_of_the_step_runs(monkeypatch):
     monkeypatch.setitem(jax_step.NETWORKS, "unet", {"name": "unet", "widths": (4, 8), "convolutions": 1})
-    rows = cpu_attempts.measure_steps(1, 0.0, Setting("unet", 32, "float32", 2))
+    rows = cpu_attempts.measure_steps(1, 0.0, Setting("unet", 32, "float32", 4))
     assert [row["variant"] for row in rows] == list(cpu_attempts.STEPS)
     assert rows[0]["speed"] == 1 and all(row["milliseconds"] > 0 for row in rows)

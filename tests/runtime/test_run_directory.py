@@ -28,6 +28,18 @@ def test_the_same_config_may_go_on_and_another_may_not(tmp_path):
         run_directory.check_config(tmp_path, config)
 
 
+def test_a_run_of_a_version_without_a_field_goes_on_with_the_value_that_it_had(tmp_path):
+    config = study.config()
+    run_directory.open_run(tmp_path, config, table="t", pixels="p")
+    stored = json.loads((tmp_path / "config.json").read_text())
+    del stored["model"]["stem"]
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    run_directory.check_config(tmp_path, config)
+    config.model.stem = "patch2"
+    with pytest.raises(InputError, match="model.stem is 'patch2' but was 'pixel'"):
+        run_directory.check_config(tmp_path, config)
+
+
 def test_the_environment_names_versions_and_no_path(tmp_path, monkeypatch):
     monkeypatch.setattr(
         sys, "argv", ["/home/me/launch.py", "--workdir=/secret", "--config=c.py", "--workdir", "/x"]

@@ -183,17 +183,48 @@ def test_on_a_cpu_parts_need_no_loop_and_give_what_a_loop_gives():
 
     xs = {"a": jnp.arange(12.0).reshape(4, 3)}
     chex.assert_trees_all_close(
-        sharding.one_after_another(add, jnp.float32(1), xs), jax.lax.scan(add, jnp.float32(1), xs)
+        sharding.unrolled_scan(add, jnp.float32(1), xs), jax.lax.scan(add, jnp.float32(1), xs)
     )
     step, state = test_steps.parts("erm", widths=(4,), micro_batches=4)
-    text = str(jax.make_jaxpr(step)(state, test_steps.batch()))
-    assert "scan[" not in text and "optimization_barrier" in text
+    assert "scan[" not in str(jax.make_jaxpr(step)(state, test_steps.batch()))
+
+
+def test_parts_without_a_loop_take_the_memory_of_one_part():
+    def temporary_bytes(micro_batches):
+        step, state = test_steps.parts("erm", widths=(8, 16), micro_batches=micro_batches)
+        compiled = jax.jit(step, donate_argnums=0).lower(state, large).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    data = test_steps.batch()
+    large = data | {name: data[name].repeat(4, 1).repeat(4, 2) for name in ("image", "label")}
+    assert temporary_bytes(4) < 0.5 * temporary_bytes(1)
+
+
+def test_the_stated_arithmetic_is_that_of_all_parts_and_steps(capsys):
+    """Of programs without a loop; the optimizer and the sums of gradients are the difference."""
+
+    def gigaflop(step, batch, micro_batches=1):
+        compiled = sharding.compile_step(sharding.PARALLEL["jit"], step, micro_batches)
+        _, state = test_steps.parts("erm", widths=(8, 16))
+        compiled(jax.device_put(state), batch, None)
+        text = capsys.readouterr().out
+        return text, float(text.split(" GFLOP")[0].rsplit(" ", 1)[1])
+
+    batch = jax.device_put(test_steps.batch())
+    step, _ = test_steps.parts("erm", widths=(8, 16))
+    text, one = gigaflop(step, batch)
+    assert "a step" in text
+    in_four, _ = test_steps.parts("erm", widths=(8, 16), micro_batches=4)
+    text, whole = gigaflop(in_four, batch, 4)
+    assert "parts" not in text and one <= whole < 1.1 * one
+    text, three = gigaflop(sharding.several_steps(step), (batch,) * 3)
+    assert "a program of 3 steps" in text and three == pytest.approx(3 * one, rel=0.02)
 
 
 def test_more_parts_than_are_written_out_run_in_a_loop(monkeypatch):
     step, state = test_steps.parts("erm", widths=(4,), micro_batches=4, norm="group")
     expected = jax.jit(step)(state, test_steps.batch())
-    monkeypatch.setattr(sharding, "_MOST_UNROLLED", 2)
+    monkeypatch.setattr(sharding, "_MAX_UNROLLED", 2)
     step, state = test_steps.parts("erm", widths=(4,), micro_batches=4, norm="group")
     assert "scan[" in str(jax.make_jaxpr(step)(state, test_steps.batch()))
     chex.assert_trees_all_close(jax.jit(step)(state, test_steps.batch()), expected, atol=2e-6, rtol=1e-5)
