@@ -77,7 +77,7 @@ def check_config(workdir: Path, config: ConfigDict) -> None:
     if not path.exists():
         return
     previous = _ADDED | flatten(strip_json_paths(run_files.read_config(path)))
-    current = flatten(public_config(config))
+    current = _ADDED | flatten(public_config(config))
     differing = [
         f"{key} is {current.get(key)!r} but was {previous.get(key)!r}"
         for key in sorted(previous.keys() | current.keys())
