@@ -214,10 +214,12 @@ def attempts_section(attempts: Mapping[str, Any]) -> list[str]:
         "features.",
         table(["layer", *names, *(f"PyTorch, {name}" for name in torch_names)], convolutions),
         f"The step of the U-Net at {setting['side']} x {setting['side']}, batch {setting['batch_size']}, "
-        f"{setting['dtype']}; speed relative to the shipped step, in turns:",
+        f"{setting['dtype']}; speed relative to the shipped step, in turns (medians over "
+        "rounds of the ratio):",
         table(["variant", "ms", "speed", "temporaries, MiB"], steps),
         "The convolutions limit the step, most of all the gradients of weights. Another way to compute these is faster "
-        "for single layers alone. XLA allocates the temporaries of a step anew in each one, so fewer save time, too.",
+        "for single layers alone. XLA allocates the temporaries of a program anew in each call, and the kernel clears "
+        "their pages: several steps in one program save most of that time.",
     ]
 
 
@@ -240,7 +242,7 @@ def cpu_section(results: Mapping[str, Any]) -> list[str]:
         text += [
             "As on the GPU, with PyTorch in eager mode. PyTorch's threads wait actively, so that other work on the "
             "same cores slows it more than this package: ratios hold for the load average above.",
-            step_table(training),
+            step_table(training, roofline=False),
             *step_notes(training),
         ]
         if several := extra_table(training, "several"):

@@ -41,13 +41,21 @@ def source(result: Mapping[str, Any], command: str) -> str:
     )
 
 
-def step_table(result: Mapping[str, Any]) -> str:
-    """Rows of `train_step` beside PyTorch's."""
+def step_table(result: Mapping[str, Any], *, roofline: bool = True) -> str:
+    """Rows of `train_step` beside PyTorch's.
+
+    Args:
+        result: of `train_step`.
+        roofline: whether to show shares of the roofline. XLA's estimate of the traffic, which knows no cache, exceeds a
+            CPU's true one so much that they have no meaning there.
+    """
     rows = result["rows"]
     variants = [name for name in VARIANTS if any(f"torch_{name}" in row for row in rows)]
     head = ["network", "image", "type", "batch", "ms"]
     head += [f"PyTorch {name}, ms (ratio)" for name in variants]
-    head += ["TFLOP/s", "arithmetic share", "roofline share", "least time set by", "MiB", "compile s"]
+    head += ["TFLOP/s", "arithmetic share"]
+    head += ["roofline share", "least time set by"] if roofline else []
+    head += ["MiB", "compile s"]
     lines = []
     for row in rows:
         jax_row = row["jax"]
@@ -62,8 +70,9 @@ def step_table(result: Mapping[str, Any]) -> str:
             )
         shares = jax_row.get("arithmetic_share"), jax_row.get("roofline_share")
         line.append(number(jax_row["flops_per_second"] / 1e12) if "flops_per_second" in jax_row else "-")
-        line += ["-" if share is None else f"{share:.0%}" for share in shares]
-        line.append("-" if None in shares else "arithmetic" if shares[0] == shares[1] else "traffic")
+        line += ["-" if share is None else f"{share:.0%}" for share in shares[: 2 if roofline else 1]]
+        if roofline:
+            line.append("-" if None in shares else "arithmetic" if shares[0] == shares[1] else "traffic")
         line.append(number(jax_row["peak_bytes"] / 2**20) if "peak_bytes" in jax_row else "-")
         lines.append([*line, number(jax_row["compile_seconds"])])
     return table(head, lines)

@@ -178,6 +178,9 @@ def folder() -> ConfigDict:
     data.channels = 1  # 1: gray; 3: color
     data.bins = ConfigDict()  # numeric column -> ascending edges: age (50.0, 64.0) is <=50, 51-64, >=65
     data.split_column = ""  # a column of train, validation and test; "": the seed splits the patients
+    # A column of the structures that a case's mask shows, "femur;tibia" or "whole femur", where not all were annotated:
+    # losses and scores leave out the others. An empty cell stands for all structures. "": all masks show all.
+    data.annotated_column = ""
     # How to lay out a mask on its radiograph where one header or both state no orientation: none (as displayed), stored
     # (as stored pixels lie), flip-lr, flip-ud, rotate-180, transpose, rotate-90, rotate-270, anti-transpose; "": refuse
     # the masks whose headers leave it open. Where both headers state one, they decide. `--mode=check` names what fits.

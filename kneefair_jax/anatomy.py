@@ -214,6 +214,43 @@ def scored_labels(structures: Sequence[str]) -> np.ndarray | None:
     return None if names == tuple(structures) else membership(structures, names)
 
 
+def label_sets(structures: Sequence[str], annotated: Sequence[str]) -> np.ndarray:
+    """Return the classes that a pixel of each label may be of, in a mask that shows only some structures.
+
+    Where the whole femur alone was annotated, its pixels are femur or `femur and patella`, and all other pixels are of
+    one of the other classes or background. Two classes are in one set if the annotated structures do not tell them
+    apart.
+
+    Args:
+        structures: the names of labels 1, 2, ...
+        annotated: structures or unions, as for `membership`.
+
+    Returns:
+        bool[C, C], C = len(structures) + 1: row l is the set of label l, which contains l.
+
+    Raises:
+        InputError: as `membership`.
+    """
+    members = membership(structures, annotated)
+    sets: np.ndarray = (members[:, :, None] == members[:, None, :]).all(axis=0)
+    return sets
+
+
+def determined(sets: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Return which structures a mask with these sets of labels shows: those that each set is inside or outside of.
+
+    Args:
+        sets: bool[..., C, C] (`label_sets`).
+        members: bool[S, C], the labels of each structure (`membership`).
+
+    Returns:
+        bool[..., S].
+    """
+    inside = (sets[..., None, :] & members).sum(-1)  # [..., C, S], labels of a set in a structure
+    shown: np.ndarray = ((inside == 0) | (inside == sets.sum(-1)[..., None])).all(-2)
+    return shown
+
+
 def layers(structures: Sequence[str], names: Sequence[str]) -> list[np.ndarray]:
     """Split structures that may share labels into as few label maps as possible.
 

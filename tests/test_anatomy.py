@@ -149,3 +149,47 @@ def test_a_flip_keeps_void():
     table = anatomy.add_void(anatomy.flip_table(("heart", "right lung", "left lung")))
     assert table.dtype == np.int32 and table.shape == (256,)
     assert table[[0, 1, 2, 3, anatomy.VOID]].tolist() == [0, 1, 3, 2, anatomy.VOID]
+
+
+def sets_of(names, annotated):
+    """The classes of each label's set, by name."""
+    sets = anatomy.label_sets(names, annotated)
+    labels = ("background", *names)
+    return {label: {labels[c] for c in np.flatnonzero(row)} for label, row in zip(labels, sets, strict=True)}
+
+
+def test_what_was_not_annotated_may_be_background():
+    sets = sets_of(("femur", "tibia", "patella"), ("femur", "patella"))
+    assert sets["femur"] == {"femur"} and sets["patella"] == {"patella"}
+    assert sets["background"] == sets["tibia"] == {"background", "tibia"}
+
+
+def test_a_whole_bone_does_not_tell_its_classes_apart():
+    sets = sets_of(anatomy.SCHEMES["knee_overlaps"], ("whole femur",))
+    assert sets["femur"] == sets["femur and patella"] == {"femur", "femur and patella"}
+    assert sets["background"] == {"background", "tibia", "fibula", "patella", "tibia and fibula"}
+    both = sets_of(anatomy.SCHEMES["knee_overlaps"], ("whole femur", "whole patella"))
+    assert both["femur"] == {"femur"} and both["femur and patella"] == {"femur and patella"}
+
+
+@given(st.permutations(anatomy.SCHEMES["knee_overlaps"]), st.integers(0, 6))
+def test_sets_are_a_partition_and_all_structures_annotated_are_the_classes(structures, count):
+    sets = anatomy.label_sets(structures, structures[:count])
+    assert sets.diagonal().all() and (sets == sets.T).all()
+    np.testing.assert_array_equal((sets.astype(int) @ sets) > 0, sets)
+    np.testing.assert_array_equal(anatomy.label_sets(structures, structures), np.eye(7, dtype=bool))
+    assert anatomy.label_sets(structures, ()).all()
+
+
+def test_a_mask_shows_the_structures_that_its_sets_lie_inside_or_outside_of():
+    structures = anatomy.SCHEMES["knee_overlaps"]
+    members = anatomy.membership(structures, anatomy.whole_bones(structures))
+    assert anatomy.whole_bones(structures)[0] == "whole femur"
+    for annotated, shown in (
+        (structures, [True] * 4),
+        (("whole femur",), [True, False, False, False]),
+        (("femur",), [False] * 4),  # the femur beside the patella alone
+        ((), [False] * 4),
+    ):
+        sets = anatomy.label_sets(structures, annotated)
+        np.testing.assert_array_equal(anatomy.determined(sets, members), shown)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kneefair_jax import losses
+from kneefair_jax import anatomy, losses
 
 
 def random_case(seed, batch=3, size=5, classes=4):
@@ -228,3 +228,66 @@ def test_regions_of_one_class_each_change_nothing(name):
 
 def test_pixel_losses_have_no_regions():
     assert losses.with_regions(losses.focal, SHARED) is losses.focal
+
+
+# Masks of the first structure of three: background may be any other class.
+FIRST_ALONE = np.array([[1, 0, 1, 1], [0, 1, 0, 0], [1, 0, 1, 1], [1, 0, 1, 1]], bool)
+
+
+@pytest.mark.parametrize("name", sorted(losses.LOSSES))
+def test_sets_of_one_class_change_nothing(name):
+    logits, label = random_case(5)
+    sets = np.broadcast_to(np.eye(4, dtype=bool), (3, 4, 4))
+    expected = losses.LOSSES[name](logits, label)
+    np.testing.assert_allclose(losses.LOSSES[name](logits, label, sets=sets), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(losses.LOSSES))
+def test_a_mask_of_one_structure_trains_that_structure_against_all_other_classes(name):
+    """The loss of two classes: the structure, and the sum of all others' probabilities."""
+    logits, label = random_case(6)
+    label = np.where(label == 1, 1, 0)
+    others = jax.nn.logsumexp(logits[..., [0, 2, 3]], axis=-1)
+    merged = jnp.stack([others, logits[..., 1]], -1)
+    expected = losses.LOSSES[name](merged, label)
+    loss = losses.LOSSES[name](logits, label, sets=np.stack([FIRST_ALONE] * 3))
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(losses.LOSSES))
+def test_no_gradient_tells_the_classes_of_a_set_apart(name):
+    logits, label = random_case(7, batch=1)
+    label = np.where(label == 1, 1, 0)
+    gradient = jax.grad(lambda x: losses.LOSSES[name](x, label, sets=FIRST_ALONE[None]).sum())(logits)
+    chex.assert_tree_all_finite(gradient)
+    # The derivative by a logit of a set is proportional to its probability within the set.
+    share = jax.nn.softmax(logits[..., [0, 2, 3]])
+    np.testing.assert_allclose(
+        gradient[..., [0, 2, 3]], gradient[..., [0, 2, 3]].sum(-1, keepdims=True) * share, atol=1e-6
+    )
+
+
+def test_regions_that_sets_leave_open_do_not_count():
+    """Classes a, b and their overlap c; the whole a = a or c was annotated: the whole b is unknown."""
+    sets = np.array([[1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1]], bool)
+    regions = np.array([[0, 1, 0, 1], [0, 0, 1, 1]], bool)
+    for part in (sets, np.eye(4, dtype=bool), np.ones((4, 4), bool)):
+        expected = anatomy.determined(part, regions)
+        np.testing.assert_array_equal(losses.determined(part, regions), expected)
+    logits, label = random_case(8)
+    label = np.where(label == 1, 1, 0)
+    loss = losses.soft_dice(logits, label, regions=regions, sets=np.stack([sets] * 3))
+    np.testing.assert_allclose(loss, losses.soft_dice(logits, label, regions=regions[:1]), rtol=1e-5)
+    all_open = np.ones((3, 4, 4), bool)
+    np.testing.assert_array_equal(losses.soft_dice(logits, label, sets=all_open), 0)
+    np.testing.assert_allclose(losses.cross_entropy(logits, label, sets=all_open), 0, atol=1e-6)
+
+
+def test_examples_of_a_batch_have_their_own_sets():
+    logits, label = random_case(9, batch=2)
+    label = np.where(label == 1, 1, 0)
+    sets = np.stack([FIRST_ALONE, np.eye(4, dtype=bool)])
+    loss = losses.dice_cross_entropy(logits, label, sets=sets)
+    for i, of_example in enumerate(sets):
+        alone = losses.dice_cross_entropy(logits[i : i + 1], label[i : i + 1], sets=of_example[None])
+        np.testing.assert_allclose(loss[i], alone[0], rtol=1e-5)

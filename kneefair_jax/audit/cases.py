@@ -65,6 +65,7 @@ class Cohort(NamedTuple):
         paths: of each row, as the table states them: `mask` and `image`, "" where it states none.
         notes: for the reader of the numbers.
         excluded: the cases of the table that are not in `frame`, a row per missing mask, and files without a case.
+        annotated: the cells of the column of annotated structures; None without such a column.
     """
 
     path: Path
@@ -76,6 +77,7 @@ class Cohort(NamedTuple):
     paths: pd.DataFrame
     notes: list[str]
     excluded: tuple[Excluded, ...] = ()
+    annotated: pd.Series | None = None
 
     def of(self, cases: Sequence[str], excluded: Iterable[Excluded] = ()) -> "Cohort":
         """Return some of the cases, in the table's order; `excluded` says why the others are not scored."""
@@ -86,6 +88,7 @@ class Cohort(NamedTuple):
             confounders=self.confounders[is_included],
             spacing=self.spacing[is_included],
             paths=self.paths[is_included],
+            annotated=None if self.annotated is None else self.annotated[is_included],
         )
 
     def unmatched(self, files: Sequence[str], mask: str, source: str) -> list[Excluded]:
@@ -172,7 +175,21 @@ def describe(source: metadata.Table, path: Path, attributes: Sequence[str], opti
         + cohort.varying_attributes(frame, attributes)
         + cohort.similar_levels(frame, attributes),
         of_other_splits(source.cells, table),
+        _annotated(table, path, options),
     )
+
+
+def _annotated(table: pd.DataFrame, path: Path, options: CaseOptions) -> pd.Series | None:
+    """Return the cells of the column that `--annotated` names."""
+    name = getattr(options, "annotated", "")
+    if not name:
+        return None
+    if name not in table:
+        raise InputError(
+            f"{path}: --annotated names {name!r}, which is not a column{column_names.suggestion(name, table.columns)}; "
+            f"the columns are: {', '.join(table.columns)}"
+        )
+    return table[name]
 
 
 def _similar_notes(frame: pd.DataFrame, attributes: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ from kneefair_jax.report.text import cards, failures, findings, formatting, mode
 from kneefair_jax.runtime import command, run_directory
 from kneefair_jax.runtime.progress import Progress
 
-_MASK_ARGUMENTS = ("truth", "pred", "labels", "pred_labels", "images", "label_errors")
+_MASK_ARGUMENTS = ("truth", "pred", "labels", "pred_labels", "annotated", "images", "label_errors")
 _EPILOG = """\
 examples:
   kneefair audit --truth masks --pred predicted --metadata metadata.csv \\
@@ -80,6 +80,9 @@ def parser() -> argparse.ArgumentParser:
         help="labels of the predictions, if they differ; of one model after its name: femur=1 tibia=2 b: femur=10 "
         "tibia=20",
     )
+    inputs.add_argument("--annotated", default="", metavar="COLUMN", help="column of --metadata with the structures "
+        "that a reference mask shows, where not all were annotated: 'femur;tibia', 'whole femur', or nothing for "
+        "all; the others are not scored")  # fmt: skip
     inputs.add_argument(
         "--orientation",
         choices=orientation.FLAGS,
@@ -339,6 +342,7 @@ def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
         labels=label_map.parse(arguments.labels) if arguments.labels else None,
         pred_labels=pred_labels,
         model_labels=model_labels,
+        annotated=arguments.annotated,
         orientation=arguments.orientation,
         images=arguments.images,
         label_error_checkpoint=arguments.label_errors,

@@ -17,6 +17,7 @@ from kneefair_jax import anatomy
 from kneefair_jax.audit import mask_faults
 from kneefair_jax.audit.mask_faults import Fault
 from kneefair_jax.data import label_map, mask_files, metadata
+from kneefair_jax.data.annotations import Kind
 from kneefair_jax.data.label_map import LabelMap
 from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.data.readers import Mask, orientation
@@ -34,12 +35,14 @@ class Reading(NamedTuple):
         prediction: the same of the predicted masks.
         orientation: of `orientation.FLAGS`, for predicted masks whose relation to the truth the headers leave open.
         by_model: model -> values of its masks, for models whose values differ from `prediction`.
+        kinds: case id -> what its reference mask shows; empty where all show all structures.
     """
 
     truth: LabelMap
     prediction: LabelMap
     orientation: str = "none"
     by_model: Mapping[str, LabelMap] = {}
+    kinds: Mapping[str, Kind] = {}
 
     def of_model(self, model: str) -> "Reading":
         """Return how to read the masks of one model."""

@@ -57,6 +57,8 @@ class MaskOptions(CaseOptions):
         labels: structure -> its values in the masks; None takes the values in the files.
         pred_labels: the same for the predictions; None if they have the values of the reference masks.
         model_labels: model -> the same for its predictions, for models whose values differ.
+        annotated: the table's column of the structures that a reference mask shows (`data.annotations`); "" where all
+            masks show all.
         orientation: of `data.readers.orientation.FLAGS`, for the predictions whose relation to the reference mask the
             headers leave open; if both headers state an orientation, the headers decide.
         images: folder of the radiographs to draw on, by case id or by the column `image`.
@@ -66,6 +68,7 @@ class MaskOptions(CaseOptions):
 
     labels: Labels | None = None
     pred_labels: Labels | None = None
+    annotated: str = ""
     model_labels: Mapping[str, Labels] = field(default_factory=dict)
     orientation: str = "none"
     images: str | Path | None = None

@@ -177,9 +177,11 @@ def label_error_table(
                         f"{mask.label.shape[0]} x {mask.label.shape[1]}; --label-errors compares them pixel by pixel: "
                         "export both on one grid"
                     )
-            for mask, pair in zip(masks, compare(pictures, [mask.label for mask in masks]), strict=True):
+            pairs = compare(pictures, [mask.label for mask in masks])
+            for row, mask, pair in zip(batch, masks, pairs, strict=True):
                 pair.prediction[mask.ignored] = 0
-                yield pair
+                shown = reading.kinds.get(ids[row])
+                yield label_errors.Pair(*map(shown.only_distinct, pair)) if shown else pair
 
     ranking = label_errors.rank(read, ids, reading.structures)
     columns = ["case_id", "score", "dice", "reason"]

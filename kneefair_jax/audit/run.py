@@ -28,7 +28,9 @@ from kneefair_jax.audit.options import CaseOptions, MaskOptions, Settings
 from kneefair_jax.audit.radiographs import FilmHeader
 from kneefair_jax.audit.result import Audit
 from kneefair_jax.audit.scoring import Case
-from kneefair_jax.data import label_map
+from kneefair_jax.data import annotations, label_map
+from kneefair_jax.data import metadata as metadata_table
+from kneefair_jax.data.annotations import Kind
 from kneefair_jax.data.label_map import Labels
 from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.errors import InputError
@@ -187,7 +189,25 @@ def _match_files(
             model: _reading(values, labels).prediction for model, labels in options.model_labels.items()
         },
     )
-    return matched, reading
+    return matched, reading._replace(
+        kinds=_kinds(matched.cohort, reading.structures, checks_labels=bool(options.label_error_checkpoint))
+    )
+
+
+def _kinds(cohort: Cohort, structures: Sequence[str], *, checks_labels: bool) -> dict[str, Kind]:
+    """Return what the reference mask of each case shows, and note it; empty where all show all structures."""
+    if cohort.annotated is None:
+        return {}
+    problems: list[metadata_table.Problem] = []
+    names = annotations.parse(cohort.annotated, structures, problems)
+    metadata_table.refuse(cohort.path, problems)
+    kinds = annotations.of_cohort(pd.DataFrame({annotations.COLUMN: names}), structures)
+    if kinds is None:
+        return {}
+    cohort.notes.append(kinds.note("--annotated"))
+    if checks_labels and (note := kinds.note_not_compared()):
+        cohort.notes.append(f"--label-errors: {note}")
+    return {case: kinds.of_row(row) for row, case in enumerate(cohort.frame["case_id"])}
 
 
 def _reading(labels: Labels, pred_labels: Labels | None) -> Reading:

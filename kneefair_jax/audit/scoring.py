@@ -17,6 +17,7 @@ from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.mask_pair import Reading, Reference, Summary
 from kneefair_jax.audit.mismatch import Fit
 from kneefair_jax.data import label_map, mask_files, metadata
+from kneefair_jax.data.annotations import Kind
 from kneefair_jax.data.label_map import LabelMap, UnknownValuesError
 from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.data.readers import orientation
@@ -95,6 +96,7 @@ def score_cases(
         InputError: files cannot be used (by row of the table), or the palettes of a folder differ.
     """
     ids = cohort.frame["case_id"]
+    column = "" if cohort.annotated is None else str(cohort.annotated.name)
     first = {
         model: set(islice((case for case in ids if case in masks), mismatch.CASES))
         for model, masks in predictions.items()
@@ -102,8 +104,11 @@ def score_cases(
 
     def score(item: tuple[str, np.ndarray]) -> Case | list[_Failure]:
         case, spacing = item
+        kind = reading.kinds.get(case)
         try:
             true = mask_pair.reference(truth[case], reading)
+            if kind:
+                kind.check(true.label, reading.structures, truth[case], column)
         except InputError as error:
             return [_Failure(None, error)]
         spacing = np.where(np.isnan(spacing), true.mask.spacing, spacing)
@@ -111,7 +116,8 @@ def score_cases(
         for model, masks in predictions.items():
             try:
                 values = reading.of_model(model)
-                by_model[model] = _score(true, masks.get(case), spacing, values, case in first[model])
+                one = _score(true, masks.get(case), spacing, values, kind, in_first=case in first[model])
+                by_model[model] = one
             except InputError as error:
                 failures.append(_Failure(model, error))
         if failures:
@@ -180,13 +186,27 @@ def _missing_label_map(model: str, masks: int, failures: Sequence[_Failure], rea
 
 
 def _score(
-    true: Reference, source: MaskSource | None, spacing: np.ndarray, reading: Reading, in_first: bool
+    true: Reference,
+    source: MaskSource | None,
+    spacing: np.ndarray,
+    reading: Reading,
+    kind: Kind | None,
+    *,
+    in_first: bool,
 ) -> Scored:
     """Score one case by one model; `in_first` says whether to count its confusion matrix."""
     masks = mask_pair.pair(true, source, reading)
+    if kind:
+        masks = masks._replace(
+            true=kind.joined(masks.true),
+            predicted=kind.joined(masks.predicted),
+            label=kind.joined(masks.label),
+        )
     structures = len(reading.structures)
     layers = anatomy.layers(reading.structures, reading.scored)
     scores = metrics.score_by_layer(metrics.mask_scores, layers, masks.predicted, masks.true, spacing=spacing)
+    if kind:
+        scores = {name: np.where(kind.shown, values, np.nan) for name, values in scores.items()}
     mask = masks.prediction
     is_poor = mask is not None and mismatch.is_poor(scores["dice"])
     in_all, in_ignored = (

@@ -13,17 +13,25 @@ from ml_collections import ConfigDict
 
 from kneefair_jax import anatomy, groups
 from kneefair_jax import cohort as cohorts
-from kneefair_jax.data import folder, identifiers, inspection, metadata, oai, phantom, store
+from kneefair_jax.data import (
+    annotations,
+    case_levels,
+    folder,
+    identifiers,
+    inspection,
+    metadata,
+    oai,
+    phantom,
+    store,
+)
 from kneefair_jax.data.oai import siddiqui
 from kneefair_jax.data.pipeline import index_by_table_row, stored_source
 from kneefair_jax.data.source import (
     Example,
     Exclusion,
-    Files,
     Source,
     changed_cases,
     naming_unreadable,
-    read_subset,
     read_unchanged,
 )
 from kneefair_jax.data.store import Cases
@@ -36,6 +44,7 @@ EXTERNAL = "external"
 RESERVED = {
     *("case_id", "patient_id", "split", "model", "structure"),
     *("dice", "iou", "hd95_mm", "assd_mm", "nsd", "ece", "true_area_mm2", "pred_area_mm2"),
+    annotations.COLUMN,
 }
 
 
@@ -62,10 +71,21 @@ class Cohort(NamedTuple):
         """Return the rows of a split, i64[N], in the table's order."""
         return np.flatnonzero((self.cases["split"] == split).to_numpy())
 
+    @property
+    def annotations(self) -> annotations.Annotations | None:
+        """The kinds of masks; None where all masks show all structures."""
+        return annotations.of_cohort(self.cases, self.structures)
+
     def notes(self) -> list[str]:
         """Return warnings about the cases, which are usable."""
         varying = cohorts.varying_attributes(self.cases, self.attributes)
-        return [*self.source.notes, *varying, *cohorts.similar_levels(self.cases, self.attributes)]
+        kinds = self.annotations
+        return [
+            *self.source.notes,
+            *([kinds.note()] if kinds else []),
+            *varying,
+            *cohorts.similar_levels(self.cases, self.attributes),
+        ]
 
     def read_native(self, rows: Sequence[int] | np.ndarray) -> Iterator[Example]:
         """Read rows of the table at native resolution, from a source with `read_native`.
@@ -147,7 +167,7 @@ def load(data: ConfigDict, seed: int) -> Cohort:
         raise InputError(f"config.data.size={tuple(data.size)}: give height and width in pixels")
     source = lookup(SOURCES, data.get("source", ""), "config.data.source")(data, tuple(data.size), seed)
     for name, levels in data.get("levels", {}).items():
-        source = _select_levels(source, name, tuple(levels), data)
+        source = case_levels.select_levels(source, name, tuple(levels), data)
     return _split(source, data.channels if data.source == "folder" else 1, data, seed)
 
 
@@ -155,14 +175,14 @@ def _split(
     source: Source, channels: int, data: ConfigDict, seed: int, without: Collection[str] = ()
 ) -> Cohort:
     """Return the cohort of a source, split by patient, without the cases of some ids, such as unreadable ones."""
-    cases, attributes = _without_cases(source, without), tuple(data.attributes)
+    cases, attributes = case_levels.without_cases(source, without), tuple(data.attributes)
     if reserved := sorted(set(attributes) & RESERVED):
         raise InputError(f"config.data.attributes: {reserved[0]!r} is a column of the results; rename yours")
     if absent := [name for name in attributes if name not in cases]:
         raise InputError(
             f"config.data.attributes: the cases have no {absent[0]!r}; give one of {list(cases)}"
         )
-    cases = cases.assign(**{name: _levels(cases[name], data) for name in attributes})
+    cases = cases.assign(**{name: case_levels.of_attribute(cases[name], data) for name in attributes})
     if "split" in cases and data.folds:
         raise InputError("config.data.folds: the cases come with a split; set data.split_column='' for folds")
     if "split" not in cases:
@@ -202,6 +222,7 @@ def load_external(data: ConfigDict, main: Cohort) -> Cohort | None:
     if not data.get("external"):
         return None
     columns = metadata.read(Path(data.external) / data.metadata).cells.columns
+    annotated = data.get("annotated_column", "")
     attributes = [name for name in main.attributes if name in columns]
     # `main.structures` would lose the mask values that data.structures may state.
     is_folder = data.source == "folder" and main.has_names
@@ -211,6 +232,7 @@ def load_external(data: ConfigDict, main: Cohort) -> Cohort | None:
         "structures": structures,
         "attributes": attributes,
         "split_column": "",
+        "annotated_column": annotated if annotated in columns else "",
         "orientation": data.get("external_orientation", ""),
         "ignore_label": data.get("external_ignore_label", -1),
         "prefix": "data.external_",
@@ -222,6 +244,9 @@ def load_external(data: ConfigDict, main: Cohort) -> Cohort | None:
     has_patients = data.source != "phantom"  # phantom p00007 is not the patient p00007 or p7
     if has_patients:
         cohorts.check_disjoint(main.cases, cases)
+    if annotated and annotated not in columns:
+        text = f"the table of data.external has no column {annotated!r}, so all its masks count as annotated in full"
+        source = source._replace(notes=(*source.notes, text))
     if not data.get("allow_similar_ids", False):
         _check_similar(main, cases, Path(data.external) / data.metadata, has_patients=has_patients)
     return Cohort(source, cases, main.attributes, source.structures, main.grid, main.has_names)
@@ -229,7 +254,7 @@ def load_external(data: ConfigDict, main: Cohort) -> Cohort | None:
 
 def _external_cases(source: Source, main: Cohort, without: Collection[str] = ()) -> pd.DataFrame:
     """Return the table of an external cohort with every attribute of the main one, without the cases of some ids."""
-    cases = _without_cases(source, without).assign(split=EXTERNAL)
+    cases = case_levels.without_cases(source, without).assign(split=EXTERNAL)
     missing = groups.categorical(pd.Series("", index=cases.index))
     return cases.assign(**{name: missing for name in main.attributes if name not in cases})
 
@@ -265,6 +290,7 @@ def prepare(
             cohort = _split(cohort.source, cohort.grid[2], data, seed, without=dict(cases.excluded))
     excluded = cohort.source.excluded + cases.excluded + cohort.source.unused
     cohort = _with_notes(_refusing_changed_files(cohort, cases), _file_notes(cohort, cases))
+    cases = _with_kinds(cohort, cases)
     if external is None:
         return Prepared(cohort, cases, excluded), None
     (external_store,) = external_stores
@@ -278,36 +304,18 @@ def prepare(
     external_excluded = external.source.excluded + external_store.excluded + external.source.unused
     return (
         Prepared(cohort, cases, excluded),
-        Prepared(_refusing_changed_files(external, external_store), external_store, external_excluded),
+        Prepared(
+            _refusing_changed_files(external, external_store),
+            _with_kinds(external, external_store),
+            external_excluded,
+        ),
     )
 
 
-def _select_levels(source: Source, attribute: str, levels: tuple[str, ...], data: ConfigDict) -> Source:
-    """Return a source with the cases of some levels of an attribute; it excludes all other cases.
-
-    Raises:
-        InputError: the cases do not have the attribute, or no case has a level.
-    """
-    if attribute not in source.cases:
-        raise InputError(
-            f"config.data.levels: the cases have no {attribute!r}; give one of {list(source.cases)}"
-        )
-    values = _levels(source.cases[attribute], data)
-    if absent := [level for level in levels if level not in set(values)]:
-        raise InputError(
-            f"config.data.levels: no case has {attribute}={absent[0]}; give some of {sorted(set(values))}"
-        )
-    is_selected = values.isin(levels).to_numpy()
-    rows = np.flatnonzero(is_selected)
-    why = f"{attribute} is not among data.levels"
-    return source._replace(
-        cases=_without_empty_levels(source.cases[is_selected].reset_index(drop=True)),
-        settings=source.settings | {f"levels of {attribute}": list(levels)},
-        read=partial(read_subset, source.read, rows),
-        read_native=source.read_native and partial(read_subset, source.read_native, rows),
-        files=source.files and partial(_subset_files, source.files, rows),
-        excluded=(*source.excluded, *((case, why) for case in source.cases["case_id"][~is_selected])),
-    )
+def _with_kinds(cohort: Cohort, cases: Cases) -> Cases:
+    """Return the cases with `annotation`, the kind of their masks, where masks do not show all structures."""
+    kinds = cohort.annotations
+    return cases if kinds is None else cases.with_columns({"annotation": kinds.kind})
 
 
 def _check_similar(main: Cohort, external: pd.DataFrame, path: Path, *, has_patients: bool) -> None:
@@ -328,10 +336,6 @@ def _check_similar(main: Cohort, external: pd.DataFrame, path: Path, *, has_pati
     if pairs:
         remedy = f"write them alike, remove patients of both cohorts, or give {metadata.Options().similar}"
         raise InputError("\n".join([*pairs[:5], f"{len(pairs)} such pairs; {remedy}"]))
-
-
-def _subset_files(files: Files, subset: np.ndarray, row: int) -> tuple[Path, ...]:
-    return files(int(subset[row]))
 
 
 def _file_notes(cohort: Cohort, cases: Cases) -> list[str]:
@@ -365,32 +369,3 @@ def _refusing_changed_files(cohort: Cohort, cases: Cases) -> Cohort:
         read_unchanged, source.read_native, source.files, cases.files, list(source.cases["case_id"])
     )
     return cohort._replace(source=source._replace(read_native=read))
-
-
-def _levels(values: pd.Series, data: ConfigDict) -> pd.Series:
-    """Return an attribute's column as groups: levels unchanged, numbers in the bins of `data.bins`."""
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        return values
-    name = values.name
-    edges = data.get("bins", {}).get(name)
-    if edges is None:
-        raise InputError(
-            f"config.data.attributes: {name!r} holds {values.nunique()} different numbers; "
-            f"{metadata.Options().set_bins(str(name))}, or name another attribute"
-        )
-    return groups.bin_values(values, edges)
-
-
-def _without_cases(source: Source, ids: Collection[str]) -> pd.DataFrame:
-    """Return the table without some cases, and without levels that only they have."""
-    if not len(source.cases):
-        reasons = "".join(f"\n{item}: {why}" for item, why in source.excluded[:5])
-        raise InputError(f"all {len(source.excluded)} cases are excluded{reasons and ':'}{reasons}")
-    if not ids:
-        return source.cases
-    return _without_empty_levels(source.cases[~source.cases["case_id"].isin(set(ids))].reset_index(drop=True))
-
-
-def _without_empty_levels(cases: pd.DataFrame) -> pd.DataFrame:
-    columns = cases.select_dtypes("category")
-    return cases.assign(**{name: columns[name].cat.remove_unused_categories() for name in columns})

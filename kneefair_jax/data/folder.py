@@ -14,6 +14,7 @@ import pandas as pd
 from kneefair_jax import anatomy, cohort
 from kneefair_jax.data import (
     ages,
+    annotations,
     column_names,
     inspection,
     label_map,
@@ -44,6 +45,7 @@ class Case(NamedTuple):
         mask: path of the mask, or of its files, one a structure.
         spacing: f32[2], mm per pixel by the table; where NaN, the image's header decides.
         side: the knee by the table, of `dicom_header.parse_side`.
+        annotated: the structures that the mask shows; () for all.
     """
 
     row: int
@@ -51,6 +53,7 @@ class Case(NamedTuple):
     mask: MaskPath
     spacing: np.ndarray
     side: str = ""
+    annotated: tuple[str, ...] = ()
 
 
 class _Files(NamedTuple):
@@ -63,6 +66,7 @@ class _Files(NamedTuple):
         channels: of the images.
         labels: of the masks.
         orientation: the flag of the config.
+        annotated_column: of the table; "" for none.
     """
 
     root: Path
@@ -71,6 +75,7 @@ class _Files(NamedTuple):
     channels: int
     labels: CohortLabels
     orientation: orientation.Flag
+    annotated_column: str
 
 
 def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -> Source:
@@ -83,7 +88,8 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
             `anatomy.SCHEMES`, names between commas (`femur,tibia`, or with their values in the masks, `femur=255`), or
             "auto" for those in the masks; `ignore_label`, the value of void pixels, or -1 for none; `prefix` of
             these settings in messages, "data." by default; `attributes`, the columns that define groups; `bins`,
-            attribute -> ascending edges, for numbers; `split_column`, or "" for none; `on_read_error`, "stop", or
+            attribute -> ascending edges, for numbers; `split_column`, or "" for none; `annotated_column`, of the
+            structures that a mask shows (`annotations`), or "" where all masks show all; `on_read_error`, "stop", or
             "skip" to leave a missing file to `Source.read`; `orientation`, of `readers.orientation.FLAGS`, for masks
             whose headers, or those of their films, do not settle it, or "" to follow the headers and refuse ambiguous
             pairs; `allow_similar_ids`, whether identifiers and levels may look alike.
@@ -98,7 +104,9 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     prefix = config.get("prefix", "data.")
     flag = orientation.checked_flag(orientation.Flag(config.get("orientation", ""), f"{prefix}orientation"))
     table, cases, fingerprints, labels = _checked_files(config, prefix)
-    files = _Files(Path(config["root"]), table.path, cases, channels, labels, flag)
+    annotated_column = config.get("annotated_column", "")
+    files = _Files(Path(config["root"]), table.path, cases, channels, labels, flag, annotated_column)
+    annotated = {annotations.COLUMN: [case.annotated for case in cases]} if annotated_column else {}
     settings = {
         "kind": "folder",
         "reader": _READER_VERSION,
@@ -108,9 +116,10 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
         "structures": list(labels.structures),
         "spacing_mm": list(table.cells["spacing_mm"]) if "spacing_mm" in table.cells else None,
         **labels.settings,
+        **annotated,
     }
     return Source(
-        cases=table.cases,
+        cases=table.cases.assign(**annotated),
         structures=labels.structures,
         settings=settings,
         read=partial(_read, files, size),
@@ -146,20 +155,26 @@ def _checked_files(
         _require_single_files(table.cells, masks, table.path, f"config.{prefix}ignore_label={ignore}")
     if config["split_column"]:
         cohort.check_no_leak(table.cases)
-    cases = _case_records(table, masks, root)
     if labels is None:
         labels = numbered_labels.read(masks, ignore, prefix, table.path)
+    annotated: list[tuple[str, ...]] = [()] * len(masks)
+    if column := config.get("annotated_column", ""):
+        annotated = annotations.parse(table.cells[column], labels.structures, table.problems)
+        metadata.refuse(table.path, table.problems)
+    cases = _case_records(table, masks, annotated, root)
     mask_files.check_palettes(masks, labels.mask_values, _THREADS)
     return table, cases, fingerprints, labels
 
 
-def _case_records(table: "_CheckedTable", masks: Sequence[MaskPath], root: Path) -> tuple[Case, ...]:
+def _case_records(
+    table: "_CheckedTable", masks: Sequence[MaskPath], annotated: Sequence[tuple[str, ...]], root: Path
+) -> tuple[Case, ...]:
     cells = table.cells
     sides = next((cells[name] for name in dicom_header.SIDE_COLUMNS if name in cells), [""] * len(cells))
-    rows = zip(cells.index, cells["image"], masks, table.spacing, sides, strict=True)
+    rows = zip(cells.index, cells["image"], masks, table.spacing, sides, annotated, strict=True)
     return tuple(
-        Case(row, root / image, mask, mm, dicom_header.parse_side(side))
-        for row, image, mask, mm, side in rows
+        Case(row, root / image, mask, mm, dicom_header.parse_side(side), names)
+        for row, image, mask, mm, side, names in rows
     )
 
 
@@ -208,7 +223,8 @@ def _require_columns(table: pd.DataFrame, path: Path, config: Mapping[str, Any])
             near = column_names.suggestion(name, table.columns)
             raise InputError(f"{path}: column {name!r} is missing{near}; add it{hint}; columns: {columns}")
     attributes = tuple(config["attributes"])
-    candidates = [name for name in table.columns if name not in (*metadata.REQUIRED, "split", "spacing_mm")]
+    others = (*metadata.REQUIRED, "split", "spacing_mm", config.get("annotated_column", ""))
+    candidates = [name for name in table.columns if name not in others]
     for name in attributes:
         if name not in candidates:
             raise InputError(
@@ -218,9 +234,10 @@ def _require_columns(table: pd.DataFrame, path: Path, config: Mapping[str, Any])
             )
         if attributes.count(name) > 1:
             raise InputError(f"{path}: data.attributes names {name!r} twice")
-    split = config["split_column"]
-    if split and split not in table:
-        raise InputError(f"{path}: data.split_column is {split!r}; set it to '' or one of: {columns}")
+    for field in ("split_column", "annotated_column"):
+        column = config.get(field, "")
+        if column and column not in table:
+            raise InputError(f"{path}: data.{field} is {column!r}; set it to '' or one of: {columns}")
 
 
 def _require_single_files(table: pd.DataFrame, masks: Sequence[MaskPath], path: Path, setting: str) -> None:
@@ -323,6 +340,7 @@ def _read_case(case: Case, files: _Files) -> Example:
             "columns); export both on one grid"
         )
     label = labels.to_labels(mask.values, case.mask)
+    annotations.check_mask(label, case.annotated, labels.structures, case.mask, files.annotated_column)
     image = readers.to_uint8(film.pixels, valid=film.valid)
     if files.channels == 1:
         image = readers.to_gray(image)

@@ -22,6 +22,7 @@ from kneefair_jax.data.source import Example
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import lookup
 from kneefair_jax.evaluation import gap_analysis, predictions
+from kneefair_jax.fairness.group_calibration import Sums
 from kneefair_jax.report.schema import TrainScores
 from kneefair_jax.runtime import distributed
 from kneefair_jax.runtime.progress import Progress
@@ -33,6 +34,10 @@ CHUNK = 512  # cases whose label maps are in memory together
 
 IDENTIFIERS = ("case_id", "patient_id", "split", "model", "structure")
 SCORES = ("dice", "iou", "hd95_mm", "assd_mm", "nsd", "ece", "true_area_mm2", "pred_area_mm2")
+# The values of `score` for a structure that a mask does not show (`annotations`): no score, no pixel.
+_NOT_SHOWN = dict.fromkeys((*SCORES, "grid_dice"), np.nan) | dict.fromkeys(
+    (*Sums._fields, "true_pixels", "pred_pixels"), 0
+)
 
 
 class EvalSplit(NamedTuple):
@@ -128,7 +133,11 @@ def score(
             if write:
                 write(split.cohort.cases["case_id"].iloc[chunk.rows], label_maps)
             chunks.append(values)
-    return {name: np.concatenate([values[name] for values in chunks]) for name in chunks[0]}
+    scores = {name: np.concatenate([values[name] for values in chunks]) for name in chunks[0]}
+    kinds = split.cohort.annotations
+    if kinds is None:
+        return scores
+    return scores | {name: kinds.hide(scores[name], split.rows, fill) for name, fill in _NOT_SHOWN.items()}
 
 
 def _score_chunk(

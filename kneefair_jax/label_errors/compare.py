@@ -72,12 +72,17 @@ def pair_reader(prepared: Prepared, against: str, log: Callable[[str], None]) ->
             remedy = "name the structures in data.structures, or another checkpoint in config.check.against"
             log(f"label errors: not compared; {error} ({remedy})")
             return None
-    compare = comparison(structures, against)
+    compare, kinds = comparison(structures, against), prepared.cohort.annotations
+    if kinds and (note := kinds.note_not_compared()):
+        log(f"label errors: {note}")
 
     def read(rows: Sequence[int]) -> Iterator[Pair]:
         for batch in batched(rows, BATCH):
             examples = [prepared.cases[row] for row in batch]
-            yield from compare([e["image"] for e in examples], [e["label"] for e in examples])
+            pairs = compare([e["image"] for e in examples], [e["label"] for e in examples])
+            for row, pair in zip(batch, pairs, strict=True):
+                # What a mask does not show is background in both masks.
+                yield Pair(*map(kinds.of_row(row).only_distinct, pair)) if kinds else pair
 
     return read
 

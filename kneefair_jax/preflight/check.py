@@ -160,12 +160,14 @@ def _read(prepared: Prepared) -> Reading:
     """Read every case once."""
     measurements, thumbnails, digests, edge_ranks, void, inspections = [], [], [], {}, [], []
     recorded = prepared.cases.inspections or [None] * len(prepared.cases)
-    count = len(prepared.cases)
+    count, kinds = len(prepared.cases), prepared.cohort.annotations
     for row in progress.track(range(count), count, "comparing masks with their films"):
         example = prepared.cases[row]
         void.append(float((example["label"] == anatomy.VOID).mean()))
         example = example | {"label": anatomy.clear_void(example["label"])}
-        measurements.append(outliers.of_case(**example, structures=prepared.cohort.structures))
+        arrays = {name: example[name] for name in ("image", "label", "spacing")}
+        shown = kinds.of_row(row).distinct()[1:] if kinds else None
+        measurements.append(outliers.of_case(**arrays, structures=prepared.cohort.structures, shown=shown))
         thumbnails.append(duplicates.thumbnail(example["image"]))
         digests.append(duplicates.digest(example["image"]))
         inspections.append(recorded[row] or inspection.inspect_mask(example["label"]))

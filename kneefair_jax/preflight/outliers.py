@@ -39,7 +39,11 @@ class Outlier(NamedTuple):
 
 
 def of_case(
-    image: np.ndarray, label: np.ndarray, spacing: np.ndarray, structures: Sequence[str]
+    image: np.ndarray,
+    label: np.ndarray,
+    spacing: np.ndarray,
+    structures: Sequence[str],
+    shown: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Return positive numbers by name: size of the picture, gray values, area of each structure.
 
@@ -48,17 +52,23 @@ def of_case(
         label: u8[H, W].
         spacing: f32[2], mm per pixel; NaN gives areas as a share of the picture, and no lengths.
         structures: names of labels 1, 2, ...
+        shown: bool[S], which structures the mask shows; the areas of the others are NaN. None: all.
     """
     height, width = spacing * label.shape
     has_spacing = bool(np.isfinite(spacing).all())
-    counts = np.bincount(label.ravel(), minlength=len(structures) + 1)[1:]
+    counts = np.bincount(label.ravel(), minlength=len(structures) + 1)[1:].astype(float)
+    if shown is not None:
+        counts[~shown] = np.nan
     unit, scale = ("mm2", float(np.prod(spacing))) if has_spacing else ("%", 100 / label.size)
     return {
         "height of the picture, mm": float(height),
         "width of the picture, mm": float(width),
         "mean grey value": float(image.mean()) + 1,
         "contrast (SD of grey values)": float(image.std()) + 1,
-        **{f"area of {name}, {unit}": count * scale for name, count in zip(structures, counts, strict=True)},
+        **{
+            f"area of {name}, {unit}": float(count) * scale
+            for name, count in zip(structures, counts, strict=True)
+        },
     }
 
 

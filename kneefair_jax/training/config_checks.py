@@ -55,6 +55,7 @@ def validate(config: ConfigDict, cohort: Cohort, external: Cohort | None = None)
     """
     validate_config(config)
     anatomy.flip_table(cohort.structures)  # refuses a sided structure without its partner
+    check_annotations(config.augment.flip, cohort)
     if cohort.source.online:
         check_online(config, cohort.source.online.redrawn)
     mesh, batch_size = sharding.data_mesh(), config.train.batch_size
@@ -96,6 +97,38 @@ def validate_config(config: ConfigDict) -> None:
         lookup(registry, name, f"config.{field}")
     models.create(config.model, classes=2)
     state.create_optimizer(config.optimizer, config.train.steps)
+
+
+def check_annotations(flip: float, cohort: Cohort) -> None:
+    """Refuse masks that show a structure of one side alone, where flips exchange sides, and structures never shown.
+
+    Args:
+        flip: `config.augment.flip`.
+        cohort: to train on.
+
+    Raises:
+        InputError: with the structure.
+    """
+    kinds = cohort.annotations
+    if kinds is None:
+        return
+    table = anatomy.flip_table(cohort.structures)
+    rows = {split: cohort.rows(split) for split in ("train", "validation")}
+    trained = [kinds.kinds[number] for number in np.unique(kinds.kind[rows["train"]])]
+    one_sided = [kind for kind in trained if (kind.sets != kind.sets[table][:, table]).any()]
+    if flip and one_sided:
+        raise InputError(
+            f"config.augment.flip={flip}: a flip exchanges left and right, but some masks show only "
+            f"{', '.join(one_sided[0].names)}; give 0"
+        )
+    for split, of_split in rows.items():
+        shown = kinds.shown(of_split).any(0)
+        for name, is_shown in zip(anatomy.scored_structures(cohort.structures), shown, strict=True):
+            if not is_shown:
+                raise InputError(
+                    f"config.data.annotated_column: no mask of a {split} case shows {name!r}; leave it out of "
+                    "data.structures, correct the column, or choose other splits"
+                )
 
 
 def check_ranges(config: ConfigDict) -> None:

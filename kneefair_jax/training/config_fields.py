@@ -73,6 +73,7 @@ DATA = Table(
                 "channels": CHANNELS,
                 "bins": Table(other_fields=ListOf(Number(-1e9, 1e9), 1, 100)),
                 "split_column": TEXT,
+                "annotated_column": TEXT,
                 "orientation": TEXT,
                 "external": TEXT,
                 "external_structures": TEXT,
@@ -102,7 +103,7 @@ _OF_OAI = ("root", "tables", "orientation", "knees", "mirror", "bins", "quality"
 SOURCE_FIELDS: dict[str, tuple[str, ...]] = {
     "folder": (
         *("root", "metadata", "structures", "ignore_label", "channels", "bins", "split_column"),
-        *("orientation", "allow_similar_ids"),
+        *("annotated_column", "orientation", "allow_similar_ids"),
     ),
     "oai": (*_OF_OAI, "masks", "visits"),
     "siddiqui": (*_OF_OAI, "visit"),

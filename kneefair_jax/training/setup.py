@@ -121,6 +121,7 @@ def build(
         definition.loss,
         len(cohort.structures) if regions is None else regions,
         void=cohort.source.void,
+        label_sets=definition.label_sets,
     )
     return Experiment(
         model=definition.model,
@@ -160,7 +161,7 @@ def define_step(
     if augmentation.flip and not cohort.has_names:
         # Without names it is unknown which labels change places.
         augmentation = augmentation._replace(flip=0.0)
-    flip_table = anatomy.flip_table(cohort.structures)
+    flip_table, annotations = anatomy.flip_table(cohort.structures), cohort.annotations
     return steps.StepDefinition(
         model=models.create(
             config.model,
@@ -186,6 +187,7 @@ def define_step(
             has_void=void,
             draw=partial(online.draw, stage.number) if online else None,
         ),
+        label_sets=jnp.asarray(annotations.sets) if annotations else None,
     )
 
 

@@ -12,7 +12,7 @@ import optax
 from kneefair_jax.anatomy import VOID
 from kneefair_jax.data.augment import Augmentation, augment
 from kneefair_jax.fairness.summaries import group_sums
-from kneefair_jax.losses import Loss, pixel_mean
+from kneefair_jax.losses import Loss, determined, distillation
 from kneefair_jax.metrics import Overlap, Structures, dice, ece, iou, overlap, reliability
 from kneefair_jax.metrics.overlap import structure_masks
 from kneefair_jax.mitigation import GroupObjective, ascend
@@ -76,6 +76,8 @@ class StepDefinition(NamedTuple):
         flip_table: i32[labels], labels after a left-right flip, `VOID` included where labels hold it.
         groups: G.
         options: everything else.
+        label_sets: bool[K, C, C], the sets of labels (`anatomy.label_sets`) of each kind of mask, where `annotation`
+            of a batch gives each example's kind; None where masks show all structures.
     """
 
     model: nn.Module
@@ -86,6 +88,7 @@ class StepDefinition(NamedTuple):
     flip_table: jax.Array
     groups: int
     options: StepOptions = StepOptions()
+    label_sets: jax.Array | None = None
 
 
 def make_train_step(definition: StepDefinition) -> TrainStep:
@@ -139,7 +142,8 @@ def training_examples(definition: StepDefinition, state: TrainState, batch: Batc
 
     Returns:
         `image` f32[B, H, W, C], standardized; `label` i32[B, H, W]; `group` i32[B]; `mask` f32[B]; `weight` f32[B];
-        `keys`, a random key for each example; `auxiliary_weight` f32[B]; with void pixels, `valid` bool[B, H, W].
+        `keys`, a random key for each example; `auxiliary_weight` f32[B]; with void pixels, `valid` bool[B, H, W]; with
+        masks of some structures, `sets` bool[B, C, C].
     """
     options = definition.options
     key = jax.random.fold_in(jax.random.key(state.seed), state.step)
@@ -172,6 +176,7 @@ def training_examples(definition: StepDefinition, state: TrainState, batch: Batc
         ),
         "auxiliary_weight": safe_divide(grouped, global_sum(grouped, options.axis_name)),
         **({} if valid is None else {"valid": valid}),
+        **_sets(definition.label_sets, batch),
     }
 
 
@@ -212,7 +217,8 @@ def per_example_losses(
         auxiliary += options.distillation * distillation(
             jnp.asarray(logits), jnp.asarray(teacher_logits), examples["group"], valid, options.temperature
         )
-    losses = definition.loss(logits, examples["label"], valid)
+    sets = {"sets": examples["sets"]} if "sets" in examples else {}
+    losses = definition.loss(logits, examples["label"], valid, **sets)
     return losses, auxiliary, updates.get("batch_stats", variables["batch_stats"])
 
 
@@ -270,49 +276,32 @@ def gradients(
     return gradient if axis_name is None else jax.lax.psum(gradient, axis_name), outputs
 
 
-def distillation(
-    logits: jax.Array,
-    teacher_logits: jax.Array,
-    group: jax.Array,
-    valid: jax.Array | None = None,
-    temperature: float = 1.0,
-) -> jax.Array:
-    """Return T^2 KL(p_teacher(a) || p), mean over pixels; the teacher is that of the example's own group (FairDi).
-
-    Both probabilities are the softmax of logits / T, and T^2 keeps the size of the gradient.
-
-    Reference: Hinton, Vinyals and Dean, 2015, arXiv 1503.02531.
-
-    Args:
-        logits: f32[B, H, W, C] of the student.
-        teacher_logits: f32[G, B, H, W, C], the logits of every group's teacher.
-        group: i32[B]; -1 has no teacher.
-        valid: bool[B, H, W], False in void pixels, which teachers do not know; None without void pixels.
-        temperature: T, above 0.
-
-    Returns:
-        f32[B]; 0 where the group is unknown.
-    """
-    member = jax.nn.one_hot(group, teacher_logits.shape[0])
-    own = jnp.einsum("bg,gbhwc->bhwc", member, teacher_logits, precision="highest")
-    teacher = jax.nn.log_softmax(jax.lax.stop_gradient(own) / temperature)
-    divergence = (jnp.exp(teacher) * (teacher - jax.nn.log_softmax(logits / temperature))).sum(-1)
-    return temperature**2 * pixel_mean(divergence, valid) * (group >= 0)
-
-
-def make_eval_step(model: nn.Module, loss: Loss, structures: Structures, *, void: bool = False) -> EvalStep:
+def make_eval_step(
+    model: nn.Module,
+    loss: Loss,
+    structures: Structures,
+    *,
+    void: bool = False,
+    label_sets: jax.Array | None = None,
+) -> EvalStep:
     """Return the scoring step, `eval_step(variables, batch) -> scores`.
 
     Scores of a case are `dice` and `iou` f32[B, S], pixels i32[B, S] and `loss` f32[B]. Structures are as for
-    `metrics.overlap`. With `void`, all scores exclude pixels with the label `anatomy.VOID`.
+    `metrics.overlap`. With `void`, all scores exclude pixels with the label `anatomy.VOID`. With `label_sets`, as in
+    `StepDefinition`, the overlaps of structures that a mask does not show are NaN.
     """
 
     def eval_step(variables: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:
         logits = _logits(model, variables, batch)
         label = batch["label"].astype(jnp.int32)
         valid = _valid(label, void)
-        counts = overlap(logits.argmax(-1), label, structures, valid)
-        return _overlap_scores(counts) | {"loss": loss(logits, label, valid)}
+        scores = _overlap_scores(overlap(logits.argmax(-1), label, structures, valid))
+        sets = _sets(label_sets, batch)
+        if sets:
+            members = structure_masks(jnp.arange(logits.shape[-1]), structures).T
+            known = determined(sets["sets"], members)
+            scores |= {name: jnp.where(known, scores[name], jnp.nan) for name in ("dice", "iou")}
+        return scores | {"loss": loss(logits, label, valid, **sets)}
 
     return eval_step
 
@@ -358,6 +347,11 @@ def make_case_step(
 def _valid(label: jax.Array, void: bool) -> jax.Array | None:
     """Return where labels are known, bool[B, H, W]; None where labels hold no void."""
     return label != VOID if void else None
+
+
+def _sets(label_sets: jax.Array | None, batch: Batch) -> dict[str, jax.Array]:
+    """Return `sets` bool[B, C, C] of a batch's kinds of masks; {} where masks show all structures."""
+    return {} if label_sets is None else {"sets": jnp.asarray(label_sets)[batch["annotation"]]}
 
 
 def _overlap_scores(counts: Overlap) -> dict[str, jax.Array]:

@@ -69,7 +69,7 @@ def test_what_is_kept_of_a_case_does_not_grow_with_its_masks(tmp_path):
             paths.append(tmp_path / f"{name}{scale}.png")
             folder.save(mask, paths[-1])
         true = mask_pair.reference(paths[0], READING)
-        sizes.append(kept(scoring._score(true, paths[1], np.ones(2), READING, True)))
+        sizes.append(kept(scoring._score(true, paths[1], np.ones(2), READING, None, in_first=True)))
     assert sizes[0] == sizes[1] < 10_000
 
 

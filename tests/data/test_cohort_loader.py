@@ -193,3 +193,35 @@ def test_an_empty_split_names_the_cases_that_cannot_be_read(tmp_path):
         InputError, match=r"no case is in the split 'test'.*\n.* 2 cases .*\n.*0\.png.*\n.*1\.png"
     ):
         cohort_loader.prepare(made, 0, cohort, None, tmp_path / "store", store.Options(on_read_error="skip"))
+
+
+def test_the_kind_of_a_mask_stays_with_its_case(tmp_path):
+    """Without an unreadable case and with some levels alone, each row has the kind that its case states."""
+    root = folder(tmp_path / "films")
+    table = pd.read_csv(root / "metadata.csv", dtype=str, keep_default_na=False)
+    structures = cohort_loader.load(data(root), 0).structures
+    shows_all = np.arange(len(table)) % 3 > 0
+    masks = [root / name for name in table["mask"]]
+    for path in (mask for mask, whole in zip(masks, shows_all, strict=True) if not whole):
+        label = np.asarray(Image.open(path))
+        Image.fromarray(np.where(label == 1, label, 0).astype(np.uint8)).save(path)
+    table["drawn"] = np.where(shows_all, "", structures[0])
+    table.to_csv(root / "metadata.csv", index=False)
+    (root / table["image"][4]).write_bytes(b"no image")
+    settings = data(root)
+    settings.update(
+        {"annotated_column": "drawn", "on_read_error": "skip", "structures": ",".join(structures)}
+    )
+    cohort = cohort_loader.load(settings, 0)
+    prepared, _ = cohort_loader.prepare(
+        settings, 0, cohort, None, tmp_path / "store", store.Options(on_read_error="skip")
+    )
+    cohort, cases = prepared.cohort, prepared.cases
+    assert len(cases) == len(table) - 1
+    drawn = dict(zip(table["case_id"], table["drawn"], strict=True))
+    for row, case_id in enumerate(cohort.cases["case_id"]):
+        kind = cohort.annotations.kinds[int(cases[row]["annotation"])]
+        assert ",".join(kind.names) == drawn[case_id]
+        assert kind.names == () or set(np.unique(cases[row]["label"])) <= {0, 1}
+    with pytest.raises(ValueError, match="annotation: 2 entries"):
+        cases.with_columns({"annotation": np.zeros(2)})

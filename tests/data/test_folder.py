@@ -421,3 +421,29 @@ def test_a_void_label_is_refused_where_masks_have_one_file_a_structure(root):
     message = "config.data.ignore_label=255: the mask of .* row 2 has one file a structure .4 such rows"
     with pytest.raises(InputError, match=message):
         source(root, ignore_label=255)
+
+
+def test_a_column_names_the_structures_that_each_mask_shows(root):
+    Image.fromarray(np.eye(8, 12, dtype=np.uint8)).save(root / "masks/1.png")
+    table(drawn=["", "femur", "", ""]).to_csv(root / "metadata.csv", index=False)
+    given = source(root, annotated_column="drawn")
+    assert given.cases["annotated_structures"].tolist() == [(), ("femur",), (), ()]
+    assert all(not isinstance(example, InputError) for example in everything(given))
+    assert given.settings != source(root).settings
+    pickle.dumps(given.read)
+
+
+def test_a_mask_with_a_structure_that_its_row_does_not_name_is_refused(root):
+    Image.fromarray(np.full((8, 12), 2, np.uint8)).save(root / "masks/2.png")
+    table(drawn=["", "", "femur", ""]).to_csv(root / "metadata.csv", index=False)
+    error = everything(source(root, annotated_column="drawn"))[2]
+    assert isinstance(error, InputError)
+    assert "row 4" in str(error) and "tibia" in str(error) and "drawn" in str(error)
+
+
+def test_the_column_of_annotated_structures_is_checked_by_row(root):
+    table(drawn=["", "fibula", "femur", "hip"]).to_csv(root / "metadata.csv", index=False)
+    with pytest.raises(InputError, match=r"row 3.*'fibula'(.|\n)*row 5.*'hip'"):
+        source(root, annotated_column="drawn")
+    with pytest.raises(InputError, match="data.annotated_column is 'shown'"):
+        source(root, annotated_column="shown")

@@ -10,7 +10,8 @@ from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.source import Example, Source
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import case_table
-from kneefair_jax.training import scoring
+from kneefair_jax.training import scoring, setup
+from tests.training import study
 
 
 def whole(rows):
@@ -163,3 +164,26 @@ def test_scores_and_label_maps_do_not_depend_on_the_chunks(cohort, monkeypatch):
     for name, value in results[0].items():
         np.testing.assert_array_equal(value, results[1][name])
     assert results[0]["hd95_mm"].shape == (18, 1) and results[0]["pred_area_mm2"].max() > 0
+
+
+def test_structures_that_a_mask_does_not_show_have_no_score_and_no_pixel():
+    cohort = study.cohort()
+    cells = [("disc",) if row % 2 else () for row in range(len(cohort.cases))]
+    cohort = cohort._replace(cases=cohort.cases.assign(annotated_structures=cells))
+    cases = [study.example(row).arrays() for row in range(len(cells))]
+    experiment = setup.build(study.config(), cohort)
+    split = case_table.eval_split(experiment, cohort, (cohort, cases), "working")
+    split = split._replace(rows=np.arange(6))
+    models, variables = [scoring.GroupModel()], [experiment.state.variables]
+    values = case_table.score(split, models, variables, batch_size=8)
+    whole = split._replace(cohort=cohort._replace(cases=cohort.cases.drop(columns="annotated_structures")))
+    expected = case_table.score(whole, models, variables, batch_size=8)
+    for name in case_table.SCORES:
+        np.testing.assert_array_equal(values[name][:, 0], expected[name][:, 0])
+        np.testing.assert_array_equal(values[name][::2], expected[name][::2])
+        assert np.isnan(values[name][1::2, 1]).all()
+    assert not values["true_pixels"][1::2, 1].any() and not values["pixels"][1::2, 1].any()
+    assert not np.isnan(values["confidence"]).any()
+    table = case_table.table(values, split, "overall")
+    hidden = table[(table["structure"] == "square") & table["case_id"].isin(["c01", "c03", "c05"])]
+    assert len(hidden) == 3 and hidden[list(case_table.SCORES)].isna().all().all()

@@ -3,11 +3,13 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from kneefair_jax import anatomy, predict
+from kneefair_jax.data import annotations
 from kneefair_jax.errors import InputError
-from kneefair_jax.label_errors import comparison
+from kneefair_jax.label_errors import compare, comparison
 
 
 class Network:
@@ -44,3 +46,19 @@ def test_structures_that_the_network_does_not_segment_are_refused(monkeypatch):
     monkeypatch.setattr(predict, "load", lambda *names, **options: Network())
     with pytest.raises(InputError, match="heart"):
         comparison(("femur", "heart"), "network")
+
+
+def test_what_a_mask_does_not_show_is_not_compared(monkeypatch):
+    """The first mask shows the femur alone, the second one all bones."""
+    monkeypatch.setattr(predict, "load", lambda *names, **options: Network())
+    film = np.array([[1, 2, 3, 4, 0]], np.uint8)[..., None]
+    labels = [[1, 0, 0, 0, 0], [1, 2, 0, 4, 0]]
+    cases = [{"image": film, "label": np.array([label], np.uint8)} for label in labels]
+    knee = anatomy.SCHEMES["knee"]
+    kinds = annotations.of_cohort(pd.DataFrame({annotations.COLUMN: [("femur",), ()]}), knee)
+    prepared = SimpleNamespace(cohort=SimpleNamespace(structures=knee, annotations=kinds), cases=cases)
+    first, second = compare.pair_reader(prepared, "network", print)([0, 1])
+    np.testing.assert_array_equal(first.label, [[1, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(first.prediction, [[1, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(second.label, [labels[1]])
+    np.testing.assert_array_equal(second.prediction, [[1, 2, 3, 4, 0]])

@@ -193,3 +193,26 @@ def test_a_setting_of_a_study_s_methods_belongs_to_the_methods():
     section["objective"]["eta"] = 0.3
     with pytest.raises(InputError, match=r"study\.settings\.METHOD\.objective\.eta"):
         config_checks.check_unread_settings(section, has_study=True)
+
+
+def partly_annotated(*annotated, structures=None):
+    cohort = study.cohort()
+    cells = [annotated[row % len(annotated)] for row in range(len(cohort.cases))]
+    cohort = cohort._replace(cases=cohort.cases.assign(annotated_structures=cells))
+    return cohort._replace(structures=structures) if structures else cohort
+
+
+def test_a_structure_that_no_training_mask_shows_is_refused():
+    config_checks.check_annotations(0.5, study.cohort())
+    config_checks.check_annotations(0.5, partly_annotated((), ("disc",)))
+    with pytest.raises(InputError, match="annotated_column: no mask of a train case shows 'square'"):
+        config_checks.check_annotations(0.5, partly_annotated(("disc",)))
+
+
+def test_masks_of_one_side_are_refused_where_flips_exchange_sides():
+    sides = ("right bone", "left bone")
+    one_sided = partly_annotated((), ("left bone",), structures=sides)
+    with pytest.raises(InputError, match=r"augment.flip=0.5: .* left bone; give 0"):
+        config_checks.check_annotations(0.5, one_sided)
+    config_checks.check_annotations(0.0, one_sided)
+    config_checks.check_annotations(0.5, partly_annotated((), sides, structures=sides))

@@ -262,3 +262,17 @@ def test_a_step_too_far_is_noticed_before_it_is_saved(prepared, tmp_path):
     with pytest.raises(loop.NonFiniteLossError, match="there is no checkpoint yet"):
         run(config, prepared, tmp_path)
     assert Checkpoints(tmp_path / "checkpoints").latest() is None
+
+
+def test_masks_of_some_structures_train_and_validate(prepared, tmp_path):
+    """Half of the masks show the disc alone; their squares are background."""
+    cohort, cases = prepared
+    names = [("disc",) if row % 2 else () for row in range(len(cohort.cases))]
+    cohort = cohort._replace(cases=cohort.cases.assign(annotated_structures=names))
+    config = study.config(steps=2, eval_every=2)
+    config_checks.validate(config, cohort)
+    of_kind = cases.with_columns({"annotation": cohort.annotations.kind})
+    (record,) = run(config, (cohort, of_kind), tmp_path / "part")[1]
+    assert 0 < record["overall"] < 1
+    (all_shown,) = run(config, prepared, tmp_path / "all")[1]
+    assert record["overall"] != all_shown["overall"]

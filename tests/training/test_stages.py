@@ -14,7 +14,7 @@ from kneefair_jax import groups, losses, models
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import evaluate
 from kneefair_jax.runtime import run_directory
-from kneefair_jax.training import config_checks, metric_writer, scoring, setup, stages, steps
+from kneefair_jax.training import config_checks, metric_writer, scoring, setup, stages
 from kneefair_jax.training.checkpoint import Checkpoints
 from tests.training import study
 
@@ -259,7 +259,7 @@ def test_distillation_is_the_divergence_from_the_own_group_s_teacher():
     rng = np.random.default_rng(0)
     logits, taught = rng.normal(size=(3, 2, 2, 4)), rng.normal(size=(2, 3, 2, 2, 4))
     group = np.array([1, 0, -1])
-    divergence = steps.distillation(logits, taught, group)
+    divergence = losses.distillation(logits, taught, group)
 
     def softmax(x):
         return np.exp(x) / np.exp(x).sum(-1, keepdims=True)

@@ -43,6 +43,7 @@ def parts(
     dtype="float32",
     micro_batches=1,
     void=False,
+    label_sets=None,
     **strength,
 ):
     fields = {"name": "unet", "widths": widths, "convolutions": 1, "norm": norm, "dtype": dtype}
@@ -60,6 +61,7 @@ def parts(
         jnp.asarray(anatomy.add_void(FLIPPED)) if void else jnp.arange(3),
         groups=2,
         options=options._replace(axis_name=axis_name, micro_batches=micro_batches, has_void=void),
+        label_sets=label_sets,
     )
     step = steps.make_train_step(definition)
     single = models.create(fields, classes=3, parts=head)
@@ -456,13 +458,13 @@ def test_teachers_say_nothing_of_void_pixels():
     logits, taught = rng.normal(size=(2, 3, 3, 4)), rng.normal(size=(2, 2, 3, 3, 4))
     valid = rng.uniform(size=(2, 3, 3)) > 0.4
     group = jnp.array([0, 1])
-    value = steps.distillation(jnp.asarray(logits), jnp.asarray(taught), group, valid)
+    value = losses.distillation(jnp.asarray(logits), jnp.asarray(taught), group, valid)
     changed = np.where(valid[..., None], logits, 7.0)
     np.testing.assert_array_equal(
-        steps.distillation(jnp.asarray(changed), jnp.asarray(taught), group, valid), value
+        losses.distillation(jnp.asarray(changed), jnp.asarray(taught), group, valid), value
     )
     own = [
-        steps.distillation(
+        losses.distillation(
             jnp.asarray(logits[i][valid[i]][None, None]),
             jnp.asarray(taught[:, i][:, valid[i]][:, None, None]),
             group[i : i + 1],
@@ -487,5 +489,40 @@ def test_distillation_at_a_temperature_is_hinton_s(temperature):
         expected[i] = temperature**2 * (teacher * np.log(teacher / student)).sum(-1).mean()
     arrays = (jnp.asarray(logits), jnp.asarray(taught), jnp.asarray(group))
     np.testing.assert_allclose(
-        steps.distillation(*arrays, temperature=temperature), expected, rtol=1e-4, atol=1e-6
+        losses.distillation(*arrays, temperature=temperature), expected, rtol=1e-4, atol=1e-6
     )
+
+
+def test_masks_of_some_structures_train_against_the_sum_of_the_others():
+    """Example by example, the losses of the step are those of the sets of its kind of mask."""
+    sets = np.stack([np.eye(3, dtype=bool), anatomy.label_sets(("a", "b"), ("a",))])
+    data = batch()
+    label = np.where(data["label"] == 2, 0, data["label"])  # of the second kind
+    kind = np.arange(len(label), dtype=np.int32) % 2
+    data["label"] = np.where(kind[:, None, None] == 1, label, data["label"])
+    step, state = parts("erm", label_sets=jnp.asarray(sets))
+    _, metrics = jax.jit(step)(state, data | {"annotation": kind})
+    model = models.UNet(classes=3, widths=(4, 8), convolutions=1)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    image = models.standardize(data["image"])
+    logits, _ = model.apply(variables, image, train=True, mutable=["batch_stats"])
+    each = [
+        losses.dice_cross_entropy(logits[i : i + 1], data["label"][i : i + 1], sets=sets[kind[i]][None])[0]
+        for i in range(len(kind))
+    ]
+    np.testing.assert_allclose(metrics["loss_sum"], (np.array(each) * data["mask"]).sum(), rtol=1e-4)
+
+
+def test_overlaps_of_structures_that_a_mask_does_not_show_are_nan():
+    sets = np.stack([np.eye(3, dtype=bool), anatomy.label_sets(("a", "b"), ("a",))])
+    _, state = parts("erm")
+    model = models.UNet(classes=3, widths=(4, 8), convolutions=1)
+    data = batch()
+    kind = np.arange(len(data["label"]), dtype=np.int32) % 2
+    step = steps.make_eval_step(model, losses.dice_cross_entropy, 2, label_sets=jnp.asarray(sets))
+    scores = step(state.variables, data | {"annotation": kind})
+    plain = steps.make_eval_step(model, losses.dice_cross_entropy, 2)(state.variables, data)
+    for name in ("dice", "iou"):
+        np.testing.assert_array_equal(scores[name][:, 0], plain[name][:, 0])
+        np.testing.assert_array_equal(scores[name][::2], plain[name][::2])
+        assert np.isnan(scores[name][1::2, 1]).all()

@@ -1,6 +1,7 @@
 """Prepares a source of cases once as array_record by TFDS, and reads it at random, without TensorFlow."""
 
 import contextlib
+import copy
 import hashlib
 import json
 import shutil
@@ -85,6 +86,7 @@ class Cases:
         self.excluded = excluded
         self.files = files
         self.inspections = inspections
+        self._columns: dict[str, np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self._records)
@@ -92,7 +94,7 @@ class Cases:
     def __getitem__(self, row: int) -> dict[str, np.ndarray]:
         try:
             record: dict[str, np.ndarray] = self._records[int(row)]
-            return record
+            return record | {name: np.asarray(values[int(row)]) for name, values in self._columns.items()}
         except MemoryError:
             raise
         except Exception as error:
@@ -102,6 +104,19 @@ class Cases:
                 f"{self._folder}: the record of case {self._ids[int(row)]!r} cannot be read "
                 f"({describe(error)}); delete this folder; the cases are then prepared again"
             ) from error
+
+    def with_columns(self, columns: dict[str, np.ndarray]) -> "Cases":
+        """Return the cases with the entry of each column, [N, ...], beside the stored arrays.
+
+        Raises:
+            ValueError: a column has another length.
+        """
+        for name, values in columns.items():
+            if len(values) != len(self):
+                raise ValueError(f"{name}: {len(values)} entries for {len(self)} cases")
+        other = copy.copy(self)
+        other._columns = self._columns | columns
+        return other
 
 
 def is_prepared(source: Source, grid: tuple[int, int, int], directory: Path) -> bool:

@@ -122,8 +122,8 @@ def _scores(report: Report, cite: Bibliography) -> Iterator[str]:
     names = listing(_METRICS.get(score, score).format(tolerance=of_tolerance) for score in report["scores"])
     yield (
         f"For each case and structure we computed {names} {cite('metrics')}, and averaged over structures without "
-        "background. A structure absent from both reference and prediction was excluded, and the mean over the other "
-        "structures was standardized for it."
+        "background. A structure absent from both reference and prediction, or not annotated, was excluded, and the "
+        "mean over the other structures was standardized for it."
     )
     grid = " x ".join(map(str, report["run"].get("grid") or ()))
     if report["run"].get("resolution") == "native":

@@ -1,0 +1,170 @@
+"""Which structures the mask of each case shows, where a cohort was annotated in part.
+
+A column of the table names them, as in `femur;tibia` or `whole femur`; an empty cell stands for all structures. In
+such a mask, background is whatever was not annotated. `anatomy.label_sets` says what its labels then mean, for losses;
+scores of structures that it does not show are NaN, as those of structures out of view.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from kneefair_jax import anatomy
+from kneefair_jax.anatomy import VOID
+from kneefair_jax.data import metadata
+from kneefair_jax.data.mask_files import MaskSource
+from kneefair_jax.errors import InputError
+
+COLUMN = (
+    "annotated_structures"  # of a cohort's table: a tuple of names; empty where the mask shows all structures
+)
+
+
+class Kind(NamedTuple):
+    """A kind of masks.
+
+    Attributes:
+        names: the annotated structures; () for all.
+        sets: bool[C, C], `anatomy.label_sets`.
+        shown: bool[S], which of `anatomy.scored_structures` such a mask shows.
+    """
+
+    names: tuple[str, ...]
+    sets: np.ndarray
+    shown: np.ndarray
+
+    def joined(self, label: np.ndarray) -> np.ndarray:
+        """Return a label map, u8[H, W], with one label for all labels that such a mask does not tell apart."""
+        table = np.arange(VOID + 1, dtype=np.uint8)  # void stays void
+        table[: len(self.sets)] = self.sets.argmax(-1)
+        joined: np.ndarray = table[label]
+        return joined
+
+    def distinct(self) -> np.ndarray:
+        """Return which labels such a mask tells from all others, bool[C]."""
+        alone: np.ndarray = self.sets.sum(-1) == 1
+        return alone
+
+    def only_distinct(self, label: np.ndarray) -> np.ndarray:
+        """Return a label map, u8[H, W], with background in place of labels that are not `distinct`."""
+        table = np.arange(VOID + 1, dtype=np.uint8)  # void stays void
+        table[: len(self.sets)][~self.distinct()] = 0
+        kept: np.ndarray = table[label]
+        return kept
+
+    def check(self, label: np.ndarray, structures: Sequence[str], path: MaskSource, column: str) -> None:
+        """Refuse the label map of such a mask, u8[H, W], that has other structures (`check_mask`)."""
+        check_mask(label, self.names, structures, path, column)
+
+
+class Annotations(NamedTuple):
+    """The kinds of masks of a cohort.
+
+    Attributes:
+        kinds: K kinds.
+        kind: i32[N], the kind of each row of the cohort's table.
+    """
+
+    kinds: tuple[Kind, ...]
+    kind: np.ndarray
+
+    @property
+    def sets(self) -> np.ndarray:
+        """Sets of labels of each kind, bool[K, C, C]."""
+        return np.stack([kind.sets for kind in self.kinds])
+
+    def of_row(self, row: int) -> Kind:
+        """Return the kind of a row's mask."""
+        return self.kinds[int(self.kind[row])]
+
+    def shown(self, rows: np.ndarray) -> np.ndarray:
+        """Return which structures the masks of N rows show, bool[N, S]."""
+        table = np.stack([kind.shown for kind in self.kinds])
+        shown: np.ndarray = table[self.kind[rows]]
+        return shown
+
+    def hide(self, values: np.ndarray, rows: np.ndarray, fill: float) -> np.ndarray:
+        """Return values of the structures of N rows, [N, S, ...], with `fill` where their masks do not show them."""
+        shown = self.shown(rows).reshape(*values.shape[:2], *(1,) * (values.ndim - 2))
+        return np.where(shown, values, np.array(fill, values.dtype))
+
+    def note(self, option: str = "data.annotated_column") -> str:
+        """Return how many masks show only some structures, and which, by the column that `option` names."""
+        parts = [
+            f"{(self.kind == number).sum():,} show only {', '.join(kind.names)}"
+            for number, kind in enumerate(self.kinds)
+            if kind.names
+        ]
+        return (
+            f"of {len(self.kind):,} masks, {', '.join(parts)} ({option}); the structures that a mask does not show "
+            "have no score in its case"
+        )
+
+    def note_not_compared(self) -> str:
+        """Return how many masks have no label that can be compared (`Kind.distinct`); "" if all have one."""
+        without = [number for number, kind in enumerate(self.kinds) if not kind.distinct()[1:].any()]
+        count = int(np.isin(self.kind, without).sum())
+        if not count:
+            return ""
+        names = {", ".join(self.kinds[number].names) for number in without}
+        return (
+            f"{count:,} masks that show only {' or '.join(sorted(names))} are not compared with the network, which "
+            "does not segment this union"
+        )
+
+
+def of_cohort(cases: pd.DataFrame, structures: Sequence[str]) -> Annotations | None:
+    """Return the kinds of masks of a cohort's table; None where all masks show all structures."""
+    if COLUMN not in cases or not any(cases[COLUMN]):
+        return None
+    kind, names = pd.factorize(cases[COLUMN])
+    members = anatomy.membership(structures, anatomy.scored_structures(structures))
+    kinds = []
+    for of_kind in names:
+        sets = anatomy.label_sets(structures, of_kind or structures)
+        kinds.append(Kind(of_kind, sets, anatomy.determined(sets, members)))
+    return Annotations(tuple(kinds), kind.astype(np.int32))
+
+
+def parse(
+    cells: pd.Series, structures: Sequence[str], problems: list[metadata.Problem]
+) -> list[tuple[str, ...]]:
+    """Return the names in each cell of the column.
+
+    Args:
+        cells: text on the lines of the file; names by `;` or comma.
+        structures: the names of labels 1, 2, ...
+        problems: receives the cells with names that the label scheme lacks.
+    """
+    result = []
+    for row, cell in cells.items():
+        names = tuple(dict.fromkeys(name for name in re.split(r"\s*[;,]\s*", cell.strip()) if name))
+        try:
+            anatomy.membership(structures, names)
+        except InputError as error:
+            problems.append((row, f"{cells.name} {cell!r}: {str(error).removeprefix('label scheme: ')}"))
+        result.append(names)
+    return result
+
+
+def check_mask(
+    label: np.ndarray, annotated: Sequence[str], structures: Sequence[str], path: MaskSource, column: str
+) -> None:
+    """Refuse a label map, u8[H, W], with structures that the table's column does not name.
+
+    Raises:
+        InputError: with their names.
+    """
+    if not annotated:
+        return
+    named = anatomy.membership(structures, annotated).any(axis=0)
+    pixels = np.bincount(label.ravel(), minlength=len(named))
+    unnamed = [name for value, name in enumerate(structures, start=1) if pixels[value] and not named[value]]
+    if unnamed:
+        raise InputError(
+            f"{path}: has pixels of {', '.join(unnamed)}, but the column {column!r} names only "
+            f"{', '.join(annotated)}; name all structures that were annotated, or leave the cell empty if all were"
+        )

@@ -1,0 +1,66 @@
+"""Audits of reference masks that show only some structures."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kneefair_jax import audit
+from kneefair_jax.audit import run
+from kneefair_jax.errors import InputError
+
+LABELS = {"femur": 1, "tibia": 2, "patella": 3, "femur and patella": 4}
+CASES = [f"c{k:02d}" for k in range(24)]
+
+
+def masks(labels):
+    """A femur on top, whose lower half the patella covers, and a tibia below; the same in each case."""
+    label = np.zeros((12, 8), np.uint8)
+    label[1:3], label[3:5], label[5:6], label[8:11] = 1, 4, 3, 2
+    return {case: np.where(np.isin(label, labels), label, 0).astype(np.uint8) for case in CASES}
+
+
+def table(annotated):
+    return pd.DataFrame({"case_id": CASES, "sex": ["f", "m"] * 12, "spacing_mm": "1", "drawn": annotated})
+
+
+def audited(truth, annotated, labels=LABELS, **options):
+    """The audit of predictions of all structures."""
+    options = audit.MaskOptions(labels=labels, annotated="drawn", **options)
+    settings = audit.Settings(min_group_patients=2, draws=200)
+    return run.masks(truth, masks([1, 2, 3, 4]), table(annotated), ["sex"], options, settings)
+
+
+def dice(result):
+    """Mean Dice and number of scored cases, by structure."""
+    by_structure = result.cases.groupby("structure")["dice"]
+    return {name: (values.mean(), values.count()) for name, values in by_structure}
+
+
+def test_the_structures_that_a_mask_does_not_show_are_not_scored():
+    femur_alone = masks([1, 4])
+    truth = {case: (femur_alone if k % 2 else masks([1, 2, 3, 4]))[case] for k, case in enumerate(CASES)}
+    result = audited(truth, ["whole femur" if k % 2 else "" for k in range(24)])
+    assert dice(result) == {"whole femur": (1, 24), "whole patella": (1, 12), "tibia": (1, 12)}
+    assert any("12 show only whole femur" in note for note in result.notes)
+
+
+def test_a_whole_femur_of_one_label_is_compared_with_both_classes():
+    """The annotator gave all pixels of the femur one value; the prediction tells the overlap from the rest."""
+    truth = {case: np.isin(label, [1, 4]).astype(np.uint8) for case, label in masks([1, 4]).items()}
+    result = audited(truth, ["whole femur"] * 24)
+    assert dice(result)["whole femur"] == (1, 24)
+
+
+def test_without_the_column_the_others_count_as_background():
+    result = audited(masks([1, 4]), [""] * 24)
+    assert dice(result)["tibia"] == (0, 24)
+
+
+def test_contradictions_are_refused_by_row():
+    with pytest.raises(InputError, match=r"row 0.*has pixels of tibia, .* column 'drawn'"):
+        audited(masks([1, 2, 4]), ["whole femur", *[""] * 23])
+    with pytest.raises(InputError, match=r"row 1.*'hip'"):
+        audited(masks([1]), ["", "hip", *[""] * 22])
+    options = audit.MaskOptions(labels=LABELS, annotated="shown")
+    with pytest.raises(InputError, match=r"--annotated names 'shown'"):
+        run.masks(masks([1]), masks([1]), table([""] * 24), ["sex"], options)
