@@ -2,11 +2,12 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
 
 .PHONY: bench build demo docs test test-all test-beam fuzz lint clean
 
-demo: $(READY)
+demo: $(INSTALLED)
 	$(BIN)/kneefair demo runs
 
 # A source archive and a wheel, in dist/.
@@ -39,7 +40,7 @@ fuzz: $(READY)
 # The benchmarks that this machine can run, in less than 20 minutes on 2 cores; they generate docs/performance.md. With a
 # GPU that JAX detects, also those of benchmarks/gpu.sh. Without Python 3.11 or torch, PyTorch's columns are omitted.
 BENCH_MINUTES ?= 3
-BENCH_ROUNDS ?= 3
+BENCH_ROUNDS ?= 2
 TORCH := .venv-torch/bin/python
 
 bench: $(READY)
@@ -67,29 +68,37 @@ lint: $(READY)
 clean:
 	rm -rf $(VENV) .venv-beam .venv-torch runs build dist
 
-# uv if it is installed, else venv and pip. The versions are those of constraints.txt, which the tests passed with.
-$(READY): pyproject.toml constraints.txt
+# $(call install,EXTRA,OTHER CONSTRAINTS): uv if it is installed, else pip. The versions are those of constraints.txt,
+# which the tests passed with.
+install = constraints="$(foreach file,constraints.txt $(2),--constraint $(file))"; \
+	if command -v uv >/dev/null; then \
+		uv pip install --quiet --python $(BIN)/python $$constraints --editable '.$(1)'; \
+	else \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check $$constraints --editable '.$(1)'; \
+	fi
+
+# What users need.
+$(INSTALLED): pyproject.toml constraints.txt
+	@echo "Installing kneefair_jax and its dependencies into $(VENV), one to three minutes"
 	@if command -v uv >/dev/null; then \
-		uv venv --quiet --allow-existing --python 3.12 $(VENV) && \
-		uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[dev]'; \
+		uv venv --quiet --allow-existing --python 3.12 $(VENV); \
 	else \
 		python=$$(command -v python3.12 || command -v python3) && \
 		{ $$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' \
 			|| { echo "Python 3.12 or newer is needed; $$($$python --version) was found"; exit 1; }; } && \
-		$$python -m venv $(VENV) && \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-			--constraint constraints.txt --editable '.[dev]'; \
+		$$python -m venv $(VENV); \
 	fi
+	@$(call install)
+	@touch $@
+
+# Also what the tests need.
+$(READY): $(INSTALLED)
+	@echo "Installing the tools of the tests into $(VENV)"
+	@$(call install,[dev])
 	@touch $@
 
 $(VENV)/.docs: $(READY) constraints-docs.txt
-	@if command -v uv >/dev/null; then \
-		uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --constraints constraints-docs.txt \
-			--editable '.[docs]'; \
-	else \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-			--constraint constraints-docs.txt --editable '.[docs]'; \
-	fi
+	@$(call install,[docs],constraints-docs.txt)
 	@touch $@
 
 .venv-beam/.ready: pyproject.toml constraints-beam.txt

@@ -1,5 +1,6 @@
 """Tables and sentences of docs/performance.md."""
 
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -120,6 +121,54 @@ def step_notes(result: Mapping[str, Any]) -> list[str]:
     if errors := result.get("errors"):
         notes.append(f"Failed: {'; '.join(error.splitlines()[0][:200] for error in errors)}.")
     return notes
+
+
+def summary(results: Mapping[str, Any]) -> list[str]:
+    """The main numbers of the page, a line each, of the results that exist."""
+    lines = []
+    gpu = {name: part.get("result", {}) for name, part in results.get("gpu", {}).get("sections", {}).items()}
+    for row in gpu.get("train_step", {}).get("rows", [])[:1]:
+        ratios = [
+            f"{row[f'torch_{name}']['speed_ratio']:.2f} times the speed of PyTorch {name}"
+            for name in VARIANTS
+            if "speed_ratio" in row.get(f"torch_{name}", {})
+        ]
+        lines.append(
+            f"Training step on a GPU, {_setting(row)}: {number(row['jax']['milliseconds'])} ms, "
+            f"{' and '.join(ratios)}."
+        )
+    for row in results.get("train_step", {}).get("rows", [])[:1]:
+        torch_row = row.get("torch_eager", {})
+        ratios = [
+            f"{name} {torch_row[key]:.2f}"
+            for name, key in (
+                ("step", "speed_ratio"),
+                ("step with `train.steps_per_call=4`", "several_ratio"),
+                ("forward pass", "forward_ratio"),
+            )
+            if key in torch_row
+        ]
+        lines.append(
+            f"Speed on a CPU relative to PyTorch, {_setting(row)}: {', '.join(ratios)}. With several steps in a call, "
+            "compilation takes longer, so that it pays for runs of many minutes."
+        )
+    for name, section in results.get("time_to_quality", {}).items():
+        ratio = section.get("comparison", {}).get("ratio", {}).get("loop")
+        if ratio:
+            lines.append(
+                f"Time to quality on a CPU relative to a PyTorch loop ({name}): {statistics.median(ratio):.2f} without "
+                "compilation; below 1 this package is faster."
+            )
+    if online := results.get("phantom", {}).get("online"):
+        lines.append(f"Drawing phantoms inside the step adds {online['share']:.0%} to a step on a CPU.")
+    if waiting := gpu.get("pipeline", {}).get("waiting"):
+        lines.append(f"The GPU waits for data {waiting['overlapped']['share']:.1%} of the time.")
+    return ["\n".join(f"* {line}" for line in lines)] if lines else []
+
+
+def _setting(row: Mapping[str, Any]) -> str:
+    """Network, image, batch size and type of a row."""
+    return f"{row['network']}, {row['side']} x {row['side']}, batch {row['batch_size']}, {row['dtype']}"
 
 
 def growth_section(growth: Mapping[str, Any]) -> list[str]:

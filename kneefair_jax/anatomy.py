@@ -236,7 +236,7 @@ def label_sets(structures: Sequence[str], annotated: Sequence[str]) -> np.ndarra
     return sets
 
 
-def determined(sets: np.ndarray, members: np.ndarray) -> np.ndarray:
+def is_determined(sets: np.ndarray, members: np.ndarray) -> np.ndarray:
     """Return which structures a mask with these sets of labels shows: those that each set is inside or outside of.
 
     Args:
@@ -247,8 +247,8 @@ def determined(sets: np.ndarray, members: np.ndarray) -> np.ndarray:
         bool[..., S].
     """
     inside = (sets[..., None, :] & members).sum(-1)  # [..., C, S], labels of a set in a structure
-    shown: np.ndarray = ((inside == 0) | (inside == sets.sum(-1)[..., None])).all(-2)
-    return shown
+    result: np.ndarray = ((inside == 0) | (inside == sets.sum(-1)[..., None])).all(-2)
+    return result
 
 
 def layers(structures: Sequence[str], names: Sequence[str]) -> list[np.ndarray]:

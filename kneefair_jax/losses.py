@@ -24,6 +24,7 @@ Valid = jax.Array | None
 Regions = ArrayLike | None
 # bool[B, C, C], the classes that a pixel of each label may be of; None where each label is its class.
 Sets = jax.Array | None
+# `(logits, label, valid) -> f32[B]`, with `sets` too where masks are annotated in part.
 Loss = Callable[..., jax.Array]
 
 # Added to the logarithm of a probability that does not count; finite, since 0 times infinity is not a number.
@@ -93,8 +94,8 @@ def tversky(
     )
     if sets is None:
         return 1.0 - index.mean(-1)
-    known = determined(sets, _region_members(logits.shape[-1], regions)).astype(index.dtype)
-    return (known * (1.0 - index)).sum(-1) / jnp.maximum(known.sum(-1), 1.0)
+    has_index = is_determined(sets, _region_members(logits.shape[-1], regions)).astype(index.dtype)
+    return (has_index * (1.0 - index)).sum(-1) / jnp.maximum(has_index.sum(-1), 1.0)
 
 
 def soft_dice(
@@ -185,10 +186,10 @@ def _sum_regions(values: jax.Array, regions: Regions) -> jax.Array:
     return jnp.einsum("bhwc,rc->bhwr", values, jnp.asarray(regions, values.dtype), precision="highest")
 
 
-def determined(sets: jax.Array, members: ArrayLike) -> jax.Array:
+def is_determined(sets: jax.Array, members: ArrayLike) -> jax.Array:
     """Return which regions a mask with these sets shows: those that each set is inside or outside of.
 
-    `anatomy.determined` is the same for NumPy; this module needs nothing but JAX.
+    `anatomy.is_determined` is the same for NumPy; this module needs nothing but JAX.
 
     Args:
         sets: bool[..., C, C].

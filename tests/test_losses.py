@@ -272,8 +272,8 @@ def test_regions_that_sets_leave_open_do_not_count():
     sets = np.array([[1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1]], bool)
     regions = np.array([[0, 1, 0, 1], [0, 0, 1, 1]], bool)
     for part in (sets, np.eye(4, dtype=bool), np.ones((4, 4), bool)):
-        expected = anatomy.determined(part, regions)
-        np.testing.assert_array_equal(losses.determined(part, regions), expected)
+        expected = anatomy.is_determined(part, regions)
+        np.testing.assert_array_equal(losses.is_determined(part, regions), expected)
     logits, label = random_case(8)
     label = np.where(label == 1, 1, 0)
     loss = losses.soft_dice(logits, label, regions=regions, sets=np.stack([sets] * 3))

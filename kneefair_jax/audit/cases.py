@@ -108,7 +108,9 @@ class Cohort(NamedTuple):
         return [Excluded("", mask, f"{source} matches the {noun}", file) for file in files]
 
 
-def read(source: Path | pd.DataFrame, attributes: Sequence[str], options: CaseOptions) -> Cohort:
+def read(
+    source: Path | pd.DataFrame, attributes: Sequence[str], options: CaseOptions, annotated: str = ""
+) -> Cohort:
     """Read the table of cases.
 
     Its columns are `case_id`, the attributes, and optionally `patient_id`, `mask`, `image`, `spacing_mm` and `split`.
@@ -117,18 +119,23 @@ def read(source: Path | pd.DataFrame, attributes: Sequence[str], options: CaseOp
         source: the table, a file or a data frame, whose rows are counted from 0.
         attributes: its columns to report by.
         options: which cases to read.
+        annotated: the column of annotated structures; "" for none.
 
     Raises:
         InputError: the table cannot be used; the first five problems, by row, and their number.
     """
     if isinstance(source, pd.DataFrame):
-        return describe(typed_tables.read_as_text(source)[0], typed_tables.FRAME, attributes, options)
+        return describe(
+            typed_tables.read_as_text(source)[0], typed_tables.FRAME, attributes, options, annotated
+        )
     if not workbook.exists(source):
         raise InputError(f"{source}: no such file; give the table of cases as --metadata")
-    return describe(metadata.read(source), source, attributes, options)
+    return describe(metadata.read(source), source, attributes, options, annotated)
 
 
-def describe(source: metadata.Table, path: Path, attributes: Sequence[str], options: CaseOptions) -> Cohort:
+def describe(
+    source: metadata.Table, path: Path, attributes: Sequence[str], options: CaseOptions, annotated: str = ""
+) -> Cohort:
     """Check the table of cases, and return the cohort.
 
     Args:
@@ -136,6 +143,7 @@ def describe(source: metadata.Table, path: Path, attributes: Sequence[str], opti
         path: its file, for messages.
         attributes: its columns to report by.
         options: which cases to read.
+        annotated: as for `read`.
 
     Raises:
         InputError: as for `read`.
@@ -175,13 +183,12 @@ def describe(source: metadata.Table, path: Path, attributes: Sequence[str], opti
         + cohort.varying_attributes(frame, attributes)
         + cohort.similar_levels(frame, attributes),
         of_other_splits(source.cells, table),
-        _annotated(table, path, options),
+        _annotated(table, path, annotated),
     )
 
 
-def _annotated(table: pd.DataFrame, path: Path, options: CaseOptions) -> pd.Series | None:
+def _annotated(table: pd.DataFrame, path: Path, name: str) -> pd.Series | None:
     """Return the cells of the column that `--annotated` names."""
-    name = getattr(options, "annotated", "")
     if not name:
         return None
     if name not in table:

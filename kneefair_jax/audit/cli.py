@@ -1,9 +1,8 @@
 """Parse the arguments of `kneefair audit`, run the audit, and print its main numbers."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from kneefair_jax import safe_text
 from kneefair_jax.audit import equivalence_margin, mask_faults, options, result, run
@@ -12,8 +11,7 @@ from kneefair_jax.data.readers import orientation
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, family
 from kneefair_jax.report import pdf
-from kneefair_jax.report.schema import Report
-from kneefair_jax.report.text import cards, failures, findings, formatting, models, summary
+from kneefair_jax.report.text import terminal
 from kneefair_jax.runtime import command, run_directory
 from kneefair_jax.runtime.progress import Progress
 
@@ -205,89 +203,12 @@ def main(argv: Sequence[str]) -> int:
         print(f"note: {note}")
     for model, report in audit.reports.items():
         print(f"\n{model}:" if len(pages) > 1 else "")
-        print(text(report))
+        print(terminal.scores(report))
         print(f"page: {pages[model]}", flush=True)
-    print("\n".join(["", *closing_lines(audit.reports)]), flush=True)
+    print("\n".join(["", *terminal.verdicts(audit.reports)]), flush=True)
     if audit.mask_faults is not None and not audit.mask_faults.empty:
         print(f"all faults of masks: {arguments.out / mask_faults.FILE}", flush=True)
     return 0
-
-
-def text(report: Report) -> str:
-    """Return the lines for the terminal: the primary score by group, the gaps, and failed segmentations.
-
-    Intersections of attributes are on the page alone.
-    """
-    primary = family.from_report(report)
-    scores = report["scores"][primary.score]
-    attributes = report["cohort"]["attributes"]
-    rows = [("", "patients", formatting.score_title(primary.score), "95 % interval")]
-    group_names = {
-        name
-        for groups in formatting.attribute_groups(scores["groups"], attributes)
-        if "," not in groups.key
-        for name in groups.labels
-    }
-    by_group = {name: entry for name, entry in scores["groups"].items() if name in group_names}
-    entries = {"all": scores["overall"], **by_group}
-    rows += [
-        (
-            formatting.group_title(name, attributes),
-            formatting.count(entry["patients"]),
-            formatting.number(entry["mean"]),
-            formatting.interval(entry["interval"]),
-        )
-        for name, entry in entries.items()
-    ]
-    notes = ["", *(f"  {entry['unranked']}" if entry.get("unranked") else "" for entry in entries.values())]
-    lines = [line + note for line, note in zip(safe_text.align_columns(rows), notes, strict=True)]
-    for key in attributes:
-        if (statistics := scores["summaries"].get(key)) is None:
-            continue
-        test = statistics["test"]
-        line = f"gap by {key}: {_gap(statistics['gap'])}"
-        if not primary.covers(key):
-            line += ", exploratory"
-        elif test and test["p_holm"] is not None:
-            line += f"; without failures {_gap(findings.gap_without_failures(statistics))}"
-            line += f", {formatting.p_equals(test['p_holm'])} (interval and p after Holm's correction)"
-        lines.append(line)
-    return "\n".join([*lines, *failures.sentences(report)])
-
-
-def _gap(gap: dict[str, Any]) -> str:
-    ends = gap["interval"]
-    return formatting.number(gap["value"]) + (f" {formatting.interval(ends)}" if ends else "")
-
-
-def closing_lines(reports: Mapping[str, Report]) -> list[str]:
-    """Return the warnings on the data, the headline of several models, and the verdicts on each attribute.
-
-    Args:
-        reports: model -> its report.
-    """
-    first = next(iter(reports.values()))
-    return [
-        *(f"warning: {text}" for text in summary.data_warnings(first)),
-        *models.headline(first),
-        *filter(None, [models.significant_gaps(first)]),
-        *(
-            f"{f'{model}, ' if len(reports) > 1 else ''}{verdict.groups.title}: {_verdict(report, verdict)}"
-            for model, report in reports.items()
-            for verdict in summary.verdicts(report)
-        ),
-    ]
-
-
-def _verdict(report: Report, verdict: findings.Verdict) -> str:
-    """Return `Gap 0.038, significant; equivalence within ±0.020 is not shown (reason)`."""
-    text = cards.headline(verdict) + cards.condition(report, verdict)
-    if verdict.equivalence in (None, "equivalent"):
-        return text
-    margin = f"±{formatting.margin_value(verdict.summary['equivalence']['delta'])}"
-    if verdict.equivalence == "small":
-        return f"{text}; within the margin of {margin}"
-    return f"{text}; equivalence within {margin} is not shown{findings.equivalence_reason(verdict)}"
 
 
 def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:

@@ -39,6 +39,9 @@ _LOWER_OVERLAP = (INTERPOLATED, BAND, ORIENTATION, OTHER_CASE, SAME_PIXELS)
 # large, to which the size of the knee adds or subtracts a third; spacings of a cohort differ by some percent.
 _SPACING_RATIO, _AREA_RATIO = 1.8, 2.5
 
+# A structure that so many reference masks lack, and predictions have, may not have been annotated.
+_UNANNOTATED_CASES, _UNANNOTATED_SHARE = 5, 0.1
+
 
 class Observations(NamedTuple):
     """Quality warnings.
@@ -136,6 +139,7 @@ def of_model(
         *_spacing_kind_notes(present, f"predictions{of}"),
         *_pair_spacing_kind_notes(truth, masks, of),
         *_pair_notes(cohort, scored, {faulty.case_id for faulty in spacing_faults}, of, reading),
+        *_annotation_notes(cohort, scored, of, reading),
         *filter(None, (label_note, orientation_note)),
     ]
     warnings = (f"The labels of the predictions{of} look swapped.",) if label_note else ()
@@ -250,6 +254,20 @@ def _pair_notes(
     return [
         text.format(build.count_cases(cohort.frame, rows)) for text, rows in cases_of.items() if rows.any()
     ]
+
+
+def _annotation_notes(cohort: Cohort, scored: Mapping[str, Scored], of: str, reading: Reading) -> list[str]:
+    """Return a note on each structure that many reference masks lack although the prediction has it."""
+    false_only = np.stack([case.false_only for case in scored.values()])
+    notes = []
+    for name, rows in zip(reading.structures, false_only.T, strict=True):
+        if rows.sum() >= _UNANNOTATED_CASES and rows.mean() >= _UNANNOTATED_SHARE:
+            notes.append(
+                f"WARNING: the reference mask has no {name} where the prediction{of} has it in "
+                f"{build.count_cases(cohort.frame, rows)}, whose Dice of it is 0; if it was not annotated there, name "
+                "the structures that were in a column of the table, and the column as --annotated"
+            )
+    return notes
 
 
 def _unit_faults(truth: Mapping[str, Summary], spacing: np.ndarray) -> list[FaultyMask]:

@@ -180,8 +180,8 @@ def label_error_table(
             pairs = compare(pictures, [mask.label for mask in masks])
             for row, mask, pair in zip(batch, masks, pairs, strict=True):
                 pair.prediction[mask.ignored] = 0
-                shown = reading.kinds.get(ids[row])
-                yield label_errors.Pair(*map(shown.only_distinct, pair)) if shown else pair
+                annotation = reading.kinds.get(ids[row])
+                yield label_errors.Pair(*map(annotation.keep_distinct, pair)) if annotation else pair
 
     ranking = label_errors.rank(read, ids, reading.structures)
     columns = ["case_id", "score", "dice", "reason"]

@@ -173,7 +173,7 @@ def _match_files(
 ) -> tuple[MatchedFiles, Reading]:
     """Read the table of cases, match masks and radiographs to them, and settle the label maps."""
     table = metadata if isinstance(metadata, pd.DataFrame) else Path(metadata)
-    cohort = cases.read(table, attributes, options)
+    cohort = cases.read(table, attributes, options, options.annotated)
     names = label_map.structure_names(label_map.check(options.labels, "--labels")) if options.labels else ()
     source = Path(truth) if isinstance(truth, str | Path) else truth
     images = None if options.images is None else Path(options.images)
@@ -204,7 +204,7 @@ def _kinds(cohort: Cohort, structures: Sequence[str], *, checks_labels: bool) ->
     kinds = annotations.of_cohort(pd.DataFrame({annotations.COLUMN: names}), structures)
     if kinds is None:
         return {}
-    cohort.notes.append(kinds.note("--annotated"))
+    cohort.notes.extend([kinds.note("--annotated"), *kinds.group_notes(cohort.frame, cohort.attributes)])
     if checks_labels and (note := kinds.note_not_compared()):
         cohort.notes.append(f"--label-errors: {note}")
     return {case: kinds.of_row(row) for row, case in enumerate(cohort.frame["case_id"])}

@@ -42,6 +42,7 @@ class Scored(NamedTuple):
         fit: `mismatch.fit` of a case that scores poorly; else None.
         confusion: i64[S + 1, S + 1], of labels, of the first cases (`mismatch.CASES`); else None.
         ignored: f64[S], the ignored share of each predicted label; NaN if the prediction lacks it.
+        false_only: bool[S], which labels the prediction has and the reference mask lacks, though it could show them.
     """
 
     scores: dict[str, np.ndarray]
@@ -52,6 +53,7 @@ class Scored(NamedTuple):
     fit: Fit | None
     confusion: np.ndarray | None
     ignored: np.ndarray
+    false_only: np.ndarray
 
 
 class Case(NamedTuple):
@@ -198,15 +200,18 @@ def _score(
     masks = mask_pair.pair(true, source, reading)
     if kind:
         masks = masks._replace(
-            true=kind.joined(masks.true),
-            predicted=kind.joined(masks.predicted),
-            label=kind.joined(masks.label),
+            true=kind.merge_labels(masks.true),
+            predicted=kind.merge_labels(masks.predicted),
+            label=kind.merge_labels(masks.label),
         )
     structures = len(reading.structures)
+    in_truth, in_prediction = (
+        np.bincount(label.ravel(), minlength=structures + 1)[1:] for label in (masks.true, masks.predicted)
+    )
     layers = anatomy.layers(reading.structures, reading.scored)
     scores = metrics.score_by_layer(metrics.mask_scores, layers, masks.predicted, masks.true, spacing=spacing)
     if kind:
-        scores = {name: np.where(kind.shown, values, np.nan) for name, values in scores.items()}
+        scores = {name: np.where(kind.shows_structure, values, np.nan) for name, values in scores.items()}
     mask = masks.prediction
     is_poor = mask is not None and mismatch.is_poor(scores["dice"])
     in_all, in_ignored = (
@@ -225,6 +230,7 @@ def _score(
         else None,
         metrics.confusion_matrix(masks.true, masks.predicted, structures) if in_first else None,
         np.where(in_all > 0, in_ignored / np.maximum(in_all, 1), np.nan),
+        (in_prediction > 0) & (in_truth == 0) & (kind is None or kind.distinct_labels()[1:]),
     )
 
 

@@ -8,7 +8,7 @@ import traceback
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -169,6 +169,7 @@ def _run(workdir: Path) -> int:
         print(f"--mode={flags.FLAGS.mode}: {path} in {workdir}", flush=True)
         modes.MODES[flags.FLAGS.mode](flags.FLAGS.config, workdir, **options)
         if flags.FLAGS.mode in ("train", "evaluate") and distributed.is_primary():
+            _print_scores(workdir)
             _print_summary(workdir, with_pdf=flags.FLAGS.pdf)
         if flags.FLAGS.mode == "check":
             task = "study" if "study" in flags.FLAGS.config else "train"
@@ -231,6 +232,27 @@ def _check_pdf() -> None:
     if flags.FLAGS.config.data.folds and flags.FLAGS.config.data.fold != -1:
         raise InputError("--pdf prints the report over all folds; drop it, or give --config.data.fold=-1")
     pdf.require_printer()
+
+
+def _print_scores(workdir: Path) -> None:
+    """Print the main scores of a run; of folds that are not all trained, nothing."""
+    from kneefair_jax.report import page
+    from kneefair_jax.report.schema import Report
+    from kneefair_jax.report.text import terminal
+    from kneefair_jax.runtime import run_files
+
+    path = workdir / "report" / page.REPORT
+    if not path.exists():
+        return
+    report = cast(Report, run_files.read_report(path))
+    lines = [
+        "",
+        terminal.scores(report),
+        "",
+        *terminal.verdicts({"": report}),
+        f"page: {path.with_name(page.PAGE)}",
+    ]
+    print("\n".join(lines), flush=True)
 
 
 def _print_summary(workdir: Path, *, with_pdf: bool) -> None:

@@ -170,7 +170,7 @@ def misspelled_field(fields: Sequence[str], path: Path = DEFAULTS) -> str:
     names = [field.name for group in groups(path) for field in group.fields]
     for name in (field.removeprefix("config.") for field in fields):
         # Some fields are tables, such as `data.bins`, and some names are sections.
-        is_known = any(f"{name}.".startswith(f"{known}.") or known.startswith(f"{name}.") for known in names)
+        is_known = any(f"{name}.".startswith(f"{other}.") or other.startswith(f"{name}.") for other in names)
         if not is_known and (near := difflib.get_close_matches(name, names, 1, cutoff=0.8)):
             return f"the config has no field {name}; did you mean {near[0]}?"
     return ""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from kneefair_jax import anatomy
 from kneefair_jax.anatomy import VOID
@@ -18,42 +19,43 @@ from kneefair_jax.data import metadata
 from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.errors import InputError
 
-COLUMN = (
-    "annotated_structures"  # of a cohort's table: a tuple of names; empty where the mask shows all structures
-)
+# Of a cohort's table: a tuple of names; empty where the mask shows all structures.
+COLUMN = "annotated_structures"
+# Shares of masks annotated in part that differ by group as much as this, and significantly, are reported.
+_DIFFERENCE, _P = 0.1, 0.01
 
 
 class Kind(NamedTuple):
-    """A kind of masks.
+    """What the masks of some cases show.
 
     Attributes:
         names: the annotated structures; () for all.
         sets: bool[C, C], `anatomy.label_sets`.
-        shown: bool[S], which of `anatomy.scored_structures` such a mask shows.
+        shows_structure: bool[S], which of `anatomy.scored_structures` such a mask shows.
     """
 
     names: tuple[str, ...]
     sets: np.ndarray
-    shown: np.ndarray
+    shows_structure: np.ndarray
 
-    def joined(self, label: np.ndarray) -> np.ndarray:
+    def merge_labels(self, label: np.ndarray) -> np.ndarray:
         """Return a label map, u8[H, W], with one label for all labels that such a mask does not tell apart."""
         table = np.arange(VOID + 1, dtype=np.uint8)  # void stays void
         table[: len(self.sets)] = self.sets.argmax(-1)
-        joined: np.ndarray = table[label]
-        return joined
+        merged: np.ndarray = table[label]
+        return merged
 
-    def distinct(self) -> np.ndarray:
+    def distinct_labels(self) -> np.ndarray:
         """Return which labels such a mask tells from all others, bool[C]."""
-        alone: np.ndarray = self.sets.sum(-1) == 1
-        return alone
+        is_single: np.ndarray = self.sets.sum(-1) == 1
+        return is_single
 
-    def only_distinct(self, label: np.ndarray) -> np.ndarray:
-        """Return a label map, u8[H, W], with background in place of labels that are not `distinct`."""
+    def keep_distinct(self, label: np.ndarray) -> np.ndarray:
+        """Return a label map, u8[H, W], with background in place of labels that are not of `distinct_labels`."""
         table = np.arange(VOID + 1, dtype=np.uint8)  # void stays void
-        table[: len(self.sets)][~self.distinct()] = 0
-        kept: np.ndarray = table[label]
-        return kept
+        table[: len(self.sets)][~self.distinct_labels()] = 0
+        result: np.ndarray = table[label]
+        return result
 
     def check(self, label: np.ndarray, structures: Sequence[str], path: MaskSource, column: str) -> None:
         """Refuse the label map of such a mask, u8[H, W], that has other structures (`check_mask`)."""
@@ -80,16 +82,16 @@ class Annotations(NamedTuple):
         """Return the kind of a row's mask."""
         return self.kinds[int(self.kind[row])]
 
-    def shown(self, rows: np.ndarray) -> np.ndarray:
+    def shows_structure(self, rows: np.ndarray) -> np.ndarray:
         """Return which structures the masks of N rows show, bool[N, S]."""
-        table = np.stack([kind.shown for kind in self.kinds])
-        shown: np.ndarray = table[self.kind[rows]]
-        return shown
+        table = np.stack([kind.shows_structure for kind in self.kinds])
+        result: np.ndarray = table[self.kind[rows]]
+        return result
 
     def hide(self, values: np.ndarray, rows: np.ndarray, fill: float) -> np.ndarray:
         """Return values of the structures of N rows, [N, S, ...], with `fill` where their masks do not show them."""
-        shown = self.shown(rows).reshape(*values.shape[:2], *(1,) * (values.ndim - 2))
-        return np.where(shown, values, np.array(fill, values.dtype))
+        is_scored = self.shows_structure(rows).reshape(*values.shape[:2], *(1,) * (values.ndim - 2))
+        return np.where(is_scored, values, np.array(fill, values.dtype))
 
     def note(self, option: str = "data.annotated_column") -> str:
         """Return how many masks show only some structures, and which, by the column that `option` names."""
@@ -98,14 +100,38 @@ class Annotations(NamedTuple):
             for number, kind in enumerate(self.kinds)
             if kind.names
         ]
+        partial = sum(bool(self.of_row(row).names) for row in range(len(self.kind)))
         return (
-            f"of {len(self.kind):,} masks, {', '.join(parts)} ({option}); the structures that a mask does not show "
-            "have no score in its case"
+            f"{partial:,} of {len(self.kind):,} masks are annotated in part ({option}): {'; '.join(parts)}. A case has "
+            "no score of the structures that its mask does not show"
         )
 
+    def group_notes(self, cases: pd.DataFrame, attributes: Sequence[str]) -> list[str]:
+        """Warn about attributes whose groups differ in the share of masks that are annotated in part.
+
+        Args:
+            cases: the rows that the kinds are of, with the attributes.
+            attributes: columns.
+        """
+        is_partial = np.array([bool(kind.names) for kind in self.kinds])[self.kind]
+        notes = []
+        for name in attributes:
+            counts = pd.crosstab(cases[name].astype(str).to_numpy(), is_partial)
+            if min(counts.shape) < 2:
+                continue
+            shares = counts[True] / counts.sum(axis=1)
+            if np.ptp(shares) >= _DIFFERENCE and stats.chi2_contingency(counts).pvalue < _P:
+                by_group = ", ".join(f"{level} {share:.0%}" for level, share in shares.items())
+                notes.append(
+                    f"WARNING: masks are annotated in part more often in some groups by {name} than in others "
+                    f"({by_group}); scores by group then rest on different cases, and a gap of a structure may come "
+                    "from the choice of cases"
+                )
+        return notes
+
     def note_not_compared(self) -> str:
-        """Return how many masks have no label that can be compared (`Kind.distinct`); "" if all have one."""
-        without = [number for number, kind in enumerate(self.kinds) if not kind.distinct()[1:].any()]
+        """Return how many masks have no label that can be compared (`Kind.distinct_labels`); "" if all have one."""
+        without = [number for number, kind in enumerate(self.kinds) if not kind.distinct_labels()[1:].any()]
         count = int(np.isin(self.kind, without).sum())
         if not count:
             return ""
@@ -125,7 +151,7 @@ def of_cohort(cases: pd.DataFrame, structures: Sequence[str]) -> Annotations | N
     kinds = []
     for of_kind in names:
         sets = anatomy.label_sets(structures, of_kind or structures)
-        kinds.append(Kind(of_kind, sets, anatomy.determined(sets, members)))
+        kinds.append(Kind(of_kind, sets, anatomy.is_determined(sets, members)))
     return Annotations(tuple(kinds), kind.astype(np.int32))
 
 

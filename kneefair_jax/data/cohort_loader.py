@@ -82,7 +82,7 @@ class Cohort(NamedTuple):
         kinds = self.annotations
         return [
             *self.source.notes,
-            *([kinds.note()] if kinds else []),
+            *([kinds.note(), *kinds.group_notes(self.cases, self.attributes)] if kinds else []),
             *varying,
             *cohorts.similar_levels(self.cases, self.attributes),
         ]

@@ -223,8 +223,8 @@ def _require_columns(table: pd.DataFrame, path: Path, config: Mapping[str, Any])
             near = column_names.suggestion(name, table.columns)
             raise InputError(f"{path}: column {name!r} is missing{near}; add it{hint}; columns: {columns}")
     attributes = tuple(config["attributes"])
-    others = (*metadata.REQUIRED, "split", "spacing_mm", config.get("annotated_column", ""))
-    candidates = [name for name in table.columns if name not in others]
+    not_attributes = (*metadata.REQUIRED, "split", "spacing_mm", config.get("annotated_column", ""))
+    candidates = [name for name in table.columns if name not in not_attributes]
     for name in attributes:
         if name not in candidates:
             raise InputError(

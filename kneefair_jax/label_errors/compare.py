@@ -82,7 +82,7 @@ def pair_reader(prepared: Prepared, against: str, log: Callable[[str], None]) ->
             pairs = compare([e["image"] for e in examples], [e["label"] for e in examples])
             for row, pair in zip(batch, pairs, strict=True):
                 # What a mask does not show is background in both masks.
-                yield Pair(*map(kinds.of_row(row).only_distinct, pair)) if kinds else pair
+                yield Pair(*map(kinds.of_row(row).keep_distinct, pair)) if kinds else pair
 
     return read
 

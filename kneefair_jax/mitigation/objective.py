@@ -205,8 +205,8 @@ def check_examples(
     if groups is None or not len(number):
         return losses, number, mask
     if isinstance(group, jax.core.Tracer):
-        known = (number >= 0) & (number < groups)
-        return losses, jnp.where(known, number.astype(jnp.int32), -1), mask
+        has_group = (number >= 0) & (number < groups)
+        return losses, jnp.where(has_group, number.astype(jnp.int32), -1), mask
     values = jax.device_get(group)
     if min(values) < -1 or max(values) >= groups:
         raise ValueError(

@@ -166,8 +166,10 @@ def _read(prepared: Prepared) -> Reading:
         void.append(float((example["label"] == anatomy.VOID).mean()))
         example = example | {"label": anatomy.clear_void(example["label"])}
         arrays = {name: example[name] for name in ("image", "label", "spacing")}
-        shown = kinds.of_row(row).distinct()[1:] if kinds else None
-        measurements.append(outliers.of_case(**arrays, structures=prepared.cohort.structures, shown=shown))
+        has_label = kinds.of_row(row).distinct_labels()[1:] if kinds else None
+        measurements.append(
+            outliers.of_case(**arrays, structures=prepared.cohort.structures, has_label=has_label)
+        )
         thumbnails.append(duplicates.thumbnail(example["image"]))
         digests.append(duplicates.digest(example["image"]))
         inspections.append(recorded[row] or inspection.inspect_mask(example["label"]))

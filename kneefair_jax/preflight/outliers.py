@@ -43,7 +43,7 @@ def of_case(
     label: np.ndarray,
     spacing: np.ndarray,
     structures: Sequence[str],
-    shown: np.ndarray | None = None,
+    has_label: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Return positive numbers by name: size of the picture, gray values, area of each structure.
 
@@ -52,13 +52,13 @@ def of_case(
         label: u8[H, W].
         spacing: f32[2], mm per pixel; NaN gives areas as a share of the picture, and no lengths.
         structures: names of labels 1, 2, ...
-        shown: bool[S], which structures the mask shows; the areas of the others are NaN. None: all.
+        has_label: bool[S], which structures the mask shows; the areas of the others are NaN. None: all.
     """
     height, width = spacing * label.shape
     has_spacing = bool(np.isfinite(spacing).all())
     counts = np.bincount(label.ravel(), minlength=len(structures) + 1)[1:].astype(float)
-    if shown is not None:
-        counts[~shown] = np.nan
+    if has_label is not None:
+        counts[~has_label] = np.nan
     unit, scale = ("mm2", float(np.prod(spacing))) if has_spacing else ("%", 100 / label.size)
     return {
         "height of the picture, mm": float(height),

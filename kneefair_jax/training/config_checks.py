@@ -122,9 +122,9 @@ def check_annotations(flip: float, cohort: Cohort) -> None:
             f"{', '.join(one_sided[0].names)}; give 0"
         )
     for split, of_split in rows.items():
-        shown = kinds.shown(of_split).any(0)
-        for name, is_shown in zip(anatomy.scored_structures(cohort.structures), shown, strict=True):
-            if not is_shown:
+        is_annotated = kinds.shows_structure(of_split).any(0)
+        for name, has_mask in zip(anatomy.scored_structures(cohort.structures), is_annotated, strict=True):
+            if not has_mask:
                 raise InputError(
                     f"config.data.annotated_column: no mask of a {split} case shows {name!r}; leave it out of "
                     "data.structures, correct the column, or choose other splits"

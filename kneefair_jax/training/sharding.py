@@ -34,7 +34,7 @@ COMPILATION = "/jax/core/compile/backend_compile_duration"
 Function = Callable[[Any, Any, Any], tuple[jax.Array, tuple[Any, Any]]]
 
 AXIS = "data"
-# On a CPU, XLA runs the convolutions in a loop without its fast library, about ten times as slowly; up to this many
+# On a CPU, XLA runs the convolutions in a loop without its fast library, ten to thirty times as slowly; up to this many
 # micro-batches are then written one after another instead, which takes longer to compile.
 _MAX_UNROLLED = 16
 

@@ -12,7 +12,7 @@ import optax
 from kneefair_jax.anatomy import VOID
 from kneefair_jax.data.augment import Augmentation, augment
 from kneefair_jax.fairness.summaries import group_sums
-from kneefair_jax.losses import Loss, determined, distillation
+from kneefair_jax.losses import Loss, distillation, is_determined
 from kneefair_jax.metrics import Overlap, Structures, dice, ece, iou, overlap, reliability
 from kneefair_jax.metrics.overlap import structure_masks
 from kneefair_jax.mitigation import GroupObjective, ascend
@@ -299,8 +299,8 @@ def make_eval_step(
         sets = _sets(label_sets, batch)
         if sets:
             members = structure_masks(jnp.arange(logits.shape[-1]), structures).T
-            known = determined(sets["sets"], members)
-            scores |= {name: jnp.where(known, scores[name], jnp.nan) for name in ("dice", "iou")}
+            is_scored = is_determined(sets["sets"], members)
+            scores |= {name: jnp.where(is_scored, scores[name], jnp.nan) for name in ("dice", "iou")}
         return scores | {"loss": loss(logits, label, valid, **sets)}
 
     return eval_step

@@ -42,6 +42,9 @@ def test_the_structures_that_a_mask_does_not_show_are_not_scored():
     result = audited(truth, ["whole femur" if k % 2 else "" for k in range(24)])
     assert dice(result) == {"whole femur": (1, 24), "whole patella": (1, 12), "tibia": (1, 12)}
     assert any("12 show only whole femur" in note for note in result.notes)
+    # Every second case is of a man, and every second mask shows the femur alone.
+    assert any("by sex" in note and "f 0%, m 100%" in note for note in result.notes)
+    assert not any("--annotated" in note and "WARNING" in note for note in result.notes)
 
 
 def test_a_whole_femur_of_one_label_is_compared_with_both_classes():
@@ -54,6 +57,9 @@ def test_a_whole_femur_of_one_label_is_compared_with_both_classes():
 def test_without_the_column_the_others_count_as_background():
     result = audited(masks([1, 4]), [""] * 24)
     assert dice(result)["tibia"] == (0, 24)
+    warnings = [note for note in result.notes if "--annotated" in note]
+    assert [("no tibia" in note, "24 of 24 cases" in note) for note in warnings[:1]] == [(True, True)]
+    assert len(warnings) == 2  # and none of the femur, which both masks have
 
 
 def test_contradictions_are_refused_by_row():

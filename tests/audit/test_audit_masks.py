@@ -6,11 +6,11 @@ import pytest
 from PIL import Image
 
 from kneefair_jax import audit
-from kneefair_jax.audit import cli as audit_cli
 from kneefair_jax.audit import result as audit_result
 from kneefair_jax.errors import InputError
 from kneefair_jax.metrics import surface_distances
 from kneefair_jax.report import checklist, pdf
+from kneefair_jax.report.text import terminal
 from tests import documents
 from tests.audit import folder
 
@@ -220,7 +220,7 @@ def test_excluded_cases_and_files_are_listed_by_name(root, tmp_path):
     ]
     page = (tmp_path / "out" / "index.html").read_text()
     assert page.index("excluded.csv") < page.index("female 2 of 12, male 2 of 12") < page.index('class="card')
-    assert any("female 2 of 12" in line for line in audit_cli.closing_lines(result.reports))
+    assert any("female 2 of 12" in line for line in terminal.verdicts(result.reports))
 
 
 def test_the_checklist_states_exclusions_beside_unknown_attributes(root):

@@ -34,6 +34,8 @@ def test_the_readme_quotes_the_committed_results():
     )
     assert f"{compiled:.2f} times as fast as `torch.compile`" in text
     assert f"waits for data {100 * waiting:.1f} % of the time" in text
+    eager = performance_page.read()["train_step"]["rows"][0]["torch_eager"]
+    assert f"runs at {eager['speed_ratio']:.2f} of PyTorch's speed, and at {eager['several_ratio']:.2f} with" in text
 
 
 def test_a_row_shows_its_times_ratios_and_shares():
@@ -87,3 +89,16 @@ def test_kernels_by_kind():
         "loop_convert_fusion",
     ]
     assert [performance_page.kind(name) for name in names] == ["convolution", "fusion", "other", "fusion"]
+
+
+def test_the_summary_has_the_first_rows_and_the_median_of_the_seeds():
+    eager = {"speed_ratio": 0.8, "several_ratio": 0.9, "forward_ratio": 0.7}
+    results = {
+        "train_step": {"rows": [row(torch_eager=eager), row(torch_eager={"speed_ratio": 0.1})]},
+        "time_to_quality": {"jsrt": {"comparison": {"ratio": {"loop": [3.0, 1.0, 1.5]}}}},
+        "phantom": {"online": {"share": 0.25}},
+    }
+    (text,) = performance_tables.summary(results)
+    assert [line[:2] for line in text.splitlines()] == ["* "] * 3
+    assert all(part in text for part in ("step 0.80", "steps_per_call=4` 0.90", "pass 0.70", "1.50", "25%"))
+    assert performance_tables.summary({}) == []

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from benchmarks import real_bones
+from benchmarks import real_bones, real_bones_yardstick
 
 
 class Constant:
@@ -50,3 +50,25 @@ def test_summary_and_table():
     assert (entry["mean"], entry["worst"], entry["worst_case"], entry["films"]) == (0.75, 0.5, "b", 2)
     assert entry["percentile_5"] == 0.525
     assert "0.7500  0.5250  0.5000  2" in real_bones.table({"tibia": entry})
+
+
+def test_the_yardstick_has_overlap_classes_and_no_patient_in_two_splits(tmp_path):
+    films = tmp_path / "films"
+    for name in ("images", "outlines"):
+        (films / name).mkdir(parents=True)
+    rows = []
+    for knee in ("A", "B", "C"):
+        for number in range(5):
+            case = f"{knee}-{number}"
+            femur, patella = np.array([[1, 1, 0, 0]], bool), np.array([[0, 1, 1, 0]], bool)
+            tibia = np.array([[1, 0, 0, 1]], bool)
+            np.savez(films / "outlines" / f"{case}.npz", femur=femur, patella=patella, tibia=tibia)
+            rows.append({"case_id": case, "patient_id": knee, "mask": f"masks/{case}.png"})
+    pd.DataFrame(rows).to_csv(films / "metadata.csv", index=False)
+    real_bones_yardstick.cohort(films, tmp_path / "cohort", ["A", "C"])
+    table = pd.read_csv(tmp_path / "cohort/metadata.csv")
+    assert set(table["knee"]) == {"A", "C"}
+    assert (table.groupby("patient_id")["split"].nunique() == 1).all()
+    assert table["split"].value_counts().to_dict() == {"train": 6, "validation": 2, "test": 2}
+    # Femur and patella share the second pixel; the tibia lies behind the femur in the first.
+    assert np.asarray(Image.open(tmp_path / "cohort/masks/A-0.png")).tolist() == [[1, 5, 4, 2]]

@@ -36,15 +36,18 @@ def test_kinds_by_hand():
     assert [kind.names for kind in kinds.kinds] == [(), ("femur",), ("femur", "patella")]
     assert kinds.kind.tolist() == [0, 1, 0, 2] and kinds.kind.dtype == np.int32
     np.testing.assert_array_equal(
-        kinds.shown(np.array([0, 1, 3])),
+        kinds.shows_structure(np.array([0, 1, 3])),
         [[True] * 4, [True, False, False, False], [True, False, False, True]],
     )
     np.testing.assert_array_equal(kinds.sets[0], np.eye(5, dtype=bool))
-    distinct = [kind.distinct() for kind in kinds.kinds]
+    distinct = [kind.distinct_labels() for kind in kinds.kinds]
     np.testing.assert_array_equal(
         distinct, [[True] * 5, [False, True, False, False, False], [False, True, False, False, True]]
     )
-    assert "1 show only femur, 1 show only femur, patella" in kinds.note()
+    assert (
+        "2 of 4 masks are annotated in part (data.annotated_column): 1 show only femur; 1 show only femur, patella."
+        in kinds.note()
+    )
 
 
 def test_cohorts_without_the_column_or_with_empty_cells_have_no_kinds():
@@ -77,18 +80,18 @@ def test_labels_that_a_mask_does_not_tell_apart_are_joined_or_left_out():
     label = np.arange(7, dtype=np.uint8)[
         None
     ]  # femur, tibia, fibula, patella, femur and patella, tibia and fibula
-    np.testing.assert_array_equal(kind.joined(label), [[0, 1, 2, 0, 0, 1, 2]])
-    np.testing.assert_array_equal(kind.only_distinct(label), [[0, 0, 0, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(kind.merge_labels(label), [[0, 1, 2, 0, 0, 1, 2]])
+    np.testing.assert_array_equal(kind.keep_distinct(label), [[0, 0, 0, 0, 0, 0, 0]])
     kind = kinds_of(("femur",)).of_row(0)
-    np.testing.assert_array_equal(kind.joined(np.arange(5, dtype=np.uint8)), [0, 1, 0, 0, 0])
-    np.testing.assert_array_equal(kind.only_distinct(np.arange(5, dtype=np.uint8)), [0, 1, 0, 0, 0])
+    np.testing.assert_array_equal(kind.merge_labels(np.arange(5, dtype=np.uint8)), [0, 1, 0, 0, 0])
+    np.testing.assert_array_equal(kind.keep_distinct(np.arange(5, dtype=np.uint8)), [0, 1, 0, 0, 0])
 
 
 def test_void_stays_void():
     kind = kinds_of(("femur",)).of_row(0)
     label = np.array([1, 2, anatomy.VOID], np.uint8)
-    np.testing.assert_array_equal(kind.joined(label), [1, 0, anatomy.VOID])
-    np.testing.assert_array_equal(kind.only_distinct(label), [1, 0, anatomy.VOID])
+    np.testing.assert_array_equal(kind.merge_labels(label), [1, 0, anatomy.VOID])
+    np.testing.assert_array_equal(kind.keep_distinct(label), [1, 0, anatomy.VOID])
 
 
 def test_masks_without_a_label_to_compare_are_counted():

@@ -145,7 +145,7 @@ def test_structures_that_a_mask_does_not_show_have_no_area_and_are_not_absent():
     image, label = np.zeros((4, 6, 1), np.uint8), np.zeros((4, 6), np.uint8)
     label[0] = 1
     spacing = np.ones(2, np.float32)
-    measured = outliers.of_case(image, label, spacing, STRUCTURES, shown=np.array([True, False]))
+    measured = outliers.of_case(image, label, spacing, STRUCTURES, has_label=np.array([True, False]))
     assert measured["area of femur, mm2"] == 6 and np.isnan(measured["area of tibia, mm2"])
     table = pd.DataFrame([measured, outliers.of_case(image, label, spacing, STRUCTURES)], index=["a", "b"])
     assert outliers.absent(table) == {"tibia": ["b"]}

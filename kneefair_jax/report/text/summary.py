@@ -296,13 +296,13 @@ def _not_tested(report: Report) -> list[str]:
     counts = report["cohort"]["flow"].get("not_tested", {})
     texts = []
     for groups in attribute_groups(counts, report["cohort"]["attributes"]):
-        known = [name for name in groups.labels if not is_missing(name)]
-        known.sort(key=lambda name: -counts[name]["not_tested"] / counts[name]["cases"])
-        if known and counts[known[0]]["not_tested"]:
+        named = [name for name in groups.labels if not is_missing(name)]
+        named.sort(key=lambda name: -counts[name]["not_tested"] / counts[name]["cases"])
+        if named and counts[named[0]]["not_tested"]:
             levels = [
                 f"{groups.labels[name]} {count(counts[name]['not_tested'])} of {count(counts[name]['cases'])}"
-                for name in known[:_MOST_LEVELS]
+                for name in named[:_MOST_LEVELS]
             ]
-            more = f" and {len(known) - _MOST_LEVELS} other groups" if len(known) > _MOST_LEVELS else ""
+            more = f" and {len(named) - _MOST_LEVELS} other groups" if len(named) > _MOST_LEVELS else ""
             texts.append(f"{groups.title} ({', '.join(levels)}{more})")
     return [f"Cases that are not tested, by group: {listing(texts)}."] if texts else []
