@@ -35,7 +35,10 @@ def test_the_readme_quotes_the_committed_results():
     assert f"{compiled:.2f} times as fast as `torch.compile`" in text
     assert f"waits for data {100 * waiting:.1f} % of the time" in text
     eager = performance_page.read()["train_step"]["rows"][0]["torch_eager"]
-    assert f"runs at {eager['speed_ratio']:.2f} of PyTorch's speed, and at {eager['several_ratio']:.2f} with" in text
+    assert (
+        f"runs at {eager['speed_ratio']:.2f} of PyTorch's speed, and at {eager['several_ratio']:.2f} with"
+        in text
+    )
 
 
 def test_a_row_shows_its_times_ratios_and_shares():
