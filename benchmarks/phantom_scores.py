@@ -1,5 +1,6 @@
 """Score a network on phantoms that no training draws: clinical and far wider ones, plain and varied films (Dice)."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,45 @@ SETS = {
     "varied wide": (True, (0.0, 1.0), (80.0, 380.0)),
 }
 SEED = 990_000  # no config has it
+BATCH = 16
+
+
+def draw(
+    number: jax.Array,
+    ends: jax.Array | tuple[float, float],
+    fov: jax.Array | tuple[float, float],
+    *,
+    side: int,
+    overlaps: bool,
+    varied: bool,
+) -> Any:
+    """Draw an unseen phantom by its number; `ends` and `fov` are those of a set of `SETS`."""
+    key = jax.random.fold_in(jax.random.key(SEED), number)
+    place = jax.random.uniform(jax.random.fold_in(key, 5), (2,))
+    return phantom.draw_case(
+        key,
+        number % 2,
+        size=(side, side),
+        fov_mm=fov[0] * (fov[1] / fov[0]) ** place[0],
+        width=ends[0] + (ends[1] - ends[0]) * place[1],
+        overlaps=overlaps,
+        varied=varied,
+    )
+
+
+def films(name: str, count: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw phantoms of one of `SETS`: gray values and exact labels of `knee_overlaps`, u8[N, side, side] each."""
+    varied, ends, fov = SETS[name]
+    one = functools.partial(draw, ends=ends, fov=fov, side=side, overlaps=True, varied=varied)
+    batch = jax.jit(jax.vmap(one))
+    cases = [
+        jax.device_get(batch(np.arange(first, first + BATCH, dtype=np.int32)))
+        for first in range(0, count, BATCH)
+    ]
+    images, labels = (
+        np.concatenate([getattr(case, part) for case in cases])[:count] for part in ("image", "exact")
+    )
+    return images, labels
 
 
 class Scorer:
@@ -38,20 +78,8 @@ class Scorer:
         def dice(
             variables: Any, first: jax.Array, ends: jax.Array, fov: jax.Array, varied: bool
         ) -> jax.Array:
-            def film(number: jax.Array) -> Any:
-                key = jax.random.fold_in(jax.random.key(SEED), number)
-                place = jax.random.uniform(jax.random.fold_in(key, 5), (2,))
-                return phantom.draw_case(
-                    key,
-                    number % 2,
-                    size=(side, side),
-                    fov_mm=fov[0] * (fov[1] / fov[0]) ** place[0],
-                    width=ends[0] + (ends[1] - ends[0]) * place[1],
-                    overlaps=overlaps,
-                    varied=varied,
-                )
-
-            films = jax.vmap(film)(first + jnp.arange(batch_size))
+            one = functools.partial(draw, ends=ends, fov=fov, side=side, overlaps=overlaps, varied=varied)
+            films = jax.vmap(one)(first + jnp.arange(batch_size))
             logits = jnp.asarray(network.apply(variables, models.standardize(films.image[..., None])))
             return metrics.dice(metrics.overlap(logits.argmax(-1), films.exact, regions))
 

@@ -23,19 +23,25 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.machine import hardware
-from kneefair_jax import anatomy, predict
+from kneefair_jax import anatomy, predict, weights
 from kneefair_jax.predict import Predictor
 from kneefair_jax.runtime import atomic, run_directory
 
 FILMS = 8  # of each knee
-# Scores and the structures, or unions of them, that `anatomy.membership` knows: the tibia and the patella are whole, as
-# a network draws them in front or has overlap classes; the femur beside the patella is the exclusive one.
+# Score -> the whole bone of a network with overlap classes, and the structure or union of another network, which draws
+# tibia and patella in front; the femur beside the patella is exclusive.
 BONES = {
-    "whole femur": "whole femur",
-    "tibia": "tibia",
-    "whole patella": "patella",
-    "exclusive femur": "femur",
+    "whole femur": ("whole femur", "whole femur"),
+    "tibia": ("whole tibia", "tibia"),
+    "whole patella": ("whole patella", "patella"),
+    "exclusive femur": ("", "femur"),
 }
+
+
+def load(checkpoint: str | Path, **options: Any) -> Predictor:
+    """Load a network by options of `predict.load`, with the outlines of whole bones if it has overlap classes."""
+    structures = weights.load(checkpoint).about["structures"]
+    return predict.load(checkpoint, outlines=bool(anatomy.whole_bones(structures)), batch_size=8, **options)
 
 
 def films(bones: Path, script: Path, folder: Path, seed: int, count: int) -> Path:
@@ -51,9 +57,10 @@ def score(predictor: Predictor, folder: Path) -> pd.DataFrame:
     """Dice of each film of a folder: a row a film, a column a bone; NaN where a bone is in neither mask."""
     cases = pd.read_csv(folder / "metadata.csv", dtype=str)
     images = [np.asarray(Image.open(folder / path)) for path in cases["image"]]
-    members = dict(zip(BONES, anatomy.membership(predictor.structures, tuple(BONES.values())), strict=True))
+    names = [structure for _, structure in BONES.values()]
+    members = dict(zip(BONES, anatomy.membership(predictor.structures, names), strict=True))
     rows = []
-    for case, path, mask in zip(cases["case_id"], cases["mask"], predictor(images), strict=True):
+    for case, path, predicted in zip(cases["case_id"], cases["mask"], predictor.predict(images), strict=True):
         outlines = np.load(folder / "outlines" / f"{case}.npz")
         truth = {
             "whole femur": outlines["femur"],
@@ -61,7 +68,13 @@ def score(predictor: Predictor, folder: Path) -> pd.DataFrame:
             "whole patella": outlines["patella"],
             "exclusive femur": np.asarray(Image.open(folder / path)) == 1,
         }
-        rows.append({bone: dice(members[bone][mask], truth[bone]) for bone in BONES})
+        masks = {
+            bone: predicted.outlines[whole].mask
+            if whole in predicted.outlines
+            else members[bone][predicted.mask]
+            for bone, (whole, _) in BONES.items()
+        }
+        rows.append({bone: dice(masks[bone], truth[bone]) for bone in BONES})
     return pd.DataFrame(rows, index=pd.Index(cases["case_id"], name="case_id"))
 
 
@@ -107,9 +120,10 @@ def main() -> None:
     parser.add_argument("--films", type=int, default=FILMS, help="of each knee")
     parser.add_argument("--films-dir", type=Path, help="keeps the films; default: a temporary folder")
     parser.add_argument("--flip", action="store_true", help="mean with the flipped film")
+    parser.add_argument("--raw", action="store_true", help="keep small pieces and holes")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "real_bones.json")
     options = parser.parse_args()
-    predictor = predict.load(options.checkpoint, flip=options.flip, batch_size=8)
+    predictor = load(options.checkpoint, flip=options.flip, raw=options.raw)
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.films_dir or Path(scratch)
         seeds = [films(options.bones, options.script, folder, seed, options.films) for seed in options.seeds]
@@ -118,7 +132,12 @@ def main() -> None:
     results = summary(scores)
     print(table(results))
     about = {"hardware": hardware(), "environment": run_directory.environment()}
-    settings = {"checkpoint": Path(options.checkpoint).name, "seeds": options.seeds, "flip": options.flip}
+    settings = {
+        "checkpoint": Path(options.checkpoint).name,
+        "seeds": options.seeds,
+        "flip": options.flip,
+        "raw": options.raw,
+    }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_json(options.out, about | settings | {"dice": results})
 

@@ -1,11 +1,13 @@
-"""Score the shipped network on clinical phantoms that are changed step by step (Dice).
+"""Score a shipped network on clinical phantoms that are changed step by step (Dice).
 
-    python benchmarks/robustness.py
+    python benchmarks/robustness.py [--checkpoint phantom]
 
-Dice by structure and Kellgren-Lawrence grade on unseen phantoms as clinics see knees (140 mm in 128 x 128 pixels), and
-Dice against rotation, field of view, place, exposure, noise, resolution and metal. Those films are seen through a
-window of a larger one (280 mm), so that a turned or wider picture shows the leg, not an edge. Writes
-results/robustness.json and docs/robustness.png.
+Dice by structure and Kellgren-Lawrence grade on unseen phantoms as clinics see knees (140 mm in the pixels of the
+network's grid), and Dice against rotation, field of view, place, exposure, noise, resolution, metal, contrast
+equalization and inversion. Those films are seen through a window of a larger one (280 mm), so that a turned or wider
+picture shows the leg, not an edge. Of a network with overlap classes, whole bones are scored. `visible` are the scores
+of the bones of which a film shows at least half the outline of the unchanged film, and 200 mm2. Writes
+results/robustness.json and docs/robustness.png, or with another checkpoint the JSON alone.
 """
 
 import argparse
@@ -25,43 +27,53 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.machine import hardware
 from kneefair_jax import anatomy, predict
-from kneefair_jax.data.phantom import draw_case
+from kneefair_jax.data.phantom import detector, draw_case
 from kneefair_jax.predict import Predictor
 from kneefair_jax.report import overlays
 from kneefair_jax.runtime import atomic, run_directory
 
 SEED = 771_000
 SIDE, FOV = 128, 140.0
-WHOLE, WHOLE_FOV = 384, 280.0
+WHOLE, WHOLE_FOV = 384, 280.0  # three times the side, whatever it is
+VISIBLE_MM2 = 200.0
 _BATCH = 16
 
 
 class Film(NamedTuple):
-    """A large film and its mask, u8[384, 384] each."""
+    """A film and its mask, u8[H, H] each, and the height of its field of view in mm."""
 
     image: np.ndarray
     label: np.ndarray
+    fov: float
 
 
-def draw(cases: int, side: int, fov: float, grade: int | None = None, seed: int = SEED) -> list[Film]:
+def draw(
+    cases: int, side: int, fov: float, grade: int | None = None, seed: int = SEED, *, overlaps: bool = False
+) -> list[Film]:
     """Right and left knees in turn, of seeds that no network was trained on."""
     keys = jax.vmap(lambda number: jax.random.fold_in(jax.random.key(seed), number))(
         jnp.arange(cases) + 10_000 * (-1 if grade is None else grade) + 10_000
     )
     one = jax.jit(
-        jax.vmap(lambda key, knee: draw_case(key, knee, size=(side, side), fov_mm=fov, grade=grade))
+        jax.vmap(
+            lambda key, knee: draw_case(
+                key, knee, size=(side, side), fov_mm=fov, grade=grade, overlaps=overlaps
+            )
+        )
     )
     films = []
     for start in range(0, cases, _BATCH):
         phantoms = jax.device_get(
             one(keys[start : start + _BATCH], jnp.arange(start, min(start + _BATCH, cases)) % 2)
         )
-        films += [Film(image, label) for image, label in zip(phantoms.image, phantoms.exact, strict=True)]
+        films += [
+            Film(image, label, fov) for image, label in zip(phantoms.image, phantoms.exact, strict=True)
+        ]
     return films
 
 
 def window(film: Film, *, angle: float = 0.0, fov: float = FOV, away: float = 0.0, turn: float = 0.0) -> Film:
-    """What a picture of 128 x 128 pixels shows of a film.
+    """What a picture with a third of the film's side in pixels shows of it.
 
     Args:
         film: the film.
@@ -70,17 +82,19 @@ def window(film: Film, *, angle: float = 0.0, fov: float = FOV, away: float = 0.
         away: how far its centre is from the film's, as a share of its side, in the direction `turn` (radians).
         turn: see `away`.
     """
-    scale = fov / SIDE * WHOLE / WHOLE_FOV  # the film's pixels in one of the picture's
+    whole = len(film.image)
+    side = whole // 3
+    scale = fov / side * whole / film.fov  # the film's pixels in one of the picture's
     cosine, sine = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
     matrix = scale * np.array([[cosine, -sine], [sine, cosine]])
-    centre = (WHOLE - 1) / 2 + away * SIDE * scale * np.array([np.sin(turn), np.cos(turn)])
-    offset = centre - matrix @ np.full(2, (SIDE - 1) / 2)
+    centre = (whole - 1) / 2 + away * side * scale * np.array([np.sin(turn), np.cos(turn)])
+    offset = centre - matrix @ np.full(2, (side - 1) / 2)
     # A pixel is the mean of what it covers.
     smooth = ndimage.gaussian_filter(film.image.astype(np.float32), max(0.0, 0.4 * (scale - 1)))
-    options: dict[str, Any] = {"output_shape": (SIDE, SIDE), "mode": "constant"}
+    options: dict[str, Any] = {"output_shape": (side, side), "mode": "constant"}
     image = ndimage.affine_transform(smooth, matrix, offset, order=1, **options)
     label = ndimage.affine_transform(film.label, matrix, offset, order=0, **options)
-    return Film(image.round().astype(np.uint8), label)
+    return Film(image.round().astype(np.uint8), label, fov)
 
 
 def _grey(film: Film, change: Callable[[np.ndarray], np.ndarray]) -> Film:
@@ -89,21 +103,21 @@ def _grey(film: Film, change: Callable[[np.ndarray], np.ndarray]) -> Film:
 
 
 def _coarser(film: Film, pixels: int) -> Film:
+    side = len(film.image)
     small = Image.fromarray(film.image).resize((pixels, pixels), Image.Resampling.BOX)
-    return film._replace(image=np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BILINEAR)))
+    return film._replace(image=np.asarray(small.resize((side, side), Image.Resampling.BILINEAR)))
 
 
 def _with_metal(film: Film, pieces: int, rng: np.random.Generator) -> Film:
     """Screws: white bars, 30 mm long and 4 mm wide, anywhere on the bones."""
     image = Image.fromarray(film.image)
+    per_mm = len(film.image) / film.fov
     pen, places = ImageDraw.Draw(image), np.argwhere(film.label > 0)
     for _ in range(pieces):
         y, x = places[rng.integers(len(places))]
         angle = rng.uniform(0, np.pi)
-        half = 15.0 * SIDE / FOV * np.array([np.cos(angle), np.sin(angle)])
-        pen.line(
-            [x - half[0], y - half[1], x + half[0], y + half[1]], fill=255, width=round(4.0 * SIDE / FOV)
-        )
+        half = 15.0 * per_mm * np.array([np.cos(angle), np.sin(angle)])
+        pen.line([x - half[0], y - half[1], x + half[0], y + half[1]], fill=255, width=round(4.0 * per_mm))
     return film._replace(image=np.asarray(image))
 
 
@@ -145,20 +159,60 @@ SWEEPS = {
     "hardware": Sweep(
         "bars of metal", (0, 1, 2, 4, 8, 16), lambda f, v, r: _with_metal(window(f), int(v), r)
     ),
+    "CLAHE": Sweep(
+        "clip limit, counts of a flat histogram",
+        (0, 2, 3, 5),
+        lambda f, v, r: _grey(
+            window(f), lambda grey: np.asarray(detector.clahe(jnp.asarray(grey), v, 8.0)) if v else grey
+        ),
+    ),
+    "inversion": Sweep(
+        "0 as it is, 1 inverted",
+        (0, 1),
+        lambda f, v, r: _grey(window(f), lambda grey: 1 - grey if v else grey),
+    ),
 }
+# Shown in docs/robustness.png.
+PANELS = ("rotation", "scale", "crop", "exposure", "noise", "resolution", "hardware")
 
 
 def scored(predictor: Predictor, films: Sequence[Film]) -> np.ndarray:
-    """Dice f64[N, S]; NaN where a structure is in neither mask."""
+    """Dice f64[N, S] of `anatomy.scored_structures`; NaN where a structure is in neither mask."""
+    members = membership(predictor)
     masks = predictor([film.image for film in films])
     rows = []
     for film, mask in zip(films, masks, strict=True):
-        each = []
-        for value in range(1, len(predictor.structures) + 1):
-            true, predicted = film.label == value, mask == value
-            size = true.sum() + predicted.sum()
-            each.append(2 * (true & predicted).sum() / size if size else np.nan)
-        rows.append(each)
+        true, predicted = members[:, film.label], members[:, mask]
+        size = true.sum((1, 2)) + predicted.sum((1, 2))
+        both = (true & predicted).sum((1, 2))
+        rows.append(np.where(size > 0, 2 * both / np.maximum(size, 1), np.nan))
+    return np.array(rows)
+
+
+def membership(predictor: Predictor) -> np.ndarray:
+    """Which labels belong to each structure that is scored, bool[S, C]."""
+    return anatomy.membership(predictor.structures, anatomy.scored_structures(predictor.structures))
+
+
+def outline_mm(mask: np.ndarray, fov: float) -> float:
+    """Length of the outline of a mask bool[H, H] within the picture, by its pixels that have a neighbour outside."""
+    inside = ndimage.binary_erosion(mask, border_value=1)
+    return float((mask & ~inside).sum() * fov / len(mask))
+
+
+def visible(predictor: Predictor, films: Sequence[Film], unchanged: Sequence[Film]) -> np.ndarray:
+    """Which bones of changed films show half of the outline that the unchanged film shows, and 200 mm2; bool[N, S]."""
+    members = membership(predictor)
+    rows = []
+    for film, before in zip(films, unchanged, strict=True):
+        pixel = film.fov / len(film.label)
+        rows.append(
+            [
+                mask.sum() * pixel**2 >= VISIBLE_MM2
+                and outline_mm(mask, film.fov) >= 0.5 * outline_mm(whole, before.fov)
+                for mask, whole in zip(members[:, film.label], members[:, before.label], strict=True)
+            ]
+        )
     return np.array(rows)
 
 
@@ -167,6 +221,8 @@ def summary(dice: np.ndarray, structures: Sequence[str]) -> dict[str, Any]:
     rng, results = np.random.default_rng(0), {}
     for name, values in zip(structures, dice.T, strict=True):
         finite = values[~np.isnan(values)]
+        if not len(finite):
+            continue
         means = rng.choice(finite, (2000, len(finite))).mean(1)
         results[name] = {
             "mean": float(finite.mean()),
@@ -176,28 +232,39 @@ def summary(dice: np.ndarray, structures: Sequence[str]) -> dict[str, Any]:
     return results
 
 
-def measure(cases: int) -> dict[str, Any]:
+def measure(checkpoint: str, cases: int) -> dict[str, Any]:
     """By grade, and along each sweep."""
-    predictor = predict.load("phantom", batch_size=_BATCH)
-    names = predictor.structures
-    each = [scored(predictor, draw(cases, SIDE, FOV, grade)) for grade in range(5)]
+    predictor = predict.load(checkpoint, batch_size=_BATCH)
+    names = anatomy.scored_structures(predictor.structures)
+    overlaps = predictor.structures == anatomy.SCHEMES["knee_overlaps"]
+    side = predictor.grid[0]
+    each = [scored(predictor, draw(cases, side, FOV, grade, overlaps=overlaps)) for grade in range(5)]
     by_grade = {"all": summary(np.concatenate(each), names)}
     by_grade |= {str(grade): summary(dice, names) for grade, dice in enumerate(each)}
-    films = draw(cases, WHOLE, WHOLE_FOV)
+    whole = draw(cases, 3 * side, WHOLE_FOV, overlaps=overlaps)
+    unchanged = [window(film) for film in whole]
     curves = {}
     for name, sweep in SWEEPS.items():
-        curves[name] = {"axis": sweep.axis, "steps": list(sweep.steps), "dice": []}
+        curves[name] = {"axis": sweep.axis, "steps": list(sweep.steps), "dice": [], "visible": []}
         for step in sweep.steps:
             rng = np.random.default_rng(SEED)
-            dice = scored(predictor, [sweep.make(film, step, rng) for film in films])
+            films = [sweep.make(film, step, rng) for film in whole]
+            dice = scored(predictor, films)
             curves[name]["dice"].append(summary(dice, names))
+            shown = np.where(visible(predictor, films, unchanged), dice, np.nan)
+            curves[name]["visible"].append(summary(shown, names))
+        print(
+            name,
+            [round(min(s["mean"] for s in step.values()), 3) for step in curves[name]["visible"]],
+            flush=True,
+        )
     return {"by_grade": by_grade, "curves": curves}
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
     """A panel a sweep, a line a structure, its interval as a band."""
     structures, curves = anatomy.SCHEMES["knee"], results["curves"]
-    panels = {name: (sweep.axis, sweep.steps, curves[name]["dice"]) for name, sweep in SWEEPS.items()}
+    panels = {name: (SWEEPS[name].axis, SWEEPS[name].steps, curves[name]["dice"]) for name in PANELS}
     grades = [grade for grade in results["by_grade"] if grade != "all"]
     panels["grade"] = (
         "Kellgren-Lawrence",
@@ -235,14 +302,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     root = Path(__file__).parents[1]
+    parser.add_argument("--checkpoint", default="phantom")
     parser.add_argument("--out", type=Path, default=root / "benchmarks" / "results" / "robustness.json")
     parser.add_argument("--picture", type=Path, default=root / "docs" / "robustness.png")
     parser.add_argument("--cases", type=int, default=64, help="films of each grade, and of each step")
     options = parser.parse_args()
     about = {"hardware": hardware(), "environment": run_directory.environment()}
-    results = {"seed": SEED, "cases": options.cases} | measure(options.cases)
+    results = {"checkpoint": options.checkpoint, "seed": SEED, "cases": options.cases} | measure(
+        options.checkpoint, options.cases
+    )
     atomic.write_json(options.out, about | results)
-    plot(results, options.picture)
+    if options.checkpoint == "phantom":
+        plot(results, options.picture)
     for grade, scores in results["by_grade"].items():
         print(grade, "  ".join(f"{name} {one['mean']:.3f}" for name, one in scores.items()))
 

@@ -30,6 +30,10 @@ run. If OUT has results of a file by another network or other options, the comma
 new results are written, or the file fails. Two files are the same if their absolute paths are equal (file_id is a hash
 of the path): a file of another folder whose mask would have the same name is refused.
 
+Each bone of a mask is one piece without holes, unless a second piece is almost as large (two knees?): smaller pieces
+get the most probable other structure or background, holes are filled. Confidence and warnings are of the mask before;
+--raw leaves this out.
+
 OUT gets masks/ (0 is background, 1, 2, ... the structures, at the file's own size), overlays/ (to look at), outlines/
 (with --outlines: the whole bones, 1 in a file of each; areas.csv has rows of them, too) and areas.csv: a row per file
 and structure, with mm2 if the file states its spacing, and the network's mean confidence. The row has a warning if the
@@ -123,6 +127,11 @@ def parser() -> argparse.ArgumentParser:
         "ratio (default: as the network's description says)",
     )
     command_parser.add_argument(
+        "--raw",
+        action="store_true",
+        help="keep small pieces beside a bone and holes in it, which are removed otherwise",
+    )
+    command_parser.add_argument(
         "--flip",
         action="store_true",
         help="test-time augmentation: average with the flipped image; twice the time",
@@ -191,6 +200,7 @@ def main(argv: Sequence[str]) -> int:
         outlines=options.outlines,
         in_front=options.in_front,
         fit=options.fit,
+        raw=options.raw,
         batch_size=options.batch_size,
     )
     groups = options.metadata and films.groups_of_cases(

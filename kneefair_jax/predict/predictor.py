@@ -18,7 +18,7 @@ from kneefair_jax import anatomy, models, weights
 from kneefair_jax.data import readers
 from kneefair_jax.errors import InputError
 from kneefair_jax.models.registry import inference_bytes
-from kneefair_jax.predict import films
+from kneefair_jax.predict import cleaning, films
 from kneefair_jax.predict.prediction import Outline, Prediction, quality_warnings
 from kneefair_jax.runtime import memory
 from kneefair_jax.weights import FITS
@@ -46,6 +46,7 @@ class Predictor:
         outlines: bool = False,
         in_front: str = "",
         fit: str = "",
+        raw: bool = False,
         batch_size: int = 8,
     ):
         classes, self.grid = _shared_classes_and_grid(ensemble)
@@ -56,6 +57,7 @@ class Predictor:
                 f"{'--outlines' if outlines else '--in-front'}: this network has no overlap classes, it segments "
                 f"{', '.join(classes)}; leave it out, or use a network with them, such as phantom-v2"
             )
+        self._classes, self._raw = classes, raw
         # Where two bones overlap, a mask shows the one in front.
         structures = tuple(name for name in classes if name not in anatomy.OVERLAPS)
         self.structures = _with_whole_femur(structures) if whole_femur else structures
@@ -113,9 +115,9 @@ class Predictor:
         return probabilities
 
     def digest(self) -> str:
-        """Return the SHA-256 of what determines the masks, in hex digits: networks, structures, fit, flips."""
+        """Return the SHA-256 of what determines the masks, in hex digits: networks, structures, options."""
         bones = {name: np.asarray(parts).tolist() for name, parts in self._bones.items()}
-        settings = [self.structures, self._merge.tolist(), bones, self.fit, self._swap is not None]
+        settings = [self.structures, self._merge.tolist(), bones, self.fit, self._swap is not None, self._raw]
         digest = hashlib.sha256(json.dumps(settings).encode())
         for checkpoint in self._ensemble:
             for group, network in checkpoint.items():
@@ -173,12 +175,14 @@ class Predictor:
         confidence = {
             name: _mean(highest[label == value]) for value, name in enumerate(self.structures, start=1)
         }
+        cleaned = classes if self._raw else cleaning.clean(classes, self._classes)
+        # Confidence and warnings are of the mask before: two knees are pieces, and a removed piece is a reason to look.
         return Prediction(
-            readers.labels_at(probabilities, size),
+            readers.labels_at(cleaned @ self._merge, size),
             confidence,
             _mean(highest[label > 0]),
             quality_warnings(label, self.structures),
-            {name: _outline(classes[..., members].sum(-1), size) for name, members in self._bones.items()},
+            {name: _outline(cleaned[..., members].sum(-1), size) for name, members in self._bones.items()},
         )
 
 
@@ -262,6 +266,7 @@ def load(
     outlines: bool = False,
     in_front: str = "",
     fit: str = "",
+    raw: bool = False,
     batch_size: int = 8,
 ) -> Predictor:
     """Load networks; a predictor averages several.
@@ -276,6 +281,7 @@ def load(
             classes; by default the tibia, and the patella over the femur, as in the scheme `knee`.
         fit: "stretch" resizes images to the working grid whatever their shape, "pad" keeps their aspect ratio; ""
             follows the networks' descriptions.
+        raw: whether masks and outlines keep small pieces and holes of bones (`cleaning.clean`).
         batch_size: of several images; a single image is a batch of its own.
 
     Raises:
@@ -294,6 +300,7 @@ def load(
         outlines=outlines,
         in_front=in_front,
         fit=fit,
+        raw=raw,
         batch_size=batch_size,
     )
 

@@ -2,18 +2,24 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from benchmarks import real_bones, real_bones_yardstick
+from benchmarks import real_bones, real_bones_training
+from kneefair_jax import anatomy
+from kneefair_jax.predict.prediction import Outline, Prediction
 
 
 class Constant:
-    """A predictor of one mask."""
+    """A predictor of one mask, and of outlines if it has overlap classes."""
 
     def __init__(self, structures, mask):
-        self.structures = structures
-        self.mask = mask
+        self.structures = tuple(name for name in structures if name not in anatomy.OVERLAPS)
+        bones = anatomy.whole_bones(structures)
+        members = anatomy.membership(structures, bones)
+        outlines = {name: Outline(row[mask], 1.0) for name, row in zip(bones, members, strict=True)}
+        front = anatomy.translation(structures, self.structures)[mask]
+        self.prediction = Prediction(front, {}, 1.0, (), outlines)
 
-    def __call__(self, images):
-        return [self.mask for _ in images]
+    def predict(self, images):
+        return [self.prediction for _ in images]
 
 
 def write(folder):
@@ -39,6 +45,10 @@ def test_unions_of_both_schemes_are_scored(tmp_path):
     overlaps = np.where(truth == 4, 5, np.where(truth == 2, 6, truth))
     perfect = real_bones.score(Constant(structures, overlaps), tmp_path)
     np.testing.assert_array_equal(perfect.to_numpy(), 1.0)
+    larger = overlaps.copy()
+    larger[2, 0] = 4  # the patella beyond the femur, of which it is no part
+    scores = real_bones.score(Constant(structures, larger), tmp_path).loc["a"]
+    assert (scores["whole femur"], scores["whole patella"]) == (1, 4 / 5)
     shifted = np.roll(overlaps, 1, axis=1)  # one of the four columns of femur without patella leaves it
     scores = real_bones.score(Constant(structures, shifted), tmp_path).loc["a"]
     assert scores.to_dict() == {"whole femur": 1, "tibia": 1, "whole patella": 0, "exclusive femur": 2 / 3}
@@ -52,23 +62,22 @@ def test_summary_and_table():
     assert "0.7500  0.5250  0.5000  2" in real_bones.table({"tibia": entry})
 
 
-def test_the_yardstick_has_overlap_classes_and_no_patient_in_two_splits(tmp_path):
+def test_films_to_train_on_have_overlap_classes_and_no_patient_in_two_splits(tmp_path):
     films = tmp_path / "films"
     for name in ("images", "outlines"):
         (films / name).mkdir(parents=True)
+    cases = [f"{knee}-{number}" for knee in ("A", "B", "C") for number in range(3)]
+    femur, patella = np.array([[1, 1, 0, 0]], bool), np.array([[0, 1, 1, 0]], bool)
+    tibia = np.array([[1, 0, 0, 1]], bool)
     rows = []
-    for knee in ("A", "B", "C"):
-        for number in range(5):
-            case = f"{knee}-{number}"
-            femur, patella = np.array([[1, 1, 0, 0]], bool), np.array([[0, 1, 1, 0]], bool)
-            tibia = np.array([[1, 0, 0, 1]], bool)
-            np.savez(films / "outlines" / f"{case}.npz", femur=femur, patella=patella, tibia=tibia)
-            rows.append({"case_id": case, "patient_id": knee, "mask": f"masks/{case}.png"})
+    for case in cases:
+        np.savez(films / "outlines" / f"{case}.npz", femur=femur, patella=patella, tibia=tibia)
+        rows.append({"case_id": case, "patient_id": case[0], "mask": f"masks/{case}.png"})
     pd.DataFrame(rows).to_csv(films / "metadata.csv", index=False)
-    real_bones_yardstick.cohort(films, tmp_path / "cohort", ["A", "C"])
+    real_bones_training.cohort(films, tmp_path / "cohort", ["A-0", "A-2", "C-1"])
     table = pd.read_csv(tmp_path / "cohort/metadata.csv")
-    assert set(table["knee"]) == {"A", "C"}
-    assert (table.groupby("patient_id")["split"].nunique() == 1).all()
-    assert table["split"].value_counts().to_dict() == {"train": 6, "validation": 2, "test": 2}
+    assert table["mask"].tolist() == [f"masks/{case}.png" for case in ("A-0", "A-2", "C-1", "A-0", "A-2")]
+    assert table["split"].tolist() == ["train", "train", "train", "validation", "test"]
+    assert table["case_id"].is_unique and (table.groupby("patient_id")["split"].nunique() == 1).all()
     # Femur and patella share the second pixel; the tibia lies behind the femur in the first.
     assert np.asarray(Image.open(tmp_path / "cohort/masks/A-0.png")).tolist() == [[1, 5, 4, 2]]

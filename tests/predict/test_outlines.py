@@ -57,7 +57,7 @@ def test_a_mask_shows_the_bone_in_front(path, classes, options, structures, sums
 
 
 def test_whole_bones_overlap(path, classes):
-    (prediction,) = predict.load(path, outlines=True).predict([IMAGE])
+    (prediction,) = predict.load(path, outlines=True, raw=True).predict([IMAGE])
     assert tuple(prediction.outlines) == BONES and tuple(prediction.confidence) == anatomy.SCHEMES["knee"]
     pairs = [[FEMUR, FEMUR_PATELLA], [TIBIA, TIBIA_FIBULA], [FIBULA, TIBIA_FIBULA], [PATELLA, FEMUR_PATELLA]]
     for pair, outline in zip(pairs, prediction.outlines.values(), strict=True):

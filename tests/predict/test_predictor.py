@@ -8,7 +8,7 @@ from PIL import Image
 from kneefair_jax import predict
 from kneefair_jax.data import readers
 from kneefair_jax.errors import InputError
-from kneefair_jax.predict import predictor
+from kneefair_jax.predict import cleaning, predictor
 from tests.predict.networks import write
 
 RNG = np.random.default_rng(0)
@@ -155,7 +155,7 @@ def test_padding_keeps_the_aspect_ratio_and_centers(size, grid, rows, columns):
 
 def test_a_padded_film_is_segmented_as_a_film_with_black_borders(tmp_path):
     path = write(tmp_path / "w.safetensors", sure=20.0)
-    stretched, padded = predictor.load(path), predictor.load(path, fit="pad")
+    stretched, padded = predictor.load(path, raw=True), predictor.load(path, fit="pad", raw=True)
     bordered = np.pad(readers.resize_image(TALL[..., None], (16, 8))[..., 0], ((0, 0), (4, 4)))
     probabilities = padded.probabilities([TALL])
     np.testing.assert_allclose(probabilities, stretched.probabilities([bordered]), atol=1e-6)
@@ -164,6 +164,20 @@ def test_a_padded_film_is_segmented_as_a_film_with_black_borders(tmp_path):
     np.testing.assert_array_equal(mask, readers.labels_at(probabilities[0, :, 4:12], TALL.shape))
     square = TALL[:16]
     np.testing.assert_array_equal(padded([square])[0], stretched([square])[0])
+
+
+def test_masks_are_cleaned_and_confidence_and_warnings_are_of_the_mask_before(tmp_path):
+    path = write(tmp_path / "w.safetensors", sure=20.0)
+    cleaned, raw = predictor.load(path), predictor.load(path, raw=True)
+    (probabilities,) = raw.probabilities([TALL])
+    expected = readers.labels_at(cleaning.clean(probabilities, cleaned.structures), TALL.shape)
+    (after,), (before,) = cleaned.predict([TALL]), raw.predict([TALL])
+    np.testing.assert_array_equal(after.mask, expected)
+    np.testing.assert_array_equal(before.mask, readers.labels_at(probabilities, TALL.shape))
+    assert (after.mask != before.mask).any()
+    assert after.quality_warnings == before.quality_warnings and after.quality_warnings
+    np.testing.assert_equal(after.confidence, before.confidence)
+    assert cleaned.digest() != raw.digest()
 
 
 def test_the_confidence_is_of_the_film_without_its_border(tmp_path):
