@@ -121,7 +121,7 @@ def train(
         "train.batch_size": batch_size,
         "train.steps": steps,
         "train.eval_every": steps,
-        "report.bootstrap": 1000,
+        "report.bootstrap_draws": 1000,
     }
     command = [sys.executable, "launch.py", "--config=configs/finetune.py", f"--workdir={run.resolve()}"]
     command += [f"--config.{field}={value}" for field, value in fields.items()]

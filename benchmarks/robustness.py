@@ -11,6 +11,7 @@ results/robustness.json and docs/robustness.png, or with another checkpoint the 
 """
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,9 +27,9 @@ from scipy import ndimage
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.machine import hardware
-from kneefair_jax import anatomy, predict
+from kneefair_jax import anatomy, predict, weights
 from kneefair_jax.data.phantom import detector, draw_case
-from kneefair_jax.predict import Predictor
+from kneefair_jax.predict import Prediction, Predictor
 from kneefair_jax.report import overlays
 from kneefair_jax.runtime import atomic, run_directory
 
@@ -176,22 +177,48 @@ SWEEPS = {
 PANELS = ("rotation", "scale", "crop", "exposure", "noise", "resolution", "hardware")
 
 
-def scored(predictor: Predictor, films: Sequence[Film]) -> np.ndarray:
-    """Dice f64[N, S] of `anatomy.scored_structures`; NaN where a structure is in neither mask."""
-    members = membership(predictor)
-    masks = predictor([film.image for film in films])
+class Network(NamedTuple):
+    """A network and what is scored of it.
+
+    Attributes:
+        predictor: with the outlines of whole bones if it has overlap classes.
+        names: of the structures that are scored (`anatomy.scored_structures`).
+        members: bool[S, C], the labels of a film's mask in each.
+    """
+
+    predictor: Predictor
+    names: tuple[str, ...]
+    members: np.ndarray
+
+    def masks(self, prediction: Prediction) -> list[np.ndarray]:
+        """Return the predicted mask of each structure, bool[H, W]."""
+        labels = dict(zip(self.predictor.structures, itertools.count(1)))
+        return [
+            prediction.outlines[name].mask if name in prediction.outlines else prediction.mask == labels[name]
+            for name in self.names
+        ]
+
+
+def load(checkpoint: str) -> Network:
+    """Load a network."""
+    classes = tuple(weights.load(checkpoint).about["structures"])
+    outlines = bool(anatomy.whole_bones(classes))
+    predictor = predict.load(checkpoint, outlines=outlines, batch_size=_BATCH)
+    names = anatomy.scored_structures(classes)
+    return Network(predictor, names, anatomy.membership(classes, names))
+
+
+def scored(network: Network, films: Sequence[Film]) -> np.ndarray:
+    """Dice f64[N, S] of the network's structures; NaN where one is in neither mask."""
     rows = []
-    for film, mask in zip(films, masks, strict=True):
-        true, predicted = members[:, film.label], members[:, mask]
+    for film, prediction in zip(
+        films, network.predictor.predict([film.image for film in films]), strict=True
+    ):
+        true, predicted = network.members[:, film.label], np.stack(network.masks(prediction))
         size = true.sum((1, 2)) + predicted.sum((1, 2))
         both = (true & predicted).sum((1, 2))
         rows.append(np.where(size > 0, 2 * both / np.maximum(size, 1), np.nan))
     return np.array(rows)
-
-
-def membership(predictor: Predictor) -> np.ndarray:
-    """Which labels belong to each structure that is scored, bool[S, C]."""
-    return anatomy.membership(predictor.structures, anatomy.scored_structures(predictor.structures))
 
 
 def outline_mm(mask: np.ndarray, fov: float) -> float:
@@ -200,9 +227,8 @@ def outline_mm(mask: np.ndarray, fov: float) -> float:
     return float((mask & ~inside).sum() * fov / len(mask))
 
 
-def visible(predictor: Predictor, films: Sequence[Film], unchanged: Sequence[Film]) -> np.ndarray:
+def visible(members: np.ndarray, films: Sequence[Film], unchanged: Sequence[Film]) -> np.ndarray:
     """Which bones of changed films show half of the outline that the unchanged film shows, and 200 mm2; bool[N, S]."""
-    members = membership(predictor)
     rows = []
     for film, before in zip(films, unchanged, strict=True):
         pixel = film.fov / len(film.label)
@@ -234,11 +260,11 @@ def summary(dice: np.ndarray, structures: Sequence[str]) -> dict[str, Any]:
 
 def measure(checkpoint: str, cases: int) -> dict[str, Any]:
     """By grade, and along each sweep."""
-    predictor = predict.load(checkpoint, batch_size=_BATCH)
-    names = anatomy.scored_structures(predictor.structures)
-    overlaps = predictor.structures == anatomy.SCHEMES["knee_overlaps"]
-    side = predictor.grid[0]
-    each = [scored(predictor, draw(cases, side, FOV, grade, overlaps=overlaps)) for grade in range(5)]
+    network = load(checkpoint)
+    names = network.names
+    overlaps = any(name in anatomy.UNIONS for name in names)
+    side = network.predictor.grid[0]
+    each = [scored(network, draw(cases, side, FOV, grade, overlaps=overlaps)) for grade in range(5)]
     by_grade = {"all": summary(np.concatenate(each), names)}
     by_grade |= {str(grade): summary(dice, names) for grade, dice in enumerate(each)}
     whole = draw(cases, 3 * side, WHOLE_FOV, overlaps=overlaps)
@@ -249,9 +275,9 @@ def measure(checkpoint: str, cases: int) -> dict[str, Any]:
         for step in sweep.steps:
             rng = np.random.default_rng(SEED)
             films = [sweep.make(film, step, rng) for film in whole]
-            dice = scored(predictor, films)
+            dice = scored(network, films)
             curves[name]["dice"].append(summary(dice, names))
-            shown = np.where(visible(predictor, films, unchanged), dice, np.nan)
+            shown = np.where(visible(network.members, films, unchanged), dice, np.nan)
             curves[name]["visible"].append(summary(shown, names))
         print(
             name,

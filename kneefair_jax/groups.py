@@ -102,13 +102,15 @@ def partition(cases: pd.DataFrame, attributes: Sequence[str], *, missing_as_leve
 
     Args:
         cases: a table whose `attributes` are categorical columns.
-        attributes: one column, or several for their intersection.
+        attributes: one column, or several for their intersection; without any, all rows are one group, `all`.
         missing_as_level: whether rows with a missing attribute form groups named `...=missing`; if not, as for
             mitigation, their group is `UNKNOWN`.
 
     Returns:
         Groups in the order of their levels, the first attribute slowest; only those with a row.
     """
+    if not attributes:
+        return Partition((), ("all",), np.zeros(len(cases), np.int32))
     names: list[str] = []
     index = np.full(len(cases), UNKNOWN, np.int32)
     grouped = cases.groupby(list(attributes), observed=True, sort=True).indices

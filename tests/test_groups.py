@@ -136,3 +136,8 @@ def test_unranked_groups_have_a_reason():
     assert "n < 10" in groups.unranked_reason("sex=f", 9, 10)
     assert groups.unranked_reason("sex=f", 0, 0) is not None
     assert "unknown" in groups.unranked_reason("sex=missing", 50, 10)
+
+
+def test_without_attributes_all_rows_are_one_group():
+    partition = groups.partition(pd.DataFrame({"case_id": ["a", "b"]}), ())
+    assert partition.names == ("all",) and partition.index.tolist() == [0, 0] and partition.attributes == ()

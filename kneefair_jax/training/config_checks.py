@@ -243,6 +243,10 @@ def check_groups(config: Mapping[str, Any], partition: Partition, train: np.ndar
     )
     count = len(np.setdiff1d(partition.index[train], [UNKNOWN]))
     if by_group and count < 2:
+        if not partition.attributes:
+            raise InputError(
+                "config.mitigation: a mitigation by groups needs attributes; name them in data.attributes"
+            )
         names = ", ".join(partition.attributes)
         raise InputError(
             f"config.mitigation: the training cases are of {count} known group{'s' * (count != 1)} of {names}, and "

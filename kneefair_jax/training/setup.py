@@ -270,9 +270,13 @@ def training_counts(
 def mitigation_groups(cohort: Cohort, attributes: Sequence[str]) -> groups.Partition:
     """Return the partition of objectives and selection rules: by one attribute, or the intersection of several.
 
+    A cohort without attributes is one group, whatever the config names.
+
     Raises:
         InputError: there is no attribute, or one is not among the cohort's.
     """
+    if not cohort.attributes:
+        return groups.partition(cohort.cases, ())
     if not attributes or set(attributes) - set(cohort.attributes):
         raise InputError(
             f"config.mitigation.groups={tuple(attributes)}: give one or more of data.attributes, "

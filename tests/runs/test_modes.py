@@ -76,6 +76,19 @@ def test_folds_are_evaluated_again_together(folds, capsys):
     assert "waits for fold_0, with scores of report.resolution=working" in capsys.readouterr().out
 
 
+def test_a_cohort_without_attributes_is_trained_and_scored_as_one_group(tmp_path):
+    run_config = config(folder(tmp_path / "films"))
+    run_config.data.update({"folds": 0, "attributes": ()})
+    modes.train(run_config, tmp_path / "run")
+    report = json.loads((tmp_path / "run/report/report.json").read_text())
+    assert report["cohort"]["attributes"] == [] and report["scores"]["dice"]["groups"] == {}
+    assert report["scores"]["dice"]["overall"]["patients"] == 2
+    run_config.mitigation.objective.name = "group_dro"
+    with pytest.raises(InputError, match=r"needs attributes; name them in data\.attributes"):
+        modes.train(run_config, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
 def test_an_external_cohort_of_unknown_groups_cannot_be_segmented_by_group(tmp_path):
     external = folder(tmp_path / "external", patient="x")
     table = pd.read_csv(external / "metadata.csv")
