@@ -83,6 +83,8 @@ def test_a_cohort_without_attributes_is_trained_and_scored_as_one_group(tmp_path
     report = json.loads((tmp_path / "run/report/report.json").read_text())
     assert report["cohort"]["attributes"] == [] and report["scores"]["dice"]["groups"] == {}
     assert report["scores"]["dice"]["overall"]["patients"] == 2
+    page = (tmp_path / "run/report/index.html").read_text()
+    assert "no attributes" in page and "Results by attribute" not in page
     run_config.mitigation.objective.name = "group_dro"
     with pytest.raises(InputError, match=r"needs attributes; name them in data\.attributes"):
         modes.train(run_config, tmp_path / "other")
