@@ -192,4 +192,4 @@ def test_a_mask_shows_the_structures_that_its_sets_lie_inside_or_outside_of():
         ((), [False] * 4),
     ):
         sets = anatomy.label_sets(structures, annotated)
-        np.testing.assert_array_equal(anatomy.determined(sets, members), shown)
+        np.testing.assert_array_equal(anatomy.is_determined(sets, members), shown)

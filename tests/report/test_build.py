@@ -9,11 +9,10 @@ import pytest
 from statsmodels.stats.multitest import multipletests
 
 from kneefair_jax import groups
-from kneefair_jax.audit.cli import text as terminal_text
 from kneefair_jax.fairness import family
 from kneefair_jax.fairness.family import Primary
 from kneefair_jax.report import build, csv_tables, page
-from kneefair_jax.report.text import failures, summary
+from kneefair_jax.report.text import failures, summary, terminal
 
 STRUCTURES = ("femur", "tibia")
 
@@ -114,9 +113,9 @@ def test_nothing_outside_is_claimed_on_the_page_or_terminal(without_race):
     pages = [page.page(page.plain(one), cases(), [], []) for one in (claimed, silent)]
     by_race = [re.findall(r'<th scope="row">B vs W</th>.*?</tr>', html, re.DOTALL) for html in pages]
     assert ['class="mean"' in "".join(rows) for rows in by_race] == [True, False]
-    (line,) = [line for line in terminal_text(silent).splitlines() if line.startswith("gap by race:")]
+    (line,) = [line for line in terminal.scores(silent).splitlines() if line.startswith("gap by race:")]
     assert line.endswith(", exploratory")
-    (line,) = [line for line in terminal_text(claimed).splitlines() if line.startswith("gap by race:")]
+    (line,) = [line for line in terminal.scores(claimed).splitlines() if line.startswith("gap by race:")]
     assert "after Holm" in line
 
 
@@ -132,7 +131,7 @@ def test_another_score_can_be_primary():
     assert "mean HD95 (mm) by sex" in words and "f > m" in words and "mean Dice" not in words
     html = page.page(page.plain(report), cases(), [], [])
     assert "HD95 (mm) by group" in html and "Dice by group, exploratory" in html
-    assert terminal_text(report).splitlines()[0].split() == [
+    assert terminal.scores(report).splitlines()[0].split() == [
         "patients",
         "HD95",
         "(mm)",
