@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
 
+# Without byte code, as some containers ask for, each process compiles all modules again, 4 s.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: bench build demo docs test test-all test-beam fuzz lint clean
 
 demo: $(INSTALLED)

@@ -28,7 +28,7 @@ import jax
 
 from benchmarks import jax_step, scaling
 from benchmarks.jax_step import Run, Setting, in_turns
-from benchmarks.machine import hardware, versions
+from benchmarks.machine import hardware, user_environment, versions
 from configs import quickstart, smoke
 from kneefair_jax import mitigation
 from kneefair_jax.data import pipeline
@@ -212,7 +212,13 @@ def measure_starts(rounds: int) -> dict[str, Any]:
 
     def seconds(*arguments: str) -> float:
         start = time.monotonic()
-        subprocess.run([sys.executable, *arguments], cwd=scaling.ROOT, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, *arguments],
+            cwd=scaling.ROOT,
+            env=user_environment(),
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         return time.monotonic() - start
 
     commands = {
@@ -263,6 +269,7 @@ def start_run(workdir: Path, store: Path, *flags: str) -> dict[str, Any]:
     subprocess.run(
         [*command, f"--workdir={workdir}", f"--config.data.store={store}", *flags],
         cwd=scaling.ROOT,
+        env=user_environment(),
         check=True,
         capture_output=True,
     )

@@ -43,3 +43,13 @@ def versions() -> dict[str, str | None]:
             return None
 
     return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+
+
+def user_environment(**variables: str) -> dict[str, str]:
+    """Return the environment of a user's process: this one's, where Python keeps the byte code of modules.
+
+    Without it (`PYTHONDONTWRITEBYTECODE`, as in some containers) each process compiles all modules again, 4 s.
+    """
+    return {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    } | variables

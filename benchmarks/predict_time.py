@@ -2,8 +2,9 @@
 
     python -m benchmarks.predict_time [--checkpoint phantom phantom-v2]
 
-A new process segments one film, once with an empty and once with a filled compilation cache, and then several films:
-the time of each film after the first is the difference over their number. Films are phantoms of 16 bits.
+A new process segments one film, with an empty and with a filled compilation cache (of JAX; Python's byte code is kept),
+and then several films: the time of each film after the first is the difference over their number. Films are phantoms of
+16 bits.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import pydicom
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from benchmarks.machine import hardware, versions
+from benchmarks.machine import hardware, user_environment, versions
 from kneefair_jax.data import phantom
 from kneefair_jax.runtime import atomic
 
@@ -55,10 +56,9 @@ def write_film(path: Path, seed: int) -> None:
 def seconds(checkpoint: str, films: list[Path], out: Path, cache: Path) -> float:
     """Wall time of one command in a process of its own."""
     words = ["--checkpoint", checkpoint, "--images", *map(str, films), "--out", str(out)]
-    environment = os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
+    environment = user_environment(
+        JAX_COMPILATION_CACHE_DIR=str(cache), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0"
+    )
     start = time.monotonic()
     subprocess.run(
         [sys.executable, "-m", "kneefair_jax.predict", *words],
@@ -72,6 +72,7 @@ def seconds(checkpoint: str, films: list[Path], out: Path, cache: Path) -> float
 def measure(checkpoint: str, films: list[Path], folder: Path) -> dict[str, float]:
     """Seconds of a network: a new process, cold and warm, and each film after the first."""
     cache = folder / "cache"
+    seconds(checkpoint, films[:1], folder / "first", folder / "another cache")  # Python's byte code
     cold = seconds(checkpoint, films[:1], folder / "cold", cache)
     warm = seconds(checkpoint, films[:1], folder / "warm", cache)
     several = seconds(checkpoint, films, folder / "several", cache)
