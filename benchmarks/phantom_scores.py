@@ -22,6 +22,22 @@ SEED = 990_000  # no config has it
 BATCH = 16
 
 
+def key_and_place(number: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the key of a phantom, and where it lies in the ranges of its set, f32[2]."""
+    key = jax.random.fold_in(jax.random.key(SEED), number)
+    return key, jax.random.uniform(jax.random.fold_in(key, 5), (2,))
+
+
+def height(place: jax.Array, fov: jax.Array | tuple[float, float]) -> jax.Array:
+    """Return the height of the field of view, mm: uniform on a logarithmic scale."""
+    return fov[0] * (fov[1] / fov[0]) ** place[0]
+
+
+def width(place: jax.Array, ends: jax.Array | tuple[float, float]) -> jax.Array:
+    """Return the width of the ranges of all settings."""
+    return ends[0] + (ends[1] - ends[0]) * place[1]
+
+
 def draw(
     number: jax.Array,
     ends: jax.Array | tuple[float, float],
@@ -32,14 +48,13 @@ def draw(
     varied: bool,
 ) -> Any:
     """Draw an unseen phantom by its number; `ends` and `fov` are those of a set of `SETS`."""
-    key = jax.random.fold_in(jax.random.key(SEED), number)
-    place = jax.random.uniform(jax.random.fold_in(key, 5), (2,))
+    key, place = key_and_place(number)
     return phantom.draw_case(
         key,
         number % 2,
         size=(side, side),
-        fov_mm=fov[0] * (fov[1] / fov[0]) ** place[0],
-        width=ends[0] + (ends[1] - ends[0]) * place[1],
+        fov_mm=height(place, fov),
+        width=width(place, ends),
         overlaps=overlaps,
         varied=varied,
     )
