@@ -44,6 +44,24 @@ def test_the_second_phantom_network_ships_with_its_card():
     assert f"{wide['mean']:.3f} ({wide['percentile_5']:.3f})" in card
 
 
+def test_the_documentation_has_the_committed_scores():
+    results = Path(__file__).parents[2] / "benchmarks/results"
+    text = (results.parents[1] / "docs/weights.md").read_text()
+    networks = [
+        json.loads((results / f"{name}.json").read_text())["dice"] for name in ("real_bones", "real_bones_v2")
+    ]
+    for bone in ("whole femur", "tibia", "whole patella", "exclusive femur"):
+        cells = [
+            f"{entry['mean']:.3f} ({entry['percentile_5']:.3f}, {entry['worst']:.3f})"
+            for entry in (dice[bone] for dice in networks)
+        ]
+        assert f"| {cells[0]} | {cells[1]} |" in text
+    conventions = json.loads((results / "conventions.json").read_text())
+    for kind in ("clinical", "varied clinical"):
+        for name, dice in conventions[kind]["same convention"].items():
+            assert f"| {name} | " + " | ".join(f"{value:.4f}" for value in dice.values()) + " |" in text
+
+
 @pytest.mark.slow
 def test_the_phantom_network_segments_clinical_phantoms():
     keys = jax.random.split(jax.random.key(2026), 8)
