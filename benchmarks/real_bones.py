@@ -40,7 +40,7 @@ BONES = {
 
 def load(checkpoint: str | Path, **options: Any) -> Predictor:
     """Load a network by options of `predict.load`, with the outlines of whole bones if it has overlap classes."""
-    structures = weights.load(checkpoint).about["structures"]
+    structures = next(iter(weights.load_by_group(checkpoint).values())).about["structures"]
     return predict.load(checkpoint, outlines=bool(anatomy.whole_bones(structures)), batch_size=8, **options)
 
 

@@ -201,7 +201,7 @@ class Network(NamedTuple):
 
 def load(checkpoint: str) -> Network:
     """Load a network."""
-    classes = tuple(weights.load(checkpoint).about["structures"])
+    classes = tuple(next(iter(weights.load_by_group(checkpoint).values())).about["structures"])
     outlines = bool(anatomy.whole_bones(classes))
     predictor = predict.load(checkpoint, outlines=outlines, batch_size=_BATCH)
     names = anatomy.scored_structures(classes)
