@@ -242,19 +242,18 @@ def _figures(report: Report, cases: pd.DataFrame, curves: Sequence[Mapping[str, 
     failure_dice = report["rates"]["failure_dice"]
     values = macro_by_group(cases, attributes, score, failure_dice)
     marked = set().union(*(findings.worse_groups(verdict) for verdict in summary.verdicts(report)))
-    figures = {
-        "forest": forest.means(scores, all_groups, title, "forest", report["pooled"], marked),
-        "distributions": cohort_figures.distributions(values, by_attribute, title, "cases"),
-        "flow": cohort_figures.flow(report["cohort"]["flow"], "flow"),
-    }
-    if _has_structures(scores):
+    figures = {"flow": cohort_figures.flow(report["cohort"]["flow"], "flow")}
+    if attributes:
+        figures["forest"] = forest.means(scores, all_groups, title, "forest", report["pooled"], marked)
+        figures["distributions"] = cohort_figures.distributions(values, by_attribute, title, "cases")
+    if attributes and _has_structures(scores):
         figures["heat_map"] = cohort_figures.heat_map(
             scores, all_groups, title, "heat", lower_is_better=score in LOWER_IS_BETTER
         )
     if _any(scores, "pairs"):
         figures["gaps"] = forest.gaps(scores, by_attribute, title, "gaps")
     distances = report["scores"].get("hd95_mm")
-    if score != "hd95_mm" and distances and _any(distances, "test"):
+    if attributes and score != "hd95_mm" and distances and _any(distances, "test"):
         figures["forest_hd95_mm"] = forest.means(distances, all_groups, "HD95, mm", "forest_hd95")
     if by_pair:
         figures["intersections"] = scatter.intersections(scores, by_pair, title, "intersections")

@@ -118,6 +118,11 @@ def heat_map(
         return svg.text(figure, name, alt)
 
 
+def _marker(points: Sequence[tuple[float, float]]) -> str:
+    """Return the marker of a line that a single point would not draw."""
+    return "o" if len(points) == 1 else ""
+
+
 def curves(records: Sequence[Mapping[str, Any]], name: str) -> str:
     """Draw the training loss and the validation scores by step.
 
@@ -136,9 +141,9 @@ def curves(records: Sequence[Mapping[str, Any]], name: str) -> str:
         figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
         left, right = figure.subplots(1, 2)
         if losses:
-            left.plot(*zip(*losses, strict=True), color=svg.INK, linewidth=1.1)
+            left.plot(*zip(*losses, strict=True), _marker(losses), color=svg.INK, linewidth=1.1)
         for key, points in validation.items():
-            right.plot(*zip(*points, strict=True), next(strokes), label=key, linewidth=1.5)
+            right.plot(*zip(*points, strict=True), next(strokes) + _marker(points), label=key, linewidth=1.5)
         for axes, title in ((left, "Training loss"), (right, "Validation Dice")):
             axes.set_title(title)
             axes.set_xlabel("step")

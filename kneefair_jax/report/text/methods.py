@@ -96,6 +96,14 @@ def methods_text(report: Report) -> tuple[str, list[str]]:
         _scores(report, cite),
         _rates(report, cite),
         _intervals(report, cite),
+        *([_comparisons(report, cite)] if report["cohort"]["attributes"] else []),
+    )
+    return " ".join(sentences), cite.list()
+
+
+def _comparisons(report: Report, cite: Bibliography) -> Iterator[str]:
+    """Yield the sentences on comparisons of groups."""
+    return chain(
         _inequality(report, cite),
         _primary(report, cite),
         _tests(report, cite),
@@ -103,7 +111,6 @@ def methods_text(report: Report) -> tuple[str, list[str]]:
         _equivalence(report, cite),
         _further_analyses(report, cite),
     )
-    return " ".join(sentences), cite.list()
 
 
 def _data(report: Report) -> Iterator[str]:

@@ -57,7 +57,7 @@ def paragraphs(report: Report) -> list[str]:
             *_open_gaps(judged, report, title),
             *_equivalence(judged, title),
             *_exploratory(judged),
-            small_groups,
+            *([small_groups] if report["cohort"]["attributes"] else []),
         ],
     ]
     return [" ".join(paragraph) for paragraph in sentences if paragraph]
