@@ -175,14 +175,22 @@ class Predictor:
         confidence = {
             name: _mean(highest[label == value]) for value, name in enumerate(self.structures, start=1)
         }
-        cleaned = classes if self._raw else cleaning.clean(classes, self._classes)
-        # Confidence and warnings are of the mask before: two knees are pieces, and a removed piece is a reason to look.
+        warnings = quality_warnings(label, self.structures)
+        # Confidence and warnings refer to the mask before cleaning: two knees are pieces, and a removed piece is a
+        # reason to look.
+        cleaned = classes
+        if not self._raw:
+            cleaned = cleaning.clean_outlines(classes, self._classes)
+            probabilities = cleaning.clean_labels(cleaned @ self._merge, self.structures)
         return Prediction(
-            readers.labels_at(cleaned @ self._merge, size),
+            readers.labels_at(probabilities, size),
             confidence,
             _mean(highest[label > 0]),
-            quality_warnings(label, self.structures),
-            {name: _outline(cleaned[..., members].sum(-1), size) for name, members in self._bones.items()},
+            warnings,
+            {
+                name: _outline(cleaned[..., members].sum(-1), classes[..., members].sum(-1), size)
+                for name, members in self._bones.items()
+            },
         )
 
 
@@ -352,9 +360,9 @@ def _with_whole_femur(structures: tuple[str, ...]) -> tuple[str, ...]:
     return (union, *(name for name in structures if name not in parts))
 
 
-def _outline(probability: np.ndarray, size: tuple[int, int]) -> Outline:
-    """Return a whole bone by its probability, f32[h, w]."""
-    mask = readers.labels_at(np.stack([1 - probability, probability], axis=-1), size)
+def _outline(cleaned: np.ndarray, probability: np.ndarray, size: tuple[int, int]) -> Outline:
+    """Return a whole bone by its probability f32[h, w] after and before cleaning."""
+    mask = readers.labels_at(np.stack([1 - cleaned, cleaned], axis=-1), size)
     return Outline(mask > 0, _mean(probability[probability > 0.5]))
 
 

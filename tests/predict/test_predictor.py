@@ -170,7 +170,7 @@ def test_masks_are_cleaned_and_confidence_and_warnings_are_of_the_mask_before(tm
     path = write(tmp_path / "w.safetensors", sure=20.0)
     cleaned, raw = predictor.load(path), predictor.load(path, raw=True)
     (probabilities,) = raw.probabilities([TALL])
-    expected = readers.labels_at(cleaning.clean(probabilities, cleaned.structures), TALL.shape)
+    expected = readers.labels_at(cleaning.clean_labels(probabilities, cleaned.structures), TALL.shape)
     (after,), (before,) = cleaned.predict([TALL]), raw.predict([TALL])
     np.testing.assert_array_equal(after.mask, expected)
     np.testing.assert_array_equal(before.mask, readers.labels_at(probabilities, TALL.shape))
