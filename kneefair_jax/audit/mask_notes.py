@@ -126,6 +126,7 @@ def of_model(
     orientation_note = ""
     if not any(faulty.mask == REFERENCE for faulty in orientation_faults):
         orientation_note = mismatch.orientation_note(misoriented, len(fits), of, reading.orientation)
+    annotation_note = _annotation_note(cohort, scored, of, reading)
     notes = [
         *_header_notes(masks, f"prediction{of}"),
         *build.case_notes(
@@ -139,10 +140,16 @@ def of_model(
         *_spacing_kind_notes(present, f"predictions{of}"),
         *_pair_spacing_kind_notes(truth, masks, of),
         *_pair_notes(cohort, scored, {faulty.case_id for faulty in spacing_faults}, of, reading),
-        *_annotation_notes(cohort, scored, of, reading),
-        *filter(None, (label_note, orientation_note)),
+        *filter(None, (annotation_note, label_note, orientation_note)),
     ]
-    warnings = (f"The labels of the predictions{of} look swapped.",) if label_note else ()
+    warnings = (
+        *([f"The labels of the predictions{of} look swapped."] if label_note else []),
+        *(
+            [f"Many reference masks lack structures that the predictions{of} have."]
+            if annotation_note
+            else []
+        ),
+    )
     return Observations(notes, faults, warnings)
 
 
@@ -256,18 +263,22 @@ def _pair_notes(
     ]
 
 
-def _annotation_notes(cohort: Cohort, scored: Mapping[str, Scored], of: str, reading: Reading) -> list[str]:
-    """Return a note on each structure that many reference masks lack although the prediction has it."""
+def _annotation_note(cohort: Cohort, scored: Mapping[str, Scored], of: str, reading: Reading) -> str:
+    """Return a note on the structures that many reference masks lack although the prediction has them, or ""."""
     false_only = np.stack([case.false_only for case in scored.values()])
-    notes = []
-    for name, rows in zip(reading.structures, false_only.T, strict=True):
-        if rows.sum() >= _UNANNOTATED_CASES and rows.mean() >= _UNANNOTATED_SHARE:
-            notes.append(
-                f"WARNING: the reference mask has no {name} where the prediction{of} has it in "
-                f"{build.count_cases(cohort.frame, rows)}, whose Dice of it is 0; if it was not annotated there, name "
-                "the structures that were in a column of the table, and the column as --annotated"
-            )
-    return notes
+    counts = {
+        name: int(rows.sum())
+        for name, rows in zip(reading.scored, false_only.T, strict=True)
+        if rows.sum() >= _UNANNOTATED_CASES and rows.mean() >= _UNANNOTATED_SHARE
+    }
+    if not counts:
+        return ""
+    return (
+        f"WARNING: many reference masks lack structures that the prediction{of} has: "
+        f"{', '.join(f'{name} in {count} of {len(cohort.frame)} cases' for name, count in counts.items())}; there "
+        "their Dice is 0. If they were not annotated, add a column to the table with the structures that were "
+        "('femur;tibia'; empty where all were), and name it with --annotated"
+    )
 
 
 def _unit_faults(truth: Mapping[str, Summary], spacing: np.ndarray) -> list[FaultyMask]:

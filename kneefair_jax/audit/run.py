@@ -204,6 +204,8 @@ def _kinds(cohort: Cohort, structures: Sequence[str], *, checks_labels: bool) ->
     kinds = annotations.of_cohort(pd.DataFrame({annotations.COLUMN: names}), structures)
     if kinds is None:
         return {}
+    if message := kinds.nothing_scored():
+        raise InputError(f"{cohort.path}: {message}")
     cohort.notes.extend([kinds.note("--annotated"), *kinds.group_notes(cohort.frame, cohort.attributes)])
     if checks_labels and (note := kinds.note_not_compared()):
         cohort.notes.append(f"--label-errors: {note}")

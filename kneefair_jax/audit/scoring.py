@@ -29,6 +29,10 @@ from kneefair_jax.runtime import progress
 type Masks = Mapping[str, MaskSource]  # case id -> mask
 
 
+# Share of the predicted pixels below which a structure may be a speck.
+_LEAST_SHARE = 0.02
+
+
 class Scored(NamedTuple):
     """Scores of one case by one model.
 
@@ -42,7 +46,8 @@ class Scored(NamedTuple):
         fit: `mismatch.fit` of a case that scores poorly; else None.
         confusion: i64[S + 1, S + 1], of labels, of the first cases (`mismatch.CASES`); else None.
         ignored: f64[S], the ignored share of each predicted label; NaN if the prediction lacks it.
-        false_only: bool[S], which labels the prediction has and the reference mask lacks, though it could show them.
+        false_only: bool[S], which of `Reading.scored` the prediction has (`_LEAST_SHARE` of its pixels or more) and the
+            reference mask lacks, though it could show them.
     """
 
     scores: dict[str, np.ndarray]
@@ -205,9 +210,12 @@ def _score(
             label=kind.merge_labels(masks.label),
         )
     structures = len(reading.structures)
+    members = anatomy.membership(reading.structures, reading.scored)[:, 1:]
     in_truth, in_prediction = (
-        np.bincount(label.ravel(), minlength=structures + 1)[1:] for label in (masks.true, masks.predicted)
+        members @ np.bincount(label.ravel(), minlength=structures + 1)[1:]
+        for label in (masks.true, masks.predicted)
     )
+    false_only = (in_truth == 0) & (in_prediction > _LEAST_SHARE * np.count_nonzero(masks.predicted))
     layers = anatomy.layers(reading.structures, reading.scored)
     scores = metrics.score_by_layer(metrics.mask_scores, layers, masks.predicted, masks.true, spacing=spacing)
     if kind:
@@ -230,7 +238,7 @@ def _score(
         else None,
         metrics.confusion_matrix(masks.true, masks.predicted, structures) if in_first else None,
         np.where(in_all > 0, in_ignored / np.maximum(in_all, 1), np.nan),
-        (in_prediction > 0) & (in_truth == 0) & (kind is None or kind.distinct_labels()[1:]),
+        false_only & (kind is None or kind.shows_structure),
     )
 
 

@@ -167,9 +167,10 @@ def _run(workdir: Path) -> int:
         # Before the seconds in which tables are read and networks built.
         path = config_flags.get_config_filename(flags.FLAGS["config"])
         print(f"--mode={flags.FLAGS.mode}: {path} in {workdir}", flush=True)
-        modes.MODES[flags.FLAGS.mode](flags.FLAGS.config, workdir, **options)
+        result = modes.MODES[flags.FLAGS.mode](flags.FLAGS.config, workdir, **options)
         if flags.FLAGS.mode in ("train", "evaluate") and distributed.is_primary():
-            _print_scores(workdir)
+            if result:
+                _print_scores(workdir)
             _print_summary(workdir, with_pdf=flags.FLAGS.pdf)
         if flags.FLAGS.mode == "check":
             task = "study" if "study" in flags.FLAGS.config else "train"
@@ -235,15 +236,13 @@ def _check_pdf() -> None:
 
 
 def _print_scores(workdir: Path) -> None:
-    """Print the main scores of a run; of folds that are not all trained, nothing."""
+    """Print the main scores of a run's report, and its page."""
     from kneefair_jax.report import page
     from kneefair_jax.report.schema import Report
     from kneefair_jax.report.text import terminal
     from kneefair_jax.runtime import run_files
 
     path = workdir / "report" / page.REPORT
-    if not path.exists():
-        return
     report = cast(Report, run_files.read_report(path))
     lines = [
         "",

@@ -18,10 +18,11 @@ from kneefair_jax.anatomy import VOID
 from kneefair_jax.data import metadata
 from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.errors import InputError
+from kneefair_jax.groups import MISSING
 
 # Of a cohort's table: a tuple of names; empty where the mask shows all structures.
 COLUMN = "annotated_structures"
-# Shares of masks annotated in part that differ by group as much as this, and significantly, are reported.
+# Shares of patients whose masks show a structure that differ by group as much as this, and significantly, are reported.
 _DIFFERENCE, _P = 0.1, 0.01
 
 
@@ -68,10 +69,12 @@ class Annotations(NamedTuple):
     Attributes:
         kinds: K kinds.
         kind: i32[N], the kind of each row of the cohort's table.
+        scored: S names, `anatomy.scored_structures`.
     """
 
     kinds: tuple[Kind, ...]
     kind: np.ndarray
+    scored: tuple[str, ...]
 
     @property
     def sets(self) -> np.ndarray:
@@ -106,26 +109,46 @@ class Annotations(NamedTuple):
             "no score of the structures that its mask does not show"
         )
 
+    def nothing_scored(self) -> str:
+        """Return which masks show none of the scored structures, with a remedy; "" if all show one."""
+        for number, kind in enumerate(self.kinds):
+            if not kind.shows_structure.any():
+                return (
+                    f"{(self.kind == number).sum():,} masks show only {', '.join(kind.names)}, but the scored "
+                    f"structures are {', '.join(self.scored)}, none of which such a mask tells from all others; give "
+                    f"label maps that have the union as a structure ('{kind.names[0]}'), or leave these cases out"
+                )
+        return ""
+
     def group_notes(self, cases: pd.DataFrame, attributes: Sequence[str]) -> list[str]:
-        """Warn about attributes whose groups differ in the share of masks that are annotated in part.
+        """Warn about attributes whose groups differ in the share of patients whose masks show a structure.
 
         Args:
-            cases: the rows that the kinds are of, with the attributes.
+            cases: the rows that the kinds are of, with `patient_id` and the attributes.
             attributes: columns.
         """
-        is_partial = np.array([bool(kind.names) for kind in self.kinds])[self.kind]
+        shows = pd.DataFrame(self.shows_structure(np.arange(len(self.kind))), columns=list(self.scored))
+        patient = cases["patient_id"].to_numpy()
         notes = []
         for name in attributes:
-            counts = pd.crosstab(cases[name].astype(str).to_numpy(), is_partial)
-            if min(counts.shape) < 2:
-                continue
-            shares = counts[True] / counts.sum(axis=1)
-            if np.ptp(shares) >= _DIFFERENCE and stats.chi2_contingency(counts).pvalue < _P:
-                by_group = ", ".join(f"{level} {share:.0%}" for level, share in shares.items())
+            levels = cases[name].astype(str).to_numpy()
+            # A patient counts once in each level.
+            rows = shows.assign(level=levels, patient=patient)[levels != MISSING]
+            by_patient = rows.groupby(["level", "patient"])[list(self.scored)].all()
+            texts = []
+            for structure in self.scored:
+                counts = pd.crosstab(by_patient.index.get_level_values("level"), by_patient[structure])
+                if min(counts.shape) < 2:
+                    continue
+                shares = counts[True] / counts.sum(axis=1)
+                if np.ptp(shares) >= _DIFFERENCE and stats.chi2_contingency(counts).pvalue < _P:
+                    by_level = ", ".join(f"{level} {share:.0%}" for level, share in shares.items())
+                    texts.append(f"{structure} ({by_level})")
+            if texts:
                 notes.append(
-                    f"WARNING: masks are annotated in part more often in some groups by {name} than in others "
-                    f"({by_group}); scores by group then rest on different cases, and a gap of a structure may come "
-                    "from the choice of cases"
+                    f"WARNING: groups by {name} differ in the share of patients whose masks show a structure: "
+                    f"{'; '.join(texts)}. Scores by group then rest on different cases, and a gap may come from this "
+                    "choice"
                 )
         return notes
 
@@ -147,12 +170,13 @@ def of_cohort(cases: pd.DataFrame, structures: Sequence[str]) -> Annotations | N
     if COLUMN not in cases or not any(cases[COLUMN]):
         return None
     kind, names = pd.factorize(cases[COLUMN])
-    members = anatomy.membership(structures, anatomy.scored_structures(structures))
+    scored = anatomy.scored_structures(structures)
+    members = anatomy.membership(structures, scored)
     kinds = []
     for of_kind in names:
         sets = anatomy.label_sets(structures, of_kind or structures)
         kinds.append(Kind(of_kind, sets, anatomy.is_determined(sets, members)))
-    return Annotations(tuple(kinds), kind.astype(np.int32))
+    return Annotations(tuple(kinds), kind.astype(np.int32), scored)
 
 
 def parse(

@@ -21,18 +21,26 @@ _CHECK_FILES = (
 )
 
 
-def train(config: ConfigDict, workdir: Path) -> None:
-    """Train, then evaluate; with `data.folds`, each fold in turn (or the one that `data.fold` names)."""
+def train(config: ConfigDict, workdir: Path) -> bool:
+    """Train, then evaluate; with `data.folds`, each fold in turn (or the one that `data.fold` names).
+
+    Returns:
+        Whether this wrote the report of the run; that of folds waits for all of them.
+    """
     if "study" in config:
         logger.warning(
             "note: config.study is ignored; --mode=train is one run, of config.mitigation; try --mode=study"
         )
-    _run(config, workdir, training=True)
+    return _run(config, workdir, training=True)
 
 
-def evaluate_only(config: ConfigDict, workdir: Path) -> None:
-    """Evaluate the checkpoints of a run folder again: another selection rule, external cohort or report."""
-    _run(config, workdir, training=False)
+def evaluate_only(config: ConfigDict, workdir: Path) -> bool:
+    """Evaluate the checkpoints of a run folder again: another selection rule, external cohort or report.
+
+    Returns:
+        As `train`.
+    """
+    return _run(config, workdir, training=False)
 
 
 def check(config: ConfigDict, workdir: Path, overwrite: bool = False) -> None:
@@ -52,6 +60,10 @@ def check(config: ConfigDict, workdir: Path, overwrite: bool = False) -> None:
             "config.data.phantom.online=True: --mode=check reads every training case, and these are drawn in the "
             "training step; set data.phantom.online=False to check stored cases of the same population"
         )
+    if "study" in config:
+        from kneefair_jax.runs import study_trials
+
+        study_trials.check(config)
     if config.data.folds and config.data.fold == -1:
         config = _of_fold(config, 0)
         logger.info("splits are those of fold 0 of %d", config.data.folds)
@@ -94,7 +106,7 @@ def run_study(config: ConfigDict, workdir: Path, shard: str = "0/1") -> None:
     study.run_study(config, workdir, shard)
 
 
-MODES: dict[str, Callable[..., None]] = {
+MODES: dict[str, Callable[..., object]] = {
     "train": train,
     "evaluate": evaluate_only,
     "check": check,
@@ -102,15 +114,19 @@ MODES: dict[str, Callable[..., None]] = {
 }
 
 
-def _run(config: ConfigDict, workdir: Path, *, training: bool) -> None:
+def _run(config: ConfigDict, workdir: Path, *, training: bool) -> bool:
     if config.data.folds:
-        _run_folds(config, workdir, training=training)
-    else:
-        experiment.run_experiment(config, workdir, experiment.store_dir(config, workdir), training)
+        return _run_folds(config, workdir, training=training)
+    experiment.run_experiment(config, workdir, experiment.store_dir(config, workdir), training)
+    return True
 
 
-def _run_folds(config: ConfigDict, workdir: Path, *, training: bool) -> None:
-    """Run the folds that `data.fold` names and, once all have scores, write the report over all folds."""
+def _run_folds(config: ConfigDict, workdir: Path, *, training: bool) -> bool:
+    """Run the folds that `data.fold` names and, once all have scores, write the report over all folds.
+
+    Returns:
+        Whether this process wrote that report.
+    """
     output_folder.require_regular_files(workdir, run_directory.OUTPUTS)
     folds = [_of_fold(config, fold) for fold in range(config.data.folds)]
     paths = [workdir / f"fold_{fold}" for fold in range(len(folds))]
@@ -127,7 +143,7 @@ def _run_folds(config: ConfigDict, workdir: Path, *, training: bool) -> None:
             logger.info("fold %d of %d", number, len(folds))
             experiment.run_experiment(fold, path, directory, training)
     if not distributed.is_primary():
-        return
+        return False
     from kneefair_jax.evaluation import evaluate  # late, as in `run_study`
 
     resolution = evaluate.resolution(paths[max(config.data.fold, 0)])
@@ -137,13 +153,14 @@ def _run_folds(config: ConfigDict, workdir: Path, *, training: bool) -> None:
             ", ".join(missing),
             resolution,
         )
-        return
+        return False
     data, options = folds[0].data, experiment.store_options(config)
     cohort = cohort_loader.load(data, data.seed)
     prepared, _ = cohort_loader.prepare(data, data.seed, cohort, None, directory, options)
     experiment.report_excluded(workdir, prepared, None, experiment.private_folders(config, workdir))
     page = evaluate.merge_folds(folds[0], prepared.cohort, prepared.cases, workdir, paths)
     logger.info("all folds: %s", page)
+    return True
 
 
 def _of_fold(config: ConfigDict, fold: int) -> ConfigDict:

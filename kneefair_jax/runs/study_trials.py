@@ -103,6 +103,11 @@ def check(config: ConfigDict) -> None:
     if "study" not in config:
         raise InputError("--mode=study needs a config with a section `study`, such as configs/study.py")
     study = config.study
+    if not config.data.attributes:
+        raise InputError(
+            "config.data.attributes=(): a study compares the gaps between groups; name the attributes, or train single "
+            "runs with --mode=train"
+        )
     bootstrap.check_draws(study.bootstrap_draws, "config.study.bootstrap_draws")
     if BASELINE not in study.methods:
         raise InputError(

@@ -270,10 +270,10 @@ def training_counts(
 def mitigation_groups(cohort: Cohort, attributes: Sequence[str]) -> groups.Partition:
     """Return the partition of objectives and selection rules: by one attribute, or the intersection of several.
 
-    A cohort without attributes is one group, whatever the config names.
+    A cohort without attributes is one group: `mitigation.groups` is not read.
 
     Raises:
-        InputError: there is no attribute, or one is not among the cohort's.
+        InputError: the cohort has attributes, and none is named or one is not among them.
     """
     if not cohort.attributes:
         return groups.partition(cohort.cases, ())

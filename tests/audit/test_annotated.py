@@ -43,7 +43,7 @@ def test_the_structures_that_a_mask_does_not_show_are_not_scored():
     assert dice(result) == {"whole femur": (1, 24), "whole patella": (1, 12), "tibia": (1, 12)}
     assert any("12 show only whole femur" in note for note in result.notes)
     # Every second case is of a man, and every second mask shows the femur alone.
-    assert any("by sex" in note and "f 0%, m 100%" in note for note in result.notes)
+    assert any("by sex" in note and "tibia (f 100%, m 0%)" in note for note in result.notes)
     assert not any("--annotated" in note and "WARNING" in note for note in result.notes)
 
 
@@ -57,9 +57,34 @@ def test_a_whole_femur_of_one_label_is_compared_with_both_classes():
 def test_without_the_column_the_others_count_as_background():
     result = audited(masks([1, 4]), [""] * 24)
     assert dice(result)["tibia"] == (0, 24)
-    warnings = [note for note in result.notes if "--annotated" in note]
-    assert [("no tibia" in note, "24 of 24 cases" in note) for note in warnings[:1]] == [(True, True)]
-    assert len(warnings) == 2  # and none of the femur, which both masks have
+    (warning,) = [note for note in result.notes if "--annotated" in note]
+    # The whole patella is in both masks, since it lies on the femur.
+    assert "tibia in 24 of 24 cases" in warning and "patella" not in warning
+    assert any("lack structures" in text for text in result.reports[""]["cohort"]["warnings"])
+
+
+def test_masks_with_all_structures_get_no_warning():
+    """The patella lies in front of the femur, and the prediction has some of it beside: no class is missing."""
+    truth = {
+        case: np.where(label == 3, 0, label).astype(np.uint8) for case, label in masks([1, 2, 3, 4]).items()
+    }
+    result = audited(truth, [""] * 24)
+    assert dice(result)["whole patella"][0] == pytest.approx(0.8)
+    assert not any("--annotated" in note for note in result.notes)
+
+
+def test_structures_of_which_nothing_is_scored_are_refused():
+    """Without an overlap class, a mask that shows the whole femur tells neither femur nor patella."""
+    labels = {"femur": 1, "tibia": 2, "patella": 3}
+    truth = {
+        case: np.where(label == 2, 0, label > 0).astype(np.uint8) for case, label in masks([1, 3]).items()
+    }
+    predictions = {case: label for case, label in masks([1, 2, 3]).items()}
+    options = audit.MaskOptions(labels=labels, annotated="drawn")
+    with pytest.raises(InputError, match=r"24 masks show only whole femur.*'whole femur'"):
+        run.masks(
+            truth, predictions, table(["whole femur"] * 24), ["sex"], options, audit.Settings(draws=200)
+        )
 
 
 def test_contradictions_are_refused_by_row():

@@ -50,6 +50,33 @@ def test_kinds_by_hand():
     )
 
 
+def group_notes(first, second, per_patient=1):
+    """The notes on 20 cases of each of two groups, whose first cases show only a femur or a tibia."""
+    annotated = [*first, *[()] * (20 - len(first)), *second, *[()] * (20 - len(second))]
+    cases = pd.DataFrame({"sex": ["f"] * 20 + ["m"] * 20, "site": ["a", "b"] * 20})
+    cases["patient_id"] = np.arange(40) // per_patient
+    return kinds_of(*annotated).group_notes(cases, ["sex", "site"])
+
+
+def test_groups_whose_masks_show_other_structures_are_reported():
+    femur, tibia = [("femur",)], [("tibia",)]
+    (note,) = group_notes(20 * femur, [])  # chi-squared test of each structure but the femur: p < 1e-6
+    assert "by sex" in note and "tibia (f 0%, m 100%)" in note and "femur (" not in note
+    assert group_notes(8 * femur, 12 * femur) == []  # p = 0.34
+    assert group_notes(10 * femur, 10 * femur) == []
+    (note,) = group_notes(20 * femur, 20 * tibia)
+    assert "femur (f 100%, m 0%)" in note and "tibia (f 0%, m 100%)" in note
+    # 16 and 4 of 20 cases (p = 0.0005), in patients of four cases: four and one of five (p = 0.21).
+    assert group_notes(16 * femur, 4 * femur) != []
+    assert group_notes(16 * femur, 4 * femur, per_patient=4) == []
+
+
+def test_missing_levels_are_no_group():
+    cases = pd.DataFrame({"sex": ["f"] * 10 + ["m"] * 10 + ["missing"] * 20, "patient_id": np.arange(40)})
+    annotated = [*[()] * 20, *[("femur",)] * 20]
+    assert kinds_of(*annotated).group_notes(cases, ["sex"]) == []
+
+
 def test_cohorts_without_the_column_or_with_empty_cells_have_no_kinds():
     assert annotations.of_cohort(pd.DataFrame({"case_id": ["a"]}), KNEE) is None
     assert kinds_of((), ()) is None

@@ -103,3 +103,10 @@ def test_a_config_without_a_study_is_refused():
         del config["study"]
     with pytest.raises(InputError, match="section `study`"):
         study_trials.check(config)
+
+
+def test_a_study_without_attributes_is_refused_before_its_runs():
+    config = synthetic_study.config()
+    config.data.attributes = ()
+    with pytest.raises(InputError, match="compares the gaps between groups"):
+        study_trials.check(config)
