@@ -100,7 +100,7 @@ def cohort(name: str, cases: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ..
         }
     )
     source = phantom.source(settings, size=size, seed=SEED)
-    predictor = predict.load("phantom")
+    predictor = predict.load("phantom", raw=True)  # as `label_errors.compare`
     masks, predictions = [], []
     for start in range(0, cases, 100):
         film_cases = list(source.read(range(start, min(start + 100, cases))))

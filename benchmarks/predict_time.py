@@ -72,9 +72,10 @@ def seconds(checkpoint: str, films: list[Path], out: Path, cache: Path) -> float
 def measure(checkpoint: str, films: list[Path], folder: Path) -> dict[str, float]:
     """Seconds of a network: a new process, cold and warm, and each film after the first."""
     cache = folder / "cache"
-    seconds(checkpoint, films[:1], folder / "first", folder / "another cache")  # Python's byte code
+    seconds(checkpoint, films[:1], folder / "byte code", folder / "another cache")  # of Python's modules
     cold = seconds(checkpoint, films[:1], folder / "cold", cache)
     warm = seconds(checkpoint, films[:1], folder / "warm", cache)
+    seconds(checkpoint, films, folder / "programs", cache)  # for batches of several films
     several = seconds(checkpoint, films, folder / "several", cache)
     return {
         "new process, empty compilation cache": cold,

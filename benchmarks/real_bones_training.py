@@ -174,9 +174,8 @@ def few(films: Films, workdir: Path, steps: int, batch_size: int, seeds: Sequenc
     result: dict[str, Any] = {"films": 10, "learning_rate": {}, "dice": {name: [] for name in FEW}}
     for seed in seeds:
         rng = np.random.default_rng(seed)
-        chosen = [
-            f"{knee}-{rng.integers(40)}" for knee in np.resize(rng.permutation(films.training_knees), 10)
-        ]
+        knees = np.resize(rng.permutation(films.training_knees), 10)
+        chosen = [f"{knee}-{film}" for knee, film in zip(knees, rng.permutation(40), strict=False)]
         folder = workdir / f"few_cohort_{seed}"
         cohort(films.train, folder, chosen)
         for name, arm in FEW.items():

@@ -183,7 +183,7 @@ def describe(
         + cohort.varying_attributes(frame, attributes)
         + cohort.similar_levels(frame, attributes),
         of_other_splits(source.cells, table),
-        _annotated(table, path, annotated),
+        _annotated(rows_of_split, path, annotated),
     )
 
 
@@ -193,8 +193,8 @@ def _annotated(table: pd.DataFrame, path: Path, name: str) -> pd.Series | None:
         return None
     if name not in table:
         raise InputError(
-            f"{path}: --annotated names {name!r}, which is not a column{column_names.suggestion(name, table.columns)}; "
-            f"the columns are: {', '.join(table.columns)}"
+            f"{path}: --annotated names {name!r}, which is not a column; the columns are {', '.join(table.columns)}"
+            f"{column_names.suggestion(name, table.columns)}"
         )
     return table[name]
 

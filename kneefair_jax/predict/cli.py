@@ -30,9 +30,9 @@ run. If OUT has results of a file by another network or other options, the comma
 new results are written, or the file fails. Two files are the same if their absolute paths are equal (file_id is a hash
 of the path): a file of another folder whose mask would have the same name is refused.
 
-Each bone of a mask is one piece without holes, unless a second piece is almost as large (two knees?): smaller pieces
-get the most probable other structure or background, holes are filled. Confidence and warnings are of the mask before;
---raw leaves this out.
+Each bone of a knee is one piece without holes, in masks and outlines: a piece with less than 30 % of the largest piece's
+pixels gets the most probable other structure or background, and holes are filled. Confidence and warnings refer to the
+mask before cleaning; --raw skips the cleaning.
 
 OUT gets masks/ (0 is background, 1, 2, ... the structures, at the file's own size), overlays/ (to look at), outlines/
 (with --outlines: the whole bones, 1 in a file of each; areas.csv has rows of them, too) and areas.csv: a row per file
