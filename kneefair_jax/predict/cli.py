@@ -30,7 +30,7 @@ run. If OUT has results of a file by another network or other options, the comma
 new results are written, or the file fails. Two files are the same if their absolute paths are equal (file_id is a hash
 of the path): a file of another folder whose mask would have the same name is refused.
 
-Each bone of a knee is one piece without holes, in masks and outlines: a piece with less than 30 % of the largest piece's
+Each bone of a knee is one piece without holes, in masks and outlines: a piece of less than 30 % of the largest one's
 pixels gets the most probable other structure or background, and holes are filled. Confidence and warnings refer to the
 mask before cleaning; --raw skips the cleaning.
 
