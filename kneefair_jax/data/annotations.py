@@ -185,13 +185,15 @@ def parse(
     """Return the names in each cell of the column.
 
     Args:
-        cells: text on the lines of the file; names by `;` or comma.
+        cells: text on the lines of the file; names by `;` or comma, in upper or lower case.
         structures: the names of labels 1, 2, ...
         problems: receives the cells with names that the label scheme lacks.
     """
+    spelling = {name.lower(): name for name in (*anatomy.UNIONS, *structures)}
     result = []
     for row, cell in cells.items():
-        names = tuple(dict.fromkeys(name for name in re.split(r"\s*[;,]\s*", cell.strip()) if name))
+        words = filter(None, re.split(r"\s*[;,]\s*", cell.strip()))
+        names = tuple(dict.fromkeys(spelling.get(word.lower(), word) for word in words))
         try:
             anatomy.membership(structures, names)
         except InputError as error:

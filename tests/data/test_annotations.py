@@ -19,7 +19,7 @@ def kinds_of(*annotated, structures=KNEE):
 
 def test_cells_name_structures_or_unions():
     problems = []
-    parsed = annotations.parse(cells("femur; tibia", "", " whole femur ", "femur,femur", ";"), KNEE, problems)
+    parsed = annotations.parse(cells("femur; Tibia", "", " Whole femur ", "femur,FEMUR", ";"), KNEE, problems)
     assert parsed == [("femur", "tibia"), (), ("whole femur",), ("femur",), ()]
     assert not problems
 
