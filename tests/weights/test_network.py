@@ -56,6 +56,14 @@ def test_the_documentation_has_the_committed_scores():
             for entry in (dice[bone] for dice in networks)
         ]
         assert f"| {cells[0]} | {cells[1]} |" in text
+    cleaning = json.loads((results / "cleaning.json").read_text())
+    for name in ("phantom", "phantom-v2"):
+        for kind, scores in cleaning[name].items():
+            tibia = scores["tibia"]
+            row = next(line for line in text.splitlines() if line.startswith(f"| `{name}` | {kind}"))
+            assert (
+                f"{tibia['raw']:.4f} to {tibia['cleaned']:.4f} ({tibia['better']}, {tibia['worse']})" in row
+            )
     conventions = json.loads((results / "conventions.json").read_text())
     for kind in ("clinical", "varied clinical"):
         for name, dice in conventions[kind]["same convention"].items():
