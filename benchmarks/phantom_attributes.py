@@ -33,7 +33,7 @@ Table = pd.DataFrame
 
 
 def _cut(name: str, edges: list[float]) -> Callable[[Table], pd.Series]:
-    return lambda settings: pd.cut(settings[name], edges, include_lowest=True).astype(str)
+    return lambda settings: pd.cut(settings[name], edges, include_lowest=True)
 
 
 def _present(name: str, limit: float = 0.0) -> Callable[[Table], pd.Series]:
@@ -44,11 +44,11 @@ def _present(name: str, limit: float = 0.0) -> Callable[[Table], pd.Series]:
 ATTRIBUTES: dict[str, Callable[[Table], pd.Series]] = {
     "field of view, mm": _cut("fov", [80, 120, 200, 380]),
     "width of the ranges": _cut("width", [0, 0.33, 0.67, 1]),
-    "turn, degrees": lambda s: pd.cut(s["turn"].abs(), [0, 5, 12, 25], include_lowest=True).astype(str),
+    "turn, degrees": lambda s: pd.cut(s["turn"].abs(), [0, 5, 12, 25], include_lowest=True),
     "Kellgren-Lawrence grade": lambda s: s["grade"].astype(int).astype(str),
     "attenuation of the patella": lambda s: pd.cut(
         s["patella"] * (1 - s["patella_faint"].clip(lower=0)), [-0.1, 0.4, 0.8, 2]
-    ).astype(str),
+    ),
     "photons, log": _cut("log_photons", [5.7, 7, 8, 9.5]),
     "knee replacement": _present("replacement"),
     "plate, screws or nail in the bone": _present("fixation"),
@@ -88,7 +88,7 @@ def by_attribute(dice: Table, settings: Table) -> dict[str, dict[str, dict[str, 
     for name, level_of in ATTRIBUTES.items():
         result[name] = {
             str(level): {"films": len(rows), **rows.mean().to_dict()}
-            for level, rows in dice.groupby(level_of(settings).to_numpy())
+            for level, rows in dice.groupby(level_of(settings), observed=True)
         }
     return result
 
