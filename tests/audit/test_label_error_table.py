@@ -35,7 +35,9 @@ def root(tmp_path, monkeypatch):
         film[4 + i % 7, 3 + i % 5] ^= 100
         folder.save(film, tmp_path / "films" / f"c{i}.png")
     folder.save(np.roll(folder.truth_of(5), (4, 5), (0, 1)), tmp_path / "truth" / "c5.png")
-    monkeypatch.setattr(predict, "load", lambda name, batch_size: Network() if name == "phantom" else None)
+    monkeypatch.setattr(
+        predict, "load", lambda name, batch_size, raw: Network() if name == "phantom" else None
+    )
     return tmp_path
 
 

@@ -91,26 +91,17 @@ class Bibliography:
 def methods_text(report: Report) -> tuple[str, list[str]]:
     """Return the paragraph and its references."""
     cite = Bibliography()
-    sentences = chain(
-        _data(report),
-        _scores(report, cite),
-        _rates(report, cite),
-        _intervals(report, cite),
-        *([_comparisons(report, cite)] if report["cohort"]["attributes"] else []),
-    )
-    return " ".join(sentences), cite.list()
-
-
-def _comparisons(report: Report, cite: Bibliography) -> Iterator[str]:
-    """Yield the sentences on comparisons of groups."""
-    return chain(
-        _inequality(report, cite),
-        _primary(report, cite),
-        _tests(report, cite),
-        _sample_size(report),
-        _equivalence(report, cite),
-        _further_analyses(report, cite),
-    )
+    sentences = [_data(report), _scores(report, cite), _rates(report, cite), _intervals(report, cite)]
+    if report["cohort"]["attributes"]:
+        sentences += [
+            _inequality(report, cite),
+            _primary(report, cite),
+            _tests(report, cite),
+            _sample_size(report),
+            _equivalence(report, cite),
+            _further_analyses(report, cite),
+        ]
+    return " ".join(chain(*sentences)), cite.list()
 
 
 def _data(report: Report) -> Iterator[str]:
