@@ -103,10 +103,10 @@ class Annotations(NamedTuple):
             for number, kind in enumerate(self.kinds)
             if kind.names
         ]
-        partial = sum(bool(self.of_row(row).names) for row in range(len(self.kind)))
+        partial_masks = sum(bool(self.of_row(row).names) for row in range(len(self.kind)))
         return (
-            f"{partial:,} of {len(self.kind):,} masks are annotated in part ({option}): {'; '.join(parts)}. A case has "
-            "no score of the structures that its mask does not show"
+            f"{partial_masks:,} of {len(self.kind):,} masks are annotated in part ({option}): {'; '.join(parts)}. A "
+            "case has no score of the structures that its mask does not show"
         )
 
     def nothing_scored(self) -> str:
@@ -154,11 +154,13 @@ class Annotations(NamedTuple):
 
     def note_not_compared(self) -> str:
         """Return how many masks have no label that can be compared (`Kind.distinct_labels`); "" if all have one."""
-        without = [number for number, kind in enumerate(self.kinds) if not kind.distinct_labels()[1:].any()]
-        count = int(np.isin(self.kind, without).sum())
+        not_compared = [
+            number for number, kind in enumerate(self.kinds) if not kind.distinct_labels()[1:].any()
+        ]
+        count = int(np.isin(self.kind, not_compared).sum())
         if not count:
             return ""
-        names = {", ".join(self.kinds[number].names) for number in without}
+        names = {", ".join(self.kinds[number].names) for number in not_compared}
         return (
             f"{count:,} masks that show only {' or '.join(sorted(names))} are not compared with the network, which "
             "does not segment this union"

@@ -30,14 +30,14 @@ class _Bone(NamedTuple):
     Attributes:
         members: bool[C], the classes of the bone.
         piece: bool[C], the classes that are one piece with it.
-        reassigned: f32[C, C], which class a pixel's probability moves to where the bone is removed; a row of zeros for
-            a class of this bone alone.
+        reassignment: f32[C, C], which class a pixel's probability moves to where the bone is removed; a row of zeros
+            for a class of this bone alone.
         hole_label: i32[C], the label of a pixel in a hole of the bone by its label before; other bones keep theirs.
     """
 
     members: np.ndarray
     piece: np.ndarray
-    reassigned: np.ndarray
+    reassignment: np.ndarray
     hole_label: np.ndarray
 
 
@@ -101,7 +101,7 @@ def _is_knee(structures: Sequence[str]) -> bool:
 def _whole_bone(name: str, structures: Sequence[str]) -> _Bone:
     """Return a whole bone of a network with overlap classes."""
     (members,) = anatomy.membership(structures, (name,))
-    reassigned = np.diag(~members).astype(np.float32)
+    reassignment = np.diag(~members).astype(np.float32)
     hole_label = np.arange(len(members))
     bone = anatomy.class_beside(name)
     hole_label[0] = 1 + structures.index(bone)
@@ -109,9 +109,9 @@ def _whole_bone(name: str, structures: Sequence[str]) -> _Bone:
         if bone in pair and overlap in structures:
             other = pair[pair[0] == bone]
             if other in structures:
-                reassigned[1 + structures.index(overlap), 1 + structures.index(other)] = 1
+                reassignment[1 + structures.index(overlap), 1 + structures.index(other)] = 1
                 hole_label[1 + structures.index(other)] = 1 + structures.index(overlap)
-    return _Bone(members, members, reassigned, hole_label)
+    return _Bone(members, members, reassignment, hole_label)
 
 
 def _bones(structures: Sequence[str]) -> list[_Bone]:
@@ -157,11 +157,11 @@ def _without_small_pieces(
     # A ring around it too, from which interpolation to the film's pixels would make specks.
     is_kept = own & ~is_removed
     is_removed = ndimage.binary_dilation(is_removed) & ~ndimage.binary_dilation(is_kept) | is_removed
-    reassigned = probabilities[is_removed] @ bone.reassigned
-    total = reassigned.sum(-1, keepdims=True)
-    background = np.eye(reassigned.shape[-1], dtype=reassigned.dtype)[0]
+    reassignment = probabilities[is_removed] @ bone.reassignment
+    total = reassignment.sum(-1, keepdims=True)
+    background = np.eye(reassignment.shape[-1], dtype=reassignment.dtype)[0]
     result = probabilities.copy()
-    result[is_removed] = np.where(total > 0, reassigned / np.where(total > 0, total, 1), background)
+    result[is_removed] = np.where(total > 0, reassignment / np.where(total > 0, total, 1), background)
     return result
 
 
