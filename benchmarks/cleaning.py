@@ -7,7 +7,6 @@ projects them. Cases in which cleaning costs more than 0.001 of a bone's Dice ar
 """
 
 import argparse
-import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import phantom_scores, real_bones
-from benchmarks.machine import hardware, versions
+from benchmarks.machine import conditions
 from kneefair_jax import anatomy, metrics
 from kneefair_jax.predict import Predictor
 from kneefair_jax.runtime import atomic
@@ -60,9 +59,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "cleaning.json")
     options = parser.parse_args()
     result: dict[str, Any] = {
-        "hardware": hardware(),
-        "versions": versions(),
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **conditions(),
         "side": options.side,
     }
     for checkpoint in options.checkpoint:

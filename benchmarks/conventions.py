@@ -7,14 +7,13 @@ the network predicts masks of both (`predict --in-front`); each prediction is sc
 """
 
 import argparse
-import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.machine import hardware, versions
+from benchmarks.machine import conditions
 from benchmarks.phantom_scores import films
 from kneefair_jax import anatomy, metrics, predict
 from kneefair_jax.runtime import atomic
@@ -60,9 +59,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "conventions.json")
     options = parser.parse_args()
     result: dict[str, Any] = {
-        "hardware": hardware(),
-        "versions": versions(),
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **conditions(),
         "checkpoint": options.checkpoint,
         "films": options.films,
         "side": options.side,

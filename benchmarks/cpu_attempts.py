@@ -9,7 +9,6 @@ are medians over rounds. The network is the U-Net of `benchmarks/train_step.py` 
 
 import argparse
 import contextlib
-import datetime
 import functools
 import json
 import os
@@ -42,7 +41,7 @@ from benchmarks.jax_step import (
     timer,
     train_step,
 )
-from benchmarks.machine import hardware, versions
+from benchmarks.machine import conditions
 from benchmarks.train_step import STEPS_PER_CALL
 from kneefair_jax.models import unet
 from kneefair_jax.runtime import atomic
@@ -305,10 +304,8 @@ def main() -> None:
     options = parser.parse_args()
     jax.config.update("jax_num_cpu_devices", 2)  # variants of one device use the first, with all threads
     result: dict[str, Any] = {
-        "hardware": hardware(),
-        "versions": versions(),
+        **conditions(),
         "load_average": os.getloadavg(),
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "setting": SETTING._asdict(),
         "convolutions": measure_convolutions(2 * options.rounds + 1),
     }

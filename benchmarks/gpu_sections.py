@@ -4,7 +4,6 @@ Each takes whether it is a smoke test (tiny sizes), the time on the clock `time.
 function that records its result so far. What it raises, the caller records.
 """
 
-import datetime
 import importlib
 import importlib.util
 import shutil
@@ -22,7 +21,7 @@ import numpy as np
 
 from benchmarks import device_agreement, device_trace, jax_step, roofline, train_step
 from benchmarks.jax_step import Setting
-from benchmarks.machine import hardware, versions
+from benchmarks.machine import conditions
 
 Record = Callable[[dict[str, Any]], None]
 
@@ -56,13 +55,11 @@ def environment(smoke: bool, deadline: float, record: Record) -> None:
     del deadline
     device = jax.devices()[0]
     result = {
-        "hardware": hardware(),
-        "versions": versions(),
+        **conditions(),
         "device": f"{jax.device_count()} x {device.device_kind}",
         "platform": device.platform,
         "nvidia_smi": _nvidia_smi(),
         "smoke": smoke,
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     record(result)
     missing = {}

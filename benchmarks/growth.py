@@ -10,7 +10,6 @@ its own, whose peak memory is the resident one.
 
 import argparse
 import contextlib
-import datetime
 import itertools
 import json
 import os
@@ -28,7 +27,7 @@ import jax
 
 from benchmarks import jax_step, scaling
 from benchmarks.jax_step import Run, Setting, in_turns
-from benchmarks.machine import hardware, user_environment, versions
+from benchmarks.machine import conditions, user_environment
 from configs import quickstart, smoke
 from kneefair_jax import mitigation
 from kneefair_jax.data import pipeline
@@ -297,10 +296,8 @@ def main() -> None:
     options = parser.parse_args()
     for name in [options.only] if options.only else SECTIONS:
         about = {
-            "hardware": hardware(),
-            "versions": versions(),
+            **conditions(),
             "load_average": os.getloadavg(),
-            "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "commit": scaling.commit(),
         }
         section = about | SECTIONS[name](options.rounds)

@@ -1,32 +1,32 @@
-"""Measure how well the shipped network ranks planted label errors among the masks of a phantom cohort.
+"""Measure how well `kneefair check` finds planted label errors, among phantoms and films of real bones.
 
-    python benchmarks/label_errors.py
+    python -m benchmarks.label_errors [BONES PROJECT.py --workdir DIR]
 
-Clinical phantoms of a seed that the network never saw. Of each cohort's masks 10 % are made wrong in one way, or in one
-of all ways each; the rest are as drawn. The AUC is that of a planted case's score above another's; its interval is over
-repetitions, which choose other cases (2.5 to 97.5 %).
+Of each cohort none, 5, 20 or 40 % of the masks are made wrong in one way, or in one of all ways each; the rest are as
+drawn. Phantoms are clinical, of a seed that the network never saw. BONES and PROJECT.py are those of
+`benchmarks.real_bones`; films in DIR are kept. The AUC is that of a planted case's score above another's; its interval
+is over repetitions, which choose other cases (2.5 to 97.5 %).
 """
 
 import argparse
-import sys
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
+from benchmarks import real_bones
 from benchmarks.machine import hardware
-from kneefair_jax import anatomy, label_errors, predict
+from kneefair_jax import anatomy, label_errors
 from kneefair_jax.data import phantom
-from kneefair_jax.predict import prediction
 from kneefair_jax.runtime import atomic, run_directory
 
 SEED = 770_011
-SHARE = 0.1
+SHARES = (0.05, 0.2, 0.4)
 SHIFT = 8
 COHORTS = {  # size, field of view in mm, both knees
     "128 x 128": ((128, 128), 140.0, False),
@@ -69,11 +69,23 @@ def _missing(
     return np.where(masks[row] == gone, 0, masks[row])
 
 
+def _incomplete(
+    masks: np.ndarray, row: int, rng: np.random.Generator, structures: tuple[str, ...]
+) -> np.ndarray:
+    """Without half of a structure: its upper, lower, left or right one."""
+    chosen = masks[row] == rng.choice(np.unique(masks[row])[1:])
+    place = np.indices(chosen.shape)[rng.integers(2)]
+    middle = np.median(place[chosen])
+    is_gone = chosen & (place <= middle if rng.integers(2) else place >= middle)
+    return np.where(is_gone, 0, masks[row])
+
+
 FAULTS: dict[str, Fault] = {
     "shuffled": _shuffled,
     "shifted": _shifted,
     "swapped": _swapped,
     "missing": _missing,
+    "incomplete": _incomplete,
 }
 # What each fault's reason is recognised by.
 WORDS = {
@@ -81,11 +93,12 @@ WORDS = {
     "shifted": ("moved",),
     "swapped": ("exchanged", "mirrored"),
     "missing": ("missing",),
+    "incomplete": ("differs", "missing"),
 }
 
 
-def cohort(name: str, cases: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Masks and the network's, u8[N, H, W], and the structures."""
+def phantoms(name: str, cases: int) -> tuple[list[np.ndarray], np.ndarray, tuple[str, ...]]:
+    """Films u8[H, W, 1], masks u8[N, H, W], and the structures of one of `COHORTS`."""
     size, fov, is_bilateral = COHORTS[name]
     settings = ConfigDict(
         {
@@ -100,22 +113,23 @@ def cohort(name: str, cases: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ..
         }
     )
     source = phantom.source(settings, size=size, seed=SEED)
-    predictor = predict.load("phantom", raw=True)  # as `label_errors.compare`
-    masks, predictions = [], []
-    for start in range(0, cases, 100):
-        film_cases = list(source.read(range(start, min(start + 100, cases))))
-        films = [case.image for case in film_cases]
-        predictions_of_batch = predictor.predict(
-            [half for film in films for half in prediction.halves_of(film)] if is_bilateral else films
-        )
-        if is_bilateral:
-            predictions_of_batch = [
-                prediction.join_halves(*predictions_of_batch[k : k + 2])
-                for k in range(0, len(predictions_of_batch), 2)
-            ]
-        masks += [case.label for case in film_cases]
-        predictions += [one.mask for one in predictions_of_batch]
-    return np.stack(masks), np.stack(predictions), source.structures
+    drawn = list(source.read(range(cases)))
+    return [case.image for case in drawn], np.stack([case.label for case in drawn]), source.structures
+
+
+def projections(
+    bones: Path, script: Path, workdir: Path
+) -> tuple[list[np.ndarray], np.ndarray, tuple[str, ...]]:
+    """Films u8[H, W, 1], masks u8[N, H, W] and structures of films of real bones, two seeds."""
+    structures = ("femur", "tibia", "patella")
+    table = np.array([0, 1, 2, 0, 3], np.uint8)  # from the labels of the script
+    images, masks = [], []
+    for seed in (0, 1):
+        folder = real_bones.films(bones, script, workdir, seed, real_bones.FILMS)
+        for path in sorted((folder / "images").iterdir()):
+            images.append(np.asarray(Image.open(path))[..., None])
+            masks.append(table[np.asarray(Image.open(folder / "masks" / path.name))])
+    return images, np.stack(masks), structures
 
 
 def ranked(masks: np.ndarray, predictions: np.ndarray, structures: tuple[str, ...]) -> label_errors.Ranking:
@@ -128,11 +142,16 @@ def ranked(masks: np.ndarray, predictions: np.ndarray, structures: tuple[str, ..
 
 
 def planted(
-    masks: np.ndarray, predictions: np.ndarray, structures: tuple[str, ...], kinds: Sequence[str], seed: int
-) -> dict[str, Any]:
+    masks: np.ndarray,
+    predictions: np.ndarray,
+    structures: tuple[str, ...],
+    kinds: Sequence[str],
+    share: float,
+    seed: int,
+) -> dict[str, float]:
     """Return AUC, detection rate, false alarms and rate of right reasons of one cohort with faults."""
     rng = np.random.default_rng(seed)
-    rows = rng.permutation(len(masks))[: round(SHARE * len(masks))]
+    rows = rng.permutation(len(masks))[: round(share * len(masks))]
     wrong, kind_of = masks.copy(), {}
     for number, row in enumerate(rows):
         kind_of[int(row)] = kinds[number % len(kinds)]
@@ -149,24 +168,39 @@ def planted(
     }
 
 
-def measure(cases: int, repetitions: int) -> dict[str, Any]:
-    """All faults in all cohorts, and the cohorts without any."""
-    results: dict[str, Any] = {}
-    for name in COHORTS:
-        masks, predictions, structures = cohort(name, cases)
-        clean = ranked(masks, predictions, structures)
-        entry: dict[str, Any] = {
-            "median_dice": clean.median_dice,
-            "clean": {"false_alarms": len(clean.label_errors), "of": cases},
-            "clean_reasons": [one.reason for one in clean.label_errors],
-        }
-        for fault, kinds in ({kind: (kind,) for kind in FAULTS} | {"all together": tuple(FAULTS)}).items():
-            each = [planted(masks, predictions, structures, kinds, seed) for seed in range(repetitions)]
-            aucs = [one["auc"] for one in each]
-            entry[fault] = {key: float(np.mean([one[key] for one in each])) for key in each[0]}
-            entry[fault]["auc_interval"] = np.quantile(aucs, (0.025, 0.975)).tolist()
-        results[name] = entry
-    return results
+def measure(
+    films: Sequence[np.ndarray],
+    masks: np.ndarray,
+    structures: tuple[str, ...],
+    checkpoint: str,
+    repetitions: int,
+) -> dict[str, Any]:
+    """All faults at all rates in one cohort, and the cohort without any."""
+    compare = label_errors.comparison(structures, checkpoint)
+    pairs = [
+        pair
+        for first in range(0, len(films), label_errors.BATCH)
+        for pair in compare(
+            films[first : first + label_errors.BATCH], masks[first : first + label_errors.BATCH]
+        )
+    ]
+    masks, predictions = (np.stack(part) for part in zip(*pairs, strict=True))
+    clean = ranked(masks, predictions, structures)
+    entry: dict[str, Any] = {
+        "median_dice": clean.median_dice,
+        "clean": {"false_alarms": len(clean.label_errors), "of": len(films)},
+        "clean_reasons": [one.reason for one in clean.label_errors],
+    }
+    for fault, kinds in ({kind: (kind,) for kind in FAULTS} | {"all together": tuple(FAULTS)}).items():
+        entry[fault] = {}
+        for share in SHARES:
+            each = [
+                planted(masks, predictions, structures, kinds, share, seed) for seed in range(repetitions)
+            ]
+            means = {key: float(np.mean([one[key] for one in each])) for key in each[0]}
+            interval = np.quantile([one["auc"] for one in each], (0.025, 0.975)).tolist()
+            entry[fault][f"{share:g}"] = means | {"auc_interval": interval}
+    return entry
 
 
 def main() -> None:
@@ -174,30 +208,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("bones", type=Path, nargs="?")
+    parser.add_argument("script", type=Path, nargs="?")
+    parser.add_argument("--workdir", type=Path, help="of the films of real bones")
+    parser.add_argument("--checkpoint", default=label_errors.AUTO)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "label_errors.json")
-    parser.add_argument("--cases", type=int, default=400)
+    parser.add_argument("--cases", type=int, default=400, help="phantoms of each cohort")
     parser.add_argument("--repetitions", type=int, default=10)
     options = parser.parse_args()
     about = {
         "hardware": hardware(),
         "environment": run_directory.environment(),
+        "checkpoint": options.checkpoint,
         "seed": SEED,
-        "share": SHARE,
         "shift_pixels": SHIFT,
-        "cases": options.cases,
         "repetitions": options.repetitions,
     }
-    cohorts = measure(options.cases, options.repetitions)
-    atomic.write_json(options.out, about | {"cohorts": cohorts})
-    for name, entry in cohorts.items():
-        print(f"{name}: clean cohort, {entry['clean']['false_alarms']} of {options.cases} flagged")
+    cohorts = {name: functools.partial(phantoms, name, options.cases) for name in COHORTS}
+    if options.bones:
+        cohorts["real bones"] = functools.partial(projections, options.bones, options.script, options.workdir)
+    results = {}
+    for name, read in cohorts.items():
+        entry = results[name] = measure(*read(), options.checkpoint, options.repetitions)
+        print(f"{name}: clean cohort, {entry['clean']['false_alarms']} of {entry['clean']['of']} flagged")
         for fault in (*FAULTS, "all together"):
-            one = entry[fault]
-            print(
-                f"  {fault:13s} AUC {one['auc']:.4f} {np.round(one['auc_interval'], 4)}  "
-                f"detected {one['detected']:.3f}  false alarms {one['false_alarms']:.3f}  "
-                f"right reason {one['right_reason']:.3f}"
-            )
+            for share, one in entry[fault].items():
+                print(
+                    f"  {fault:13s} {share:5s} AUC {one['auc']:.4f} {np.round(one['auc_interval'], 4)}  "
+                    f"detected {one['detected']:.3f}  false alarms {one['false_alarms']:.3f}  "
+                    f"right reason {one['right_reason']:.3f}",
+                    flush=True,
+                )
+    atomic.write_json(options.out, about | {"cohorts": results})
 
 
 if __name__ == "__main__":

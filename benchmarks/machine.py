@@ -1,5 +1,6 @@
-"""Describe the hardware that a benchmark ran on."""
+"""Describe the machine that a benchmark runs on."""
 
+import datetime
 import importlib.metadata
 import os
 import platform
@@ -43,6 +44,12 @@ def versions() -> dict[str, str | None]:
             return None
 
     return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+
+
+def conditions() -> dict[str, Any]:
+    """Hardware, versions and time (UTC), for the head of a benchmark's JSON."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"hardware": hardware(), "versions": versions(), "started": now}
 
 
 def user_environment(**variables: str) -> dict[str, str]:

@@ -9,7 +9,6 @@ so, so that the other bones count as background. Test masks always show four bon
 """
 
 import argparse
-import datetime
 import itertools
 import json
 import tempfile
@@ -20,7 +19,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from scipy import stats
 
-from benchmarks.machine import hardware, versions
+from benchmarks.machine import conditions
 from benchmarks.time_to_quality import STEPS_PER_CALL, JaxTraining
 from configs import quickstart
 from kneefair_jax import anatomy
@@ -128,9 +127,7 @@ def main() -> None:
     options = parser.parse_args()
     config = configure(options.side, options.patients, options.steps)
     result: dict[str, Any] = {
-        "hardware": hardware(),
-        "versions": versions(),
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **conditions(),
         "side": options.side,
         "steps": options.steps,
     }

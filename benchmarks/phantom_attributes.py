@@ -7,7 +7,6 @@ attributes are drawn again from their keys. Writes results/phantom_attributes.js
 """
 
 import argparse
-import datetime
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import pandas as pd
 from PIL import Image
 
 from benchmarks import phantom_scores, robustness
-from benchmarks.machine import hardware, versions
+from benchmarks.machine import conditions
 from kneefair_jax import anatomy
 from kneefair_jax.data.phantom import case, ranges
 from kneefair_jax.report import overlays
@@ -114,9 +113,7 @@ def main() -> None:
     for name, levels in result.items():
         print(f"{name}\n{pd.DataFrame(levels).T.round(3).to_string()}", flush=True)
     about = {
-        "hardware": hardware(),
-        "versions": versions(),
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **conditions(),
         "checkpoint": options.checkpoint,
         "films": options.films,
         "set": SET,

@@ -9,7 +9,9 @@ schedule ends at the limit at any speed. Everything that the time limit can stop
 moving average of the weights, as `phantom.safetensors` (float16) and `phantom.json`, and `training.json` with the curve
 of the loss, speeds and the Dice of each bone on unseen phantoms.
 
-`--init FILE` starts from weights of the same network, `--smoke` tries all of it with small sizes.
+`--init FILE` starts from weights of the same network, with another `--seed`, since equal seeds draw equal phantoms. A
+CPU trains in smaller steps: enough to go on from weights, with `--cases 0` and `python -m benchmarks.phantom_scores`
+afterwards, since scoring takes long there. `--smoke` tries all of it with small sizes.
 """
 
 import argparse
@@ -68,6 +70,8 @@ class Stage(NamedTuple):
 
 
 STAGES = (Stage(128, 64, 50, 0.45), Stage(256, 32, 25, 0.55))
+CPU_STAGES = (Stage(128, 16, 1, 0.25), Stage(256, 4, 1, 0.75))
+CPU_EMA = 0.99  # there are few steps
 SMOKE = (Stage(16, 4, 2, 0.5), Stage(32, 4, 2, 0.5))
 
 
@@ -125,7 +129,12 @@ def training_chunk(config: ConfigDict, stage: Stage) -> Callable[..., Any]:
         after, result = step(current, batch(current.seed, current.step))
         return after, result["loss"]
 
-    return lambda current, rates: jax.lax.scan(one, current, rates)
+    def single(current: TrainState, rates: jax.Array) -> tuple[TrainState, jax.Array]:
+        current, loss = one(current, rates[0])
+        return current, loss[None]
+
+    # On CPUs, convolutions in a loop take many times as long, even in a loop of one step.
+    return single if stage.chunk == 1 else lambda current, rates: jax.lax.scan(one, current, rates)
 
 
 def first_state(config: ConfigDict, structures: tuple[str, ...], init: str) -> TrainState:
@@ -294,17 +303,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=9.0, help="wall-clock limit of the whole command")
     parser.add_argument("--init", default="", help="weights to start from")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--learning-rate", type=float, help="peak; default: that of the config")
     parser.add_argument("--widths", type=int, nargs="+", help="of the network; default: those of the config")
-    parser.add_argument("--cases", type=int, default=512, help="phantoms of each set to score")
+    parser.add_argument("--cases", type=int, default=512, help="phantoms of each set to score; 0 for none")
     parser.add_argument("--smoke", action="store_true", help="small sizes, four calls of two steps")
     options = parser.parse_args()
     config = phantom_weights.get_config()
+    config.seed = options.seed
     if options.learning_rate:
         config.optimizer.learning_rate = options.learning_rate
     if options.widths or options.smoke:
         config.model.widths = tuple(options.widths or (4, 8))
     stages = SMOKE if options.smoke else STAGES
+    if jax.default_backend() == "cpu" and not options.smoke:
+        stages = CPU_STAGES
+        config.model.dtype, config.train.ema = "float32", CPU_EMA
     structures = anatomy.SCHEMES[config.data.phantom.structures]
     options.out.mkdir(parents=True, exist_ok=True)
     recorder = Recorder(config, structures, options.out)
@@ -339,7 +353,7 @@ def main() -> None:
             def save(current: TrainState, side: int = stage.side) -> None:
                 recorder.write_weights(current, side)
                 # A failure of the scorer must not stop training; it is raised at the end.
-                if side == stages[-1].side and scoring.done() and not scoring.exception():
+                if cases and side == stages[-1].side and scoring.done() and not scoring.exception():
                     score(current, min(cases, CURVE_CASES))
 
             share += stage.share
@@ -347,7 +361,8 @@ def main() -> None:
             calls = iter(range(2)) if options.smoke else itertools.count()
             peak = config.optimizer.learning_rate
             current = run_stage(program.result(), stage, current, peak, clock, until, recorder, calls, save)
-        score(current, cases)
+        if cases:
+            score(current, cases)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ and then several films: the time of each film after the first is the difference 
 """
 
 import argparse
-import datetime
 import os
 import subprocess
 import sys
@@ -23,7 +22,7 @@ import pydicom
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from benchmarks.machine import hardware, user_environment, versions
+from benchmarks.machine import conditions, user_environment
 from kneefair_jax.data import phantom
 from kneefair_jax.runtime import atomic
 
@@ -94,10 +93,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "predict_time.json")
     options = parser.parse_args()
     result: dict[str, Any] = {
-        "hardware": hardware(),
-        "versions": versions(),
+        **conditions(),
         "load_average": os.getloadavg(),
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "shape": SHAPE,
         "seconds": {},
     }

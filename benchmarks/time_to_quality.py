@@ -12,7 +12,6 @@ of its own: pip install torch numpy safetensors.
 """
 
 import argparse
-import datetime
 import itertools
 import json
 import os
@@ -32,7 +31,7 @@ from ml_collections import ConfigDict
 from safetensors.numpy import save_file
 
 from benchmarks import scaling, torch_process
-from benchmarks.machine import hardware, versions
+from benchmarks.machine import conditions
 from benchmarks.quality_comparison import SIDES, merged, reached
 from benchmarks.torch_row import torch_arrays
 from configs import folder as folder_config
@@ -262,10 +261,8 @@ def main() -> None:
             "batch_size": config.train.batch_size,
             "size": list(cohort.grid),
             "cases": {split: len(cohort.rows(split)) for split in ("train", "validation")},
-            "hardware": hardware(),
-            "versions": versions(),
+            **conditions(),
             "commit": scaling.commit(),
-            "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         for seed in map(int, options.seeds.split(",")):
             config.seed = seed

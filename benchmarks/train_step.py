@@ -11,7 +11,6 @@ left out. The torch environment is one of its own: pip install torch numpy safet
 
 import argparse
 import contextlib
-import datetime
 import itertools
 import os
 import statistics
@@ -33,7 +32,7 @@ from benchmarks.jax_step import (
     jax_step,
     several_timer,
 )
-from benchmarks.machine import hardware, versions
+from benchmarks.machine import conditions
 from benchmarks.torch_process import TorchError, TorchProcess
 from benchmarks.torch_row import TorchRow
 from kneefair_jax import models
@@ -335,10 +334,8 @@ def main() -> None:
     options = parser.parse_args()
     cpu = jax.default_backend() == "cpu"
     about = {
-        "hardware": hardware(),
-        "versions": versions(),
+        **conditions(),
         "load_average": os.getloadavg(),
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     latest: dict[str, Any] = {}
 

@@ -141,8 +141,8 @@ def label_error_table(
         against: a checkpoint whose predictions they are compared with; `auto` is the shipped network.
 
     Returns:
-        The label errors in descending order of score, with `case_id`, `score` (robust standard deviations below the
-        median agreement), `dice` with the network's mask, and `reason`; and case id -> header of its radiograph.
+        The label errors in descending order of score, with `case_id`, `score` (robust standard deviations below that of
+        correct masks), `dice` with the network's mask, and `reason`; and case id -> header of its radiograph.
 
     Raises:
         InputError: there is no such checkpoint, it segments other structures, the radiographs are too few or differ in

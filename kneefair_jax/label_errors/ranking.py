@@ -1,4 +1,4 @@
-"""Rank a cohort's masks by how far their agreement with a network's predictions lies below the rest.
+"""Rank a cohort's masks by how far their agreement with a network's predictions lies below that of correct masks.
 
 For each flagged mask it describes the mismatch: missing structures, and the correction that would make the mask fit.
 """
@@ -22,10 +22,12 @@ Z_THRESHOLD = 5.0
 # pixel, 20 of 20 at 64 pixels and 11 of 20 at 128 are below it, and all of those shifted by two pixels.
 GOOD_DICE = 0.95
 _MAD_OF_NORMAL = 1.4826
-# Cases that a structure needs: the lower half of five values is two, so one wrong mask would be half of its own scale.
+# Cases that a structure needs: of five values, three that agree by chance would be the scale.
 MIN_CASES = 6
 _MIN_SCALE = 0.1  # log odds: Dice 0.990 against 0.989; a smaller difference is not visible
-# A correction explains a case if it closes this share of the distance to the cohort's median agreement.
+_CUT = 2.5  # usual for reweighting (Rousseeuw and Leroy 1987)
+_ROUNDS = 100
+# A correction explains a case if it closes this share of the distance to the agreement of the correct masks.
 _SHARE = 0.75
 _MAX_SHIFT = 4  # shifts up to 1 / 4 of the sides are tried
 THUMBNAIL_SIDE = 64  # pixels; masks are compared with other films at this size
@@ -44,7 +46,7 @@ class LabelError(NamedTuple):
     Attributes:
         case_id: the case.
         row: its row in the cohort.
-        score: how far its agreement is below the cohort's median, in robust standard deviations.
+        score: how far its agreement is below that of the correct masks, in their standard deviations.
         dice: Dice of mask and prediction, all structures together.
         reason: what looks wrong, in words.
     """
@@ -61,8 +63,8 @@ class Ranking(NamedTuple):
 
     Attributes:
         scores: f64[N], `max_z` of all cases.
-        median_dice: median over the cohort of Dice of all structures together. Where it is low, the network does not
-            fit such films, and its ranking has little meaning.
+        median_dice: median Dice of all structures together, over the masks that agree as correct ones do. Where it is
+            low, the network does not fit such films, and its ranking has little meaning.
         label_errors: the cases beyond the threshold, in descending order of score.
         unscored_structures: structures in too few cases for any of them to stand out.
     """
@@ -90,9 +92,9 @@ def rank(read: PairReader, case_ids: Sequence[str], structures: Sequence[str]) -
         counts.append(metrics.confusion_matrix(*pair, len(structures)))
         thumbnails.append(thumbnail(pair.prediction))
     odds = log_odds(np.stack(counts))
-    z = robust_z(odds)
+    agreement = correct_agreement(odds)
+    z = robust_z(odds, agreement)
     scores = max_z(z)
-    median = median_agreement(odds)
     flagged = np.argsort(-scores, kind="stable")
     rows = [int(row) for row in flagged if scores[row] > Z_THRESHOLD]
     predictions = np.stack(thumbnails)
@@ -100,9 +102,9 @@ def rank(read: PairReader, case_ids: Sequence[str], structures: Sequence[str]) -
     flagged_pairs = zip(rows, read(rows), strict=True)
     for row, pair in track(flagged_pairs, len(rows), "describing flagged masks", "masks"):
         film, gain = best_other_film(pair.label, row, predictions, len(structures))
-        reason = mismatch_reason(*pair, structures, median, z[row], (case_ids[film], gain))
-        agreement = float(dice(odds[row, -1]))
-        label_errors.append(LabelError(str(case_ids[row]), row, float(scores[row]), agreement, reason))
+        reason = mismatch_reason(*pair, structures, agreement.center, z[row], (case_ids[film], gain))
+        whole = float(dice(odds[row, -1]))
+        label_errors.append(LabelError(str(case_ids[row]), row, float(scores[row]), whole, reason))
     cases = (~np.isnan(odds[:, :-1])).sum(0)
     # Pixels of an overlap class count as the bone in front (`compare`), so the class itself has no cases.
     unscored = tuple(
@@ -110,7 +112,7 @@ def rank(read: PairReader, case_ids: Sequence[str], structures: Sequence[str]) -
         for name, count in zip(structures, cases, strict=True)
         if count < MIN_CASES and name not in anatomy.OVERLAPS
     )
-    return Ranking(scores, float(dice(median[-1])), tuple(label_errors), unscored)
+    return Ranking(scores, float(dice(agreement.center[-1])), tuple(label_errors), unscored)
 
 
 def log_odds(counts: np.ndarray) -> np.ndarray:
@@ -137,31 +139,73 @@ def dice(odds: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-odds))
 
 
-def robust_z(odds: np.ndarray) -> np.ndarray:
-    """Return how far each agreement is below the cohort's median, in robust standard deviations of the structure.
+class Agreement(NamedTuple):
+    """Log odds of Dice of the correct masks of a cohort, by structure and for all structures together.
 
-    The scale is 1.4826 times the median distance of the lower half from the median: a median absolute deviation of the
-    lower side alone, because agreement is skewed. Median and scale are stable while fewer than a quarter of the masks
-    are wrong. Where Dice is `GOOD_DICE` or more, the result is at most `Z_THRESHOLD`.
+    Attributes:
+        center: f64[S + 1]; NaN where no mask has a value.
+        scale: f64[S + 1], the standard deviation below the center; NaN where fewer than `MIN_CASES` masks have a value.
+    """
+
+    center: np.ndarray
+    scale: np.ndarray
+
+
+def correct_agreement(odds: np.ndarray) -> Agreement:
+    """Return center and scale of the agreement of the correct masks, while fewer than half of the masks are wrong.
+
+    It starts from the shortest interval that holds more than half of the values: its middle and, scaled to a normal
+    distribution, its half-length (least median of squares, with its correction for small samples: Rousseeuw and Leroy
+    1987, Robust Regression and Outlier Detection, pages 165 and 202). Wrong masks agree less, so they lie below it.
+    Values more than `_CUT` scales below are left out; the median of the rest, and 1.4826 times the median distance of
+    its lower half, are the next center and scale, until they stay. The lower half alone, because agreement is skewed.
 
     Args:
         odds: f64[N, S + 1], the result of `log_odds`.
-
-    Returns:
-        f64[N, S + 1], negative above the median; NaN where `odds` is NaN, and for structures in fewer than `MIN_CASES`
-        cases.
     """
-    result = np.full(odds.shape, np.nan)
-    for column in range(odds.shape[1]):
-        values = odds[:, column][~np.isnan(odds[:, column])]
-        if values.size < MIN_CASES:
-            continue
-        center = np.median(values)
+    columns = [np.sort(column[~np.isnan(column)]) for column in odds.T]
+    pairs = [
+        _center_and_scale(values)
+        if values.size >= MIN_CASES
+        else (np.median(values) if values.size else np.nan, np.nan)
+        for values in columns
+    ]
+    return Agreement(*map(np.array, zip(*pairs, strict=True)))
+
+
+def _center_and_scale(values: np.ndarray) -> tuple[float, float]:
+    """Return center and scale of sorted values."""
+    half = values.size // 2 + 1
+    lengths = values[half - 1 :] - values[: values.size - half + 1]
+    first = lengths.size - 1 - int(lengths[::-1].argmin())  # the highest of the shortest
+    center = (values[first] + values[first + half - 1]) / 2
+    scale = _MAD_OF_NORMAL * (1 + 5 / (values.size - 1)) * lengths[first] / 2
+    kept = values[:0]
+    for _ in range(_ROUNDS):
+        before, kept = kept, values[values >= center - _CUT * max(scale, _MIN_SCALE)]
+        if kept.size == before.size:
+            break
+        center = np.median(kept)
         # The lower half of the values, not the values below the median: where all but one are equal, that one value
         # would be the scale.
-        lower = center - np.sort(values)[: values.size // 2]
-        scale = _MAD_OF_NORMAL * np.median(lower)
-        result[:, column] = (center - odds[:, column]) / max(scale, _MIN_SCALE)
+        scale = _MAD_OF_NORMAL * np.median(center - kept[: kept.size // 2])
+    return float(center), max(float(scale), _MIN_SCALE)
+
+
+def robust_z(odds: np.ndarray, agreement: Agreement) -> np.ndarray:
+    """Return how far each agreement is below that of the cohort's correct masks, in their standard deviations.
+
+    Where Dice is `GOOD_DICE` or more, the result is at most `Z_THRESHOLD`.
+
+    Args:
+        odds: f64[N, S + 1], the result of `log_odds`.
+        agreement: of the cohort.
+
+    Returns:
+        f64[N, S + 1], negative above the center; NaN where `odds` is NaN, and for structures in fewer than `MIN_CASES`
+        cases.
+    """
+    result: np.ndarray = (agreement.center - odds) / agreement.scale
     return np.where(dice(odds) >= GOOD_DICE, np.minimum(result, Z_THRESHOLD), result)
 
 
@@ -170,17 +214,11 @@ def max_z(z: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(z).all(1), 0.0, np.nanmax(np.nan_to_num(z, nan=-np.inf), 1))
 
 
-def median_agreement(odds: np.ndarray) -> np.ndarray:
-    """Return the median of each column of `log_odds`, f64[S + 1], ignoring NaN; NaN for a column without a value."""
-    columns = (column[~np.isnan(column)] for column in odds.T)
-    return np.array([np.median(values) if values.size else np.nan for values in columns])
-
-
 def mismatch_reason(
     label: np.ndarray,
     prediction: np.ndarray,
     structures: Sequence[str],
-    median_agreement: np.ndarray,
+    center: np.ndarray,
     robust_z: np.ndarray,
     other_film: tuple[str, np.ndarray],
 ) -> str:
@@ -193,7 +231,7 @@ def mismatch_reason(
         label: u8[H, W], the cohort's mask.
         prediction: u8[H, W], the network's.
         structures: names of labels 1, 2, ...
-        median_agreement: f64[S + 1], the cohort's, as `ranking.median_agreement` returns it.
+        center: f64[S + 1], of the cohort's `Agreement`.
         robust_z: f64[S + 1], of this case, as `ranking.robust_z` returns it.
         other_film: the other film whose prediction fits the mask best, and how much better it fits than the mask's own
             film, f64[S + 1].
@@ -208,7 +246,7 @@ def mismatch_reason(
     case_id, gain = other_film
     gains[f"fits another film: {case_id}"] = gain
     best = max(gains, key=lambda text: gains[text][-1])
-    is_restored = gains[best] >= _SHARE * (median_agreement - odds)
+    is_restored = gains[best] >= _SHARE * (center - odds)
     is_corrected = gains[best][-1] > 0 and is_restored[-1]
     if is_corrected:
         findings.append(best)

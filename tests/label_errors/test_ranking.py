@@ -138,51 +138,71 @@ def test_confusion_and_log_odds_by_hand():
     assert ranking.dice(odds[0]) == pytest.approx(2.5 / 4)
 
 
-def test_robust_z_by_hand():
-    # Median 5; below it lie 4, 3 and 0, at 1, 2 and 5: half of them within 2.
-    odds = np.array([[9.0], [7.0], [6.0], [5.0], [4.0], [3.0], [0.0]])
-    scale = 1.4826 * 2
-    np.testing.assert_allclose(ranking.robust_z(odds)[:, 0] * scale, [-4, -2, -1, 0, 1, 2, 5])
+def agreement(center, scale):
+    return ranking.Agreement(np.array([center]), np.array([scale]))
+
+
+def z_of(odds):
+    return ranking.robust_z(odds, ranking.correct_agreement(odds))
+
+
+def test_center_and_scale_by_hand():
+    # Of 9 values, 5 lie within 4 to 4.8: middle 4.4, half-length 0.4 and scale 1.4826 * (1 + 5 / 8) * 0.4 = 0.96. All
+    # from 4.4 - 2.5 * 0.96 = 1.99 on stay: 8 values with the median 4.3. The distances of the lower four are 1.3, 0.6,
+    # 0.3 and 0.1, their median 0.45: scale 0.667, cut 2.63, and the same 8 values stay.
+    odds = np.array([[4.0, 4.2, 4.4, 4.6, 4.8, 6.0, 0.0, 3.7, 3.0]]).T
+    center, scale = ranking.correct_agreement(odds)
+    np.testing.assert_allclose([center[0], scale[0]], [4.3, 1.4826 * 0.45])
+    distance = ranking.robust_z(odds, agreement(4.3, 0.5))[:, 0]
+    np.testing.assert_allclose(distance[[0, 6]], [0.6, 8.6])
+
+
+def test_center_and_scale_of_normal_agreement():
+    # The cut leaves 0.6 % of correct values out, so the scale is slightly smaller.
+    odds = np.random.default_rng(0).normal(4, 0.5, (100_000, 1))
+    center, scale = ranking.correct_agreement(odds)
+    assert center[0] == pytest.approx(4, abs=0.02) and scale[0] == pytest.approx(0.5, abs=0.02)
 
 
 def test_the_scale_has_a_floor_and_nan_stays():
     odds = np.array([[3.0, np.nan], [3.0, np.nan], [3.0, 1.0], [2.0, np.nan]])
     odds = np.concatenate([odds, np.full((8, 2), 3.0)])
-    z = ranking.robust_z(odds)
+    z = z_of(odds)
     assert z[3, 0] == pytest.approx(1 / 0.1) and np.isnan(z[0, 1]) and not z[0, 0]
     alike = np.full((6, 1), 3.0)
     alike[4] = 2.95
-    assert ranking.robust_z(alike)[4, 0] == pytest.approx(0.05 / 0.1)
+    assert z_of(alike)[4, 0] == pytest.approx(0.05 / 0.1)
 
 
-def test_a_fifth_of_wrong_masks_does_not_hide_them():
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.4])
+@pytest.mark.parametrize("spread", [0.0, 1.0])
+def test_wrong_masks_do_not_hide_each_other(share, spread):
     rng = np.random.default_rng(0)
-    odds = rng.normal(4, 0.2, (400, 3))
-    clean = ranking.max_z(ranking.robust_z(odds))
-    odds[:80] -= 3
-    scores = ranking.max_z(ranking.robust_z(odds))
-    assert (clean > ranking.Z_THRESHOLD).mean() < 0.01
-    assert (scores[:80] > ranking.Z_THRESHOLD).mean() > 0.95
+    odds, wrong = rng.normal(4, 0.2, (400, 3)), round(400 * share)
+    odds[:wrong] -= 3 + spread * rng.uniform(-1, 1, (wrong, 1))
+    scores = ranking.max_z(z_of(odds))
+    assert (scores[wrong:] > ranking.Z_THRESHOLD).mean() < 0.01
+    assert (scores[:wrong] > ranking.Z_THRESHOLD).mean() > 0.99
 
 
 def test_a_structure_in_too_few_cases_is_never_flagged():
     """One wrong mask of five would be half of its own scale; one of six stands out."""
     odds = np.linspace(4, 4.05, 6)[:, None]
     odds[0] = -3
-    assert ranking.robust_z(odds)[0, 0] > ranking.Z_THRESHOLD
-    assert np.isnan(ranking.robust_z(odds[:5])).all()
+    assert z_of(odds)[0, 0] > ranking.Z_THRESHOLD
+    assert np.isnan(z_of(odds[:5])).all()
 
 
 def test_the_worst_structure_decides_and_a_case_without_agreement_scores_zero():
     odds = np.tile([[4.0, 4.0, 4.0]], (9, 1)) + np.linspace(-0.2, 0.2, 9)[:, None]
     odds[0] = [4.0, 1.0, 3.9]
     odds[1] = np.nan
-    scores = ranking.max_z(ranking.robust_z(odds))
-    assert scores.argmax() == 0 and scores[0] == ranking.robust_z(odds)[0, 1] > ranking.Z_THRESHOLD
+    scores = ranking.max_z(z_of(odds))
+    assert scores.argmax() == 0 and scores[0] == z_of(odds)[0, 1] > ranking.Z_THRESHOLD
     assert scores[1] == 0
 
 
 def test_good_dice_is_never_flagged():
     dice = np.array([*[0.996, 0.997, 0.998] * 6, 0.96, 0.94])
-    distance = ranking.robust_z(np.log(dice / (1 - dice))[:, None])[:, 0]
+    distance = z_of(np.log(dice / (1 - dice))[:, None])[:, 0]
     assert distance[-2] == ranking.Z_THRESHOLD and distance[-1] > ranking.Z_THRESHOLD

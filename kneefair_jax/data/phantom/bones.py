@@ -14,6 +14,7 @@ from kneefair_jax.data.phantom.render import Projection, smooth
 from kneefair_jax.data.phantom.shapes import Anatomy, Contours
 
 EDGE_MM = 0.5  # width of the edges that are drawn here
+FAR_MM = 1e3  # outside of any contour
 INSERT_MM = 8.0  # polyethylene between the components of a knee replacement, which lets the beam pass
 
 
@@ -50,6 +51,11 @@ def roughen(projection: Projection, variation: Settings, key: jax.Array) -> Proj
     return projection._replace(
         distances=Contours(femur + bumps, tibia + bumps, fibula + bumps, patella - bumps)
     )
+
+
+def remove_fibula(distances: Contours, variation: Settings) -> Contours:
+    """Move the fibula's contour out of the film where a film shows no fibula."""
+    return distances._replace(fibula=jnp.where(variation["no_fibula"] > 0, -FAR_MM, distances.fibula))
 
 
 def skew(x: jax.Array, asymmetry: jax.Array) -> jax.Array:

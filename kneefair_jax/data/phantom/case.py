@@ -258,6 +258,8 @@ def _draw_knee(
     distances = shapes.Contours(
         *(shapes.signed_distance(knee_view.to_film(bone), knee_view.y, knee_view.x) for bone in outlines)
     )
+    if variation:
+        distances = bones.remove_fibula(distances, variation)
     projection = render.Projection(distances, anatomy, *knee_view.in_knee(), knee_view.spacing)
     sclerosis = film.film["sclerosis"] * population.severity(grade, pose["severity"], population.SCLEROSIS)
     thickness = None

@@ -121,7 +121,8 @@ VARIED: dict[str, Range] = {
     "scar": Range((-0.2, 0.2), (-0.6, 0.6)),  # strength of the closed growth plates
     "patella_faint": Range((-0.6, 0.4), (-1.0, 0.7)),  # missing share of the patella's attenuation
     "patella_fade": Range((-0.6, 0.6), (-0.8, 0.9)),  # the same, on one side of the patella
-    "patella_soft_mm": Range((0.0, 3.0), (0.0, 9.0)),  # width of the patella's edge
+    # Width of the patella's edge. Often 0: if most edges were soft, a network would draw sharp ones too far out.
+    "patella_soft_mm": Range((-2.0, 1.0), (-4.0, 4.0)),
     "replacement": Range((-1.0, 0.03), (-1.0, 0.15)),  # knee replacement with femoral and tibial components
     "fixation": Range((-1.0, 0.05), (-1.0, 0.2)),  # a plate with screws, or a nail
     # The limb and the crop.
@@ -135,6 +136,8 @@ VARIED: dict[str, Range] = {
     "tiles": Range((4.0, 8.0), (2.0, 8.0)),  # of CLAHE along a side of the picture
     "sharpen": Range((-1.0, 1.0), (-2.0, 2.0)),  # strength of an archive's edge enhancement
     "sharpen_mm": Range((0.5, 3.0), (0.4, 10.0)),  # its scale
+    # At the end, so that the values of the settings above do not change.
+    "no_fibula": Range((-1.0, 0.03), (-1.0, 0.1)),  # the film shows no fibula
 }
 
 

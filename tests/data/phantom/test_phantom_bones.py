@@ -53,6 +53,13 @@ def test_the_fibula_moves_behind_the_tibia():
     assert anatomy.patella_rise == 30.0
 
 
+def test_a_film_without_a_fibula():
+    depths = Contours(DEEP, DEEP, DEEP, DEEP)
+    assert np.max(bones.remove_fibula(depths, {"no_fibula": 0.1}).fibula) == -bones.FAR_MM
+    for distance in bones.remove_fibula(depths, {"no_fibula": -0.1}):
+        np.testing.assert_array_equal(distance, DEEP)
+
+
 def test_a_faint_patella():
     np.testing.assert_allclose(factors(patella_faint=0.3).patella, 0.7, rtol=1e-6)
     shallow = jnp.broadcast_to(jnp.arange(AT_X.shape[1], dtype=jnp.float32), AT_X.shape) - 2
