@@ -1,6 +1,6 @@
 """What the cleaning of predictions changes (`kneefair_jax.predict.cleaning`): Dice with and without it.
 
-    python -m benchmarks.cleaning [--films_dir DIR] [--checkpoint phantom phantom-v2]
+    python -m benchmarks.cleaning [--films_dir DIR] [--checkpoint phantom-v1 phantom]
 
 On unseen phantoms of the sets of `benchmarks.phantom_scores`, and on the folders of DIR as `benchmarks.real_bones`
 projects them. Cases in which cleaning costs more than 0.001 of a bone's Dice are counted, with the largest loss.
@@ -53,7 +53,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--films_dir", type=Path, help="with seed0, seed1, ... of benchmarks.real_bones")
-    parser.add_argument("--checkpoint", nargs="+", default=["phantom", "phantom-v2"])
+    parser.add_argument("--checkpoint", nargs="+", default=["phantom-v1", "phantom"])
     parser.add_argument("--films", type=int, default=200, help="phantoms of each set")
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "cleaning.json")

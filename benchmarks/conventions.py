@@ -1,6 +1,6 @@
 r"""Score a network with overlap classes against masks of both drawing conventions (Dice).
 
-    python -m benchmarks.conventions [--checkpoint phantom-v2] [--films 200]
+    python -m benchmarks.conventions [--checkpoint phantom] [--films 200]
 
 Some annotators draw the tibia over the fibula, others the fibula over the tibia. Each phantom has masks of both, and
 the network predicts masks of both (`predict --in-front`); each prediction is scored against both masks.
@@ -53,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--checkpoint", default="phantom-v2")
+    parser.add_argument("--checkpoint", default="phantom")
     parser.add_argument("--films", type=int, default=200)
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "conventions.json")

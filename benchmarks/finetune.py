@@ -32,7 +32,7 @@ TEST, VALIDATION, TRAIN = 40, 36, 170
 PATIENTS = (10, TRAIN)
 ARMS: dict[str, dict[str, Any]] = {
     "from scratch": {"init_from": "", "optimizer.learning_rate": 2e-3},
-    "fine-tuned": {"init_from": "phantom", "optimizer.learning_rate": 4e-3},
+    "fine-tuned": {"init_from": "phantom-v1", "optimizer.learning_rate": 4e-3},
 }
 TABLE = ("| patients to train on | from scratch | fine-tuned | difference |", "|---|---|---|---|")
 

@@ -1,6 +1,6 @@
 """Train on masks of the femur alone beside masks of four bones, and on masks of four bones of the same films.
 
-    python -m benchmarks.partial_annotation [--seeds 0,1,2]
+    python -m benchmarks.partial_annotation [--seeds 0,1,2] [--kinds complete,partial]
 
 Phantoms of configs/quickstart.py with overlap classes, in a smaller picture and for more steps. `partial`: the
 training masks of half of the patients show the whole femur alone, as an annotator would draw it, and the table says so
@@ -101,7 +101,7 @@ def train(config: ConfigDict, cohort: Cohort, cases: Arrays) -> list[float]:
 def differences(runs: dict[str, list[list[float]]]) -> dict[str, dict[str, Any]]:
     """Mean difference from `complete` by seed and structure, with its 95 % t interval over the seeds."""
     result = {}
-    for kind in KINDS[1:]:
+    for kind in [kind for kind in KINDS[1:] if kind in runs]:
         gaps = np.subtract(runs[kind], runs["complete"])
         margin = stats.t.ppf(0.975, len(gaps) - 1) * stats.sem(gaps) if len(gaps) > 1 else np.nan
         mean = gaps.mean(0)
@@ -118,6 +118,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", default="0,1,2", metavar="N,...")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="`complete` among them")
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--patients", type=int, default=400)
     parser.add_argument("--steps", type=int, default=1500)
@@ -125,13 +126,16 @@ def main() -> None:
         "--out", type=Path, default=Path(__file__).parent / "results" / "partial_annotation.json"
     )
     options = parser.parse_args()
+    kinds = options.kinds.split(",")
+    if KINDS[0] not in kinds or set(kinds) - set(KINDS):
+        parser.error(f"--kinds {options.kinds}: give some of {','.join(KINDS)}, the first one among them")
     config = configure(options.side, options.patients, options.steps)
     result: dict[str, Any] = {
         **conditions(),
         "side": options.side,
         "steps": options.steps,
     }
-    runs: dict[str, list[list[float]]] = {kind: [] for kind in KINDS}
+    runs: dict[str, list[list[float]]] = {kind: [] for kind in KINDS if kind in kinds}
     with tempfile.TemporaryDirectory() as folder:
         cohort = cohort_loader.load(config.data, config.data.seed)
         prepared, _ = cohort_loader.prepare(
@@ -141,7 +145,7 @@ def main() -> None:
         result["structures"] = anatomy.scored_structures(prepared.cohort.structures)
         for seed in map(int, options.seeds.split(",")):
             config.seed = seed
-            for kind in KINDS:
+            for kind in runs:
                 runs[kind].append(train(config, *of_kind(kind, prepared.cohort, prepared.cases)))
                 print(
                     f"seed {seed}, {kind}: " + " ".join(f"{value:.4f}" for value in runs[kind][-1]),

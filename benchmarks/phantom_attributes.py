@@ -1,6 +1,6 @@
 """Score a network by the attributes of phantoms (Dice), and draw the phantoms that it segments worst.
 
-    python -m benchmarks.phantom_attributes [--checkpoint phantom-v2] [--films 300]
+    python -m benchmarks.phantom_attributes [--checkpoint phantom] [--films 300]
 
 Unseen phantoms of the set `varied wide` of `benchmarks.phantom_scores`, at the size of the network's grid; their
 attributes are drawn again from their keys. Writes results/phantom_attributes.json and docs/worst_phantoms.png.
@@ -97,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--checkpoint", default="phantom-v2")
+    parser.add_argument("--checkpoint", default="phantom")
     parser.add_argument("--films", type=int, default=300)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/phantom_attributes.json")
     parser.add_argument("--picture", type=Path, default=ROOT / "docs/worst_phantoms.png")

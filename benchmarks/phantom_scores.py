@@ -69,14 +69,14 @@ def draw(
     )
 
 
-def films(name: str, count: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw phantoms of one of `SETS`: gray values and exact labels of `knee_overlaps`, u8[N, side, side] each."""
+def films(name: str, count: int, side: int, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Draw phantoms of one of `SETS`: images and labels of `knee_overlaps`, u8[N, side, side] each."""
     varied, ends, fov = SETS[name]
     one = functools.partial(draw, ends=ends, fov=fov, side=side, overlaps=True, varied=varied)
     batch = jax.jit(jax.vmap(one))
     cases = [
-        jax.device_get(batch(np.arange(first, first + BATCH, dtype=np.int32)))
-        for first in range(0, count, BATCH)
+        jax.device_get(batch(np.arange(start, start + BATCH, dtype=np.int32)))
+        for start in range(first, first + count, BATCH)
     ]
     images, labels = (
         np.concatenate([getattr(case, part) for case in cases])[:count] for part in ("image", "exact")

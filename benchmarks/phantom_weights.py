@@ -39,6 +39,7 @@ from configs import phantom_weights  # noqa: E402
 from kneefair_jax import anatomy, losses, mitigation, models, weights  # noqa: E402
 from kneefair_jax.data import phantom  # noqa: E402
 from kneefair_jax.data.augment import Augmentation  # noqa: E402
+from kneefair_jax.export.network_files import INPUT  # noqa: E402
 from kneefair_jax.runtime import atomic  # noqa: E402
 from kneefair_jax.training import state, steps  # noqa: E402
 from kneefair_jax.training.state import TrainState  # noqa: E402
@@ -185,6 +186,8 @@ class Recorder:
             "network": fields | {"dtype": "float32", "remat": False},
             "structures": list(self._structures),
             "grid": [side, side, 1],
+            "fit": "pad",  # better than "stretch" on narrow films of real bones (docs/weights.md)
+            "input": INPUT,
             "group": None,
             "step": int(current.step),
             "parameters": models.count(variables["params"]),
@@ -310,6 +313,8 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="small sizes, four calls of two steps")
     options = parser.parse_args()
     config = phantom_weights.get_config()
+    if options.init and options.seed == config.seed and not options.smoke:
+        parser.error("--init: give another --seed, since equal seeds draw equal phantoms")
     config.seed = options.seed
     if options.learning_rate:
         config.optimizer.learning_rate = options.learning_rate

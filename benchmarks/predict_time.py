@@ -1,6 +1,6 @@
 """How long `kneefair predict` takes for a film of 3000 x 2500 pixels, from DICOM to mask and overlay.
 
-    python -m benchmarks.predict_time [--checkpoint phantom phantom-v2]
+    python -m benchmarks.predict_time [--checkpoint phantom-v1 phantom]
 
 A new process segments one film, with an empty and with a filled compilation cache (of JAX; Python's byte code is kept),
 and then several films: the time of each film after the first is the difference over their number. Films are phantoms of
@@ -88,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--checkpoint", nargs="+", default=["phantom", "phantom-v2"])
+    parser.add_argument("--checkpoint", nargs="+", default=["phantom-v1", "phantom"])
     parser.add_argument("--films", type=int, default=11)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "predict_time.json")
     options = parser.parse_args()

@@ -53,14 +53,22 @@ def films(bones: Path, script: Path, folder: Path, seed: int, count: int) -> Pat
     return out
 
 
-def score(predictor: Predictor, folder: Path) -> pd.DataFrame:
-    """Dice of each film of a folder: a row a film, a column a bone; NaN where a bone is in neither mask."""
+def score(predictor: Predictor, folder: Path, width: float = 1.0) -> pd.DataFrame:
+    """Dice of each film of a folder: a row a film, a column a bone; NaN where a bone is in neither mask.
+
+    Args:
+        predictor: the network.
+        folder: of `films`.
+        width: share of a film's columns, in its middle, that is kept.
+    """
     cases = pd.read_csv(folder / "metadata.csv", dtype=str)
-    images = [np.asarray(Image.open(folder / path)) for path in cases["image"]]
+    images = [_middle(np.asarray(Image.open(folder / path)), width) for path in cases["image"]]
     names = [structure for _, structure in BONES.values()]
     members = dict(zip(BONES, anatomy.membership(predictor.structures, names), strict=True))
     rows = []
-    for case, path, predicted in zip(cases["case_id"], cases["mask"], predictor.predict(images), strict=True):
+    for case, path, predicted in zip(
+        cases["case_id"], cases["mask"], predictor.predict(images, warn=False), strict=True
+    ):
         outlines = np.load(folder / "outlines" / f"{case}.npz")
         truth = {
             "whole femur": outlines["femur"],
@@ -68,6 +76,7 @@ def score(predictor: Predictor, folder: Path) -> pd.DataFrame:
             "whole patella": outlines["patella"],
             "exclusive femur": np.asarray(Image.open(folder / path)) == 1,
         }
+        truth = {bone: _middle(mask, width) for bone, mask in truth.items()}
         masks = {
             bone: predicted.outlines[whole].mask
             if whole in predicted.outlines
@@ -76,6 +85,12 @@ def score(predictor: Predictor, folder: Path) -> pd.DataFrame:
         }
         rows.append({bone: dice(masks[bone], truth[bone]) for bone in BONES})
     return pd.DataFrame(rows, index=pd.Index(cases["case_id"], name="case_id"))
+
+
+def _middle(image: np.ndarray, width: float) -> np.ndarray:
+    columns = round(width * image.shape[1])
+    first = (image.shape[1] - columns) // 2
+    return image[:, first : first + columns]
 
 
 def dice(prediction: np.ndarray, truth: np.ndarray) -> float:
@@ -120,14 +135,16 @@ def main() -> None:
     parser.add_argument("--films", type=int, default=FILMS, help="of each knee")
     parser.add_argument("--films-dir", type=Path, help="keeps the films; default: a temporary folder")
     parser.add_argument("--flip", action="store_true", help="mean with the flipped film")
+    parser.add_argument("--fit", default="", help="of predict")
+    parser.add_argument("--width", type=float, default=1.0, help="share of the films' columns to keep")
     parser.add_argument("--raw", action="store_true", help="keep small pieces and holes")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "real_bones.json")
     options = parser.parse_args()
-    predictor = load(options.checkpoint, flip=options.flip, raw=options.raw)
+    predictor = load(options.checkpoint, flip=options.flip, raw=options.raw, fit=options.fit)
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.films_dir or Path(scratch)
         seeds = [films(options.bones, options.script, folder, seed, options.films) for seed in options.seeds]
-        scores = pd.concat([score(predictor, seed) for seed in seeds], keys=options.seeds)
+        scores = pd.concat([score(predictor, seed, options.width) for seed in seeds], keys=options.seeds)
     scores.index = [f"seed {seed}, {case}" for seed, case in scores.index]
     results = summary(scores)
     print(table(results))
@@ -137,6 +154,8 @@ def main() -> None:
         "seeds": options.seeds,
         "flip": options.flip,
         "raw": options.raw,
+        "fit": predictor.fit,
+        "width": options.width,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_json(options.out, about | settings | {"dice": results})

@@ -35,7 +35,7 @@ from kneefair_jax.runtime import atomic, run_directory
 ROOT = Path(__file__).parents[1]
 SEED, OTHER_SEED = 10, 11  # of the films to train on, and to choose the learning rate on
 STRUCTURES = anatomy.SCHEMES["knee_overlaps"]
-CHECKPOINT = "phantom-v2"
+CHECKPOINT, EARLIER = "phantom", "phantom-v1"
 
 
 class Arm(NamedTuple):
@@ -55,7 +55,7 @@ class Arm(NamedTuple):
 YARDSTICK = Arm(CHECKPOINT, CHECKPOINT, (5e-4,))
 FEW = {
     f"from {CHECKPOINT}": Arm(CHECKPOINT, CHECKPOINT, (5e-4, 2e-3)),
-    "from phantom": Arm("phantom", "phantom", (1e-3, 4e-3)),
+    f"from {EARLIER}": Arm(EARLIER, EARLIER, (1e-3, 4e-3)),
     "from scratch": Arm(CHECKPOINT, "", (5e-4, 2e-3)),
 }
 

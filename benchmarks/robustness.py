@@ -212,7 +212,7 @@ def scored(network: Network, films: Sequence[Film]) -> np.ndarray:
     """Dice f64[N, S] of the network's structures; NaN where one is in neither mask."""
     rows = []
     for film, prediction in zip(
-        films, network.predictor.predict([film.image for film in films]), strict=True
+        films, network.predictor.predict([film.image for film in films], warn=False), strict=True
     ):
         true, predicted = network.members[:, film.label], np.stack(network.masks(prediction))
         size = true.sum((1, 2)) + predicted.sum((1, 2))
@@ -289,7 +289,7 @@ def measure(checkpoint: str, cases: int) -> dict[str, Any]:
 
 def plot(results: dict[str, Any], path: Path) -> None:
     """A panel a sweep, a line a structure, its interval as a band."""
-    structures, curves = anatomy.SCHEMES["knee"], results["curves"]
+    structures, curves = list(results["by_grade"]["all"]), results["curves"]
     panels = {name: (SWEEPS[name].axis, SWEEPS[name].steps, curves[name]["dice"]) for name in PANELS}
     grades = [grade for grade in results["by_grade"] if grade != "all"]
     panels["grade"] = (

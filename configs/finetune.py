@@ -1,4 +1,4 @@
-r"""Fine-tune the shipped weights on a folder of a few labeled radiographs, with the same structures or others.
+r"""Fine-tune the shipped weights `phantom-v1` on a folder of a few labeled radiographs, of any structures.
 
     python launch.py --config=configs/finetune.py --config.data.root=DIR --workdir=runs/finetuned \
         --config.data.structures="femur,tibia" --config.data.attributes="('sex',)"
@@ -23,8 +23,9 @@ from kneefair_jax.configs import folder
 def get_config() -> ConfigDict:
     """Return the folder's fields with the shipped network's shape and a short schedule."""
     config = folder.get_config()
-    config.init_from = "phantom"  # or your own: a .safetensors file, an exported run's folder
-    config.model.widths = (16, 32, 64, 128, 256)  # those of the shipped network
+    config.init_from = "phantom-v1"  # or your own: a .safetensors file, an exported run's folder
+    # The widths of phantom-v1; those of phantom are (32, 64, 128, 256, 512), for 256 x 256 pixels.
+    config.model.widths = (16, 32, 64, 128, 256)
     config.model.norm = "group"
     config.optimizer.learning_rate = 4e-3
     config.optimizer.warmup_steps = 20

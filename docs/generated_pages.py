@@ -180,5 +180,5 @@ PAGES = {
     "reference/report.md": report_page,
     "reference/packages.md": packages_page,
     "model_cards/phantom.md": (PACKAGE / "weights" / "phantom.md").read_text,
-    "model_cards/phantom-v2.md": (PACKAGE / "weights" / "phantom-v2.md").read_text,
+    "model_cards/phantom-v1.md": (PACKAGE / "weights" / "phantom-v1.md").read_text,
 }

@@ -41,6 +41,8 @@ _SPACING_RATIO, _AREA_RATIO = 1.8, 2.5
 
 # A structure that so many reference masks lack, and predictions have, may not have been annotated.
 _UNANNOTATED_CASES, _UNANNOTATED_SHARE = 5, 0.1
+# A reference femur that covers this share of the predicted patella was drawn through it.
+_COVERED_SHARE = 0.7
 
 
 class Observations(NamedTuple):
@@ -273,12 +275,34 @@ def _annotation_note(cohort: Cohort, scored: Mapping[str, Scored], of: str, read
     }
     if not counts:
         return ""
+    is_whole_femur = "patella" in counts and _femur_covers_patella(scored, reading)
+    remedies = []
+    if is_whole_femur:
+        remedies.append(
+            "The reference femur covers the place of the predicted patella, so it may be the whole femur: then score "
+            "it as such, with label maps in which 'whole femur' has the values of femur and patella "
+            "(docs/input_files.md)."
+        )
+    if counts.keys() - ({"patella"} if is_whole_femur else set()):
+        remedies.append(
+            "If they were not annotated, add a column to the table with the structures that were ('femur;tibia'; empty "
+            "where all were), and name it with --annotated."
+        )
     return (
         f"WARNING: many reference masks lack structures that the prediction{of} has: "
         f"{', '.join(f'{name} in {count} of {len(cohort.frame)} cases' for name, count in counts.items())}; there "
-        "their Dice is 0. If they were not annotated, add a column to the table with the structures that were "
-        "('femur;tibia'; empty where all were), and name it with --annotated"
+        f"their Dice is 0. {' '.join(remedies)}"
     )
+
+
+def _femur_covers_patella(scored: Mapping[str, Scored], reading: Reading) -> bool:
+    """Return whether the reference femur covers most of the predicted patella, in the cases with a confusion matrix."""
+    if not {"femur", "patella"} <= set(reading.structures):
+        return False
+    femur, patella = (1 + reading.structures.index(name) for name in ("femur", "patella"))
+    columns = [case.confusion[:, patella] for case in scored.values() if case.confusion is not None]
+    counts = np.sum(columns, axis=0)
+    return bool(columns) and bool(counts[femur] > _COVERED_SHARE * counts.sum())
 
 
 def _unit_faults(truth: Mapping[str, Summary], spacing: np.ndarray) -> list[FaultyMask]:

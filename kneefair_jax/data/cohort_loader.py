@@ -43,7 +43,7 @@ EXTERNAL = "external"
 # Columns of the per-case table, in use or planned.
 RESERVED = {
     *("case_id", "patient_id", "split", "model", "structure"),
-    *("dice", "iou", "hd95_mm", "assd_mm", "nsd", "ece", "true_area_mm2", "pred_area_mm2"),
+    *("dice", "iou", "hd95_mm", "assd_mm", "nsd", "ece", "true_area_mm2", "pred_area_mm2", "soft_dice"),
     annotations.COLUMN,
 }
 

@@ -29,11 +29,15 @@ from kneefair_jax.runtime.progress import Progress
 from kneefair_jax.training import checkpoint, scoring, steps
 from kneefair_jax.training.setup import Experiment
 
+TABLE = "cases.parquet"  # in a run's folder
 MAX_CASES = 100  # of each group, so that a large cohort is not scored twice
 CHUNK = 512  # cases whose label maps are in memory together
 
 IDENTIFIERS = ("case_id", "patient_id", "split", "model", "structure")
 SCORES = ("dice", "iou", "hd95_mm", "assd_mm", "nsd", "ece", "true_area_mm2", "pred_area_mm2")
+# Of the network's probabilities alone, for the calibration of predicted Dice (`kneefair_jax.export`); NaN where it
+# predicts nothing, whatever the reference mask shows.
+SOFT_DICE = "soft_dice"
 # The values of `score` for a structure that a mask does not show (`annotations`): no score, no pixel.
 _NOT_SHOWN = dict.fromkeys((*SCORES, "grid_dice"), np.nan) | dict.fromkeys(
     (*Sums._fields, "true_pixels", "pred_pixels"), 0
@@ -215,9 +219,9 @@ def table(values: dict[str, np.ndarray], split: EvalSplit, model: str) -> pd.Dat
         model: the cell of the column `model`, a selection rule.
 
     Returns:
-        Columns `IDENTIFIERS`, the attributes and `SCORES`, a row for each case and structure of
-        `anatomy.scored_structures`. All scores but the ECE are at the split's resolution. Distances, NSD and areas are
-        NaN where the spacing is unknown.
+        Columns `IDENTIFIERS`, the attributes, `SCORES` and `SOFT_DICE`, a row for each case and structure of
+        `anatomy.scored_structures`. All scores but ECE and soft Dice are at the split's resolution. Distances, NSD and
+        areas are NaN where the spacing is unknown.
     """
     cohort = split.cohort
     identifiers = cohort.cases.iloc[split.rows][["case_id", "patient_id", "split", *cohort.attributes]]
@@ -226,10 +230,10 @@ def table(values: dict[str, np.ndarray], split: EvalSplit, model: str) -> pd.Dat
         frame = identifiers.assign(
             model=model,
             structure=structure,
-            **{score: values[score][:, s].astype(float) for score in SCORES},
+            **{score: values[score][:, s].astype(float) for score in (*SCORES, SOFT_DICE)},
         )
         frames.append(frame)
-    order = [*IDENTIFIERS, *cohort.attributes, *SCORES]
+    order = [*IDENTIFIERS, *cohort.attributes, *SCORES, SOFT_DICE]
     return pd.concat(frames, ignore_index=True)[order]
 
 

@@ -27,7 +27,6 @@ from kneefair_jax.runtime.progress import Progress
 from kneefair_jax.training import metric_writer, scoring, setup
 from kneefair_jax.training.setup import Experiment
 
-TABLE = "cases.parquet"
 REPORT = Path("report", "report.json")
 
 
@@ -91,7 +90,7 @@ def _write_scores(
     selected: tuple[int, ...],
 ) -> None:
     """Write the per-case table and the calibration."""
-    with atomic.replacement(workdir / TABLE) as path:
+    with atomic.replacement(workdir / case_table.TABLE) as path:
         table.to_parquet(path)
     ids = cohort.cases["case_id"].iloc[evaluation.splits[1].rows]
     gap_analysis.write(workdir, ids.to_numpy(), evaluation.values[selected][1])
@@ -165,14 +164,14 @@ def merge_folds(
             f"the folds in {workdir} are scored at different resolutions; run --mode=evaluate of all with one "
             "report.resolution"
         )
-    tables = [case_table.read(fold / TABLE, cohort.attributes) for fold in folds]
+    tables = [case_table.read(fold / case_table.TABLE, cohort.attributes) for fold in folds]
     table = case_table.concat([t[t["split"] == "test"] for t in tables], cohort.attributes)
     scored = table.loc[table["model"] == config.select, ["case_id", "structure"]]
     if scored.duplicated().any() or set(scored["case_id"]) != set(cohort.cases["case_id"]):
         raise InputError(
             f"the folds in {workdir} do not test each case once; run all of them again, on one cohort"
         )
-    with atomic.replacement(workdir / TABLE) as path:
+    with atomic.replacement(workdir / case_table.TABLE) as path:
         table.to_parquet(path)
     with predictions.writer(workdir) as write:
         for fold in folds:

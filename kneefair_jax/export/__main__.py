@@ -4,6 +4,7 @@ The modules that load JAX are imported late, so that a signal during these secon
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,6 +50,13 @@ def parser() -> argparse.ArgumentParser:
         "aspect ratio",
     )
     command_parser.add_argument(
+        "--false-alarms",
+        type=float,
+        default=network_files.FALSE_ALARMS,
+        metavar="SHARE",
+        help="share of the validation cases that would get a warning for their predicted Dice (%(default)s)",
+    )
+    command_parser.add_argument(
         "--license", metavar="ID", help="of the weights, for the model card: apache-2.0, say"
     )
     return command_parser
@@ -61,6 +69,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     from kneefair_jax.export import network_files
+    from kneefair_jax.predict import quality
 
     options = parser().parse_args(argv)
     paths = network_files.export(
@@ -71,10 +80,16 @@ def _main(argv: Sequence[str]) -> int:
         fit=options.fit,
         license_id=options.license,
         overwrite=options.overwrite,
+        false_alarms=options.false_alarms,
     )
     for path in paths:
         size = file_size(path.stat().st_size)
         print(f"{path}: {size}; its description is in {path.with_suffix('.json').name}")
+    if "quality" not in json.loads(paths[0].with_suffix(".json").read_text()):
+        print(
+            f"predicted Dice: not calibrated; it needs one network for all groups, {quality.MIN_CASES} validation "
+            "cases with reference masks, and for a run of an earlier version --mode=evaluate first"
+        )
     print(f"model card: {paths[0].parent / f'{options.name}.md'}")
     return 0
 

@@ -1,5 +1,6 @@
 """Export of a finished run's selected checkpoint: weights for `predict`, and a model card."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -7,10 +8,12 @@ import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
-from kneefair_jax import models, weights
+from kneefair_jax import anatomy, models, weights
 from kneefair_jax.errors import InputError
+from kneefair_jax.evaluation import case_table
 from kneefair_jax.export import model_card
 from kneefair_jax.export.model_card import EXTERNAL, OVERALL, TEST, Suppression, suppression
+from kneefair_jax.predict import quality
 from kneefair_jax.runtime import atomic, checked_files, output_folder, run_directory, run_files, written_files
 from kneefair_jax.runtime.schema import Anything, Omittable, Table, Text, find_fault
 from kneefair_jax.training.checkpoint import Checkpoints
@@ -29,6 +32,8 @@ INPUT = {
     "epsilon": models.STANDARDIZE_EPSILON,
 }
 _MAX_NAME_LENGTH = 100
+_RULE = "overall"  # the selection rule of configs without `select`
+FALSE_ALARMS, MOST_FALSE_ALARMS = 0.01, 0.5
 _TEXT = Text(100_000, printable=False)
 _METHOD = Table({"name": _TEXT}, Anything())
 _REMEDY = "give the folder of a finished run"
@@ -75,6 +80,7 @@ def export(
     fit: str = FITS[0],
     license_id: str | None = None,
     overwrite: bool = False,
+    false_alarms: float = FALSE_ALARMS,
 ) -> list[Path]:
     """Write the network of a run, or each group's network of a group-specific run, and one model card.
 
@@ -87,6 +93,7 @@ def export(
         fit: how `predict` resizes radiographs to the working resolution, of `weights.FITS`.
         license_id: of the weights, for the card.
         overwrite: whether to replace earlier files of this name in `out`.
+        false_alarms: share of the validation cases whose predicted Dice is below the limit of `predict`'s warnings.
 
     Returns:
         The `.safetensors` files.
@@ -103,7 +110,14 @@ def export(
     targets = [f"{name}{ending}" for ending in (weights.SUFFIX, ".json", ".md")]
     written_files.require_new(out, kind, "--out", targets, overwrite=overwrite)
     files = _read_run(run)
+    if not 0 < false_alarms <= MOST_FALSE_ALARMS:
+        raise InputError(
+            f"--false-alarms {false_alarms}: give a share above 0 and at most {MOST_FALSE_ALARMS}"
+        )
     about = _describe(files, fit)
+    # Networks of single groups have few validation cases each; one calibration for all would favor a group.
+    if files.config["mitigation"]["schedule"]["name"] != GROUP_SPECIFIC:
+        about |= calibration(run, files.config.get("select", _RULE), false_alarms, about["structures"])
     checkpoints = _selected_checkpoints(run, name, files)
     model = models.create(about["network"], classes=len(about["structures"]) + 1)
     shapes = weights.variable_shapes(model, about["grid"])
@@ -116,6 +130,49 @@ def export(
         text = model_card.model_card_text(name, *files, parameters=parameters, license_id=license_id)
         atomic.write_text(stage / f"{name}.md", text)
     return [out / file for file in checkpoints]
+
+
+def calibration(run: Path, rule: str, false_alarms: float, structures: Sequence[str]) -> dict[str, Any]:
+    """Return the field `quality` of a network's description, fitted on a run's validation cases.
+
+    The cases selected the checkpoint, too, so their Dice is slightly high.
+
+    Args:
+        run: the run directory.
+        rule: the selection rule of the checkpoint.
+        false_alarms: as for `export`.
+        structures: of the network; others, of masks that name them otherwise, are not calibrated.
+
+    Returns:
+        {"quality": ...}, or {} if no structure has enough cases (`quality.MIN_CASES`).
+    """
+    path = run / case_table.TABLE
+    if not path.is_file():
+        return {}
+    table = case_table.read(path, (), ("dice",))
+    if case_table.SOFT_DICE not in table:  # of an earlier version
+        return {}
+    table = case_table.read(path, (), ("dice", case_table.SOFT_DICE))
+    cases = table[(table["split"] == "validation") & (table["model"] == rule)]
+    names = [
+        name
+        for name, scores in cases.groupby("structure", observed=True, sort=False)
+        if name in {*structures, *anatomy.whole_bones(structures)}
+        and scores[[case_table.SOFT_DICE, "dice"]].notna().all(axis=1).sum() >= quality.MIN_CASES
+    ]
+    warned_structures = [name for name in names if quality.OPTIONAL_BONE not in name]
+    if not warned_structures:
+        return {}
+    soft, dice = (
+        {
+            name: column.to_numpy(float)
+            for name, column in cases.pivot(index="case_id", columns="structure", values=value)[names].items()
+        }
+        for value in (case_table.SOFT_DICE, "dice")
+    )
+    fields = quality.calibrate(soft, dice, soft, warned_structures, false_alarms)
+    count = int(cases["case_id"].nunique())
+    return {"quality": fields | {"cases": f"{count} validation cases of the run"}}
 
 
 def _check_name(name: str) -> None:

@@ -37,7 +37,8 @@ def comparison(structures: tuple[str, ...], against: str) -> Compare:
 
     def compare(films: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> Iterator[Pair]:
         images = [half for film in films for half in halves_of(film)] if split else films
-        predictions = predictor.segment(images)  # includes blank films, whose masks are wrong, too
+        # Includes blank films, whose masks are wrong, too.
+        predictions = predictor.segment(images, warn=False)
         if split:
             predictions = [join_halves(*halves) for halves in batched(predictions, 2)]
         for label, prediction in zip(labels, predictions, strict=True):

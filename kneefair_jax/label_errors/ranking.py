@@ -103,8 +103,8 @@ def rank(read: PairReader, case_ids: Sequence[str], structures: Sequence[str]) -
     for row, pair in track(flagged_pairs, len(rows), "describing flagged masks", "masks"):
         film, gain = best_other_film(pair.label, row, predictions, len(structures))
         reason = mismatch_reason(*pair, structures, agreement.center, z[row], (case_ids[film], gain))
-        whole = float(dice(odds[row, -1]))
-        label_errors.append(LabelError(str(case_ids[row]), row, float(scores[row]), whole, reason))
+        overall = float(dice(odds[row, -1]))
+        label_errors.append(LabelError(str(case_ids[row]), row, float(scores[row]), overall, reason))
     cases = (~np.isnan(odds[:, :-1])).sum(0)
     # Pixels of an overlap class count as the bone in front (`compare`), so the class itself has no cases.
     unscored = tuple(
@@ -180,15 +180,15 @@ def _center_and_scale(values: np.ndarray) -> tuple[float, float]:
     first = lengths.size - 1 - int(lengths[::-1].argmin())  # the highest of the shortest
     center = (values[first] + values[first + half - 1]) / 2
     scale = _MAD_OF_NORMAL * (1 + 5 / (values.size - 1)) * lengths[first] / 2
-    kept = values[:0]
+    core = values[:0]
     for _ in range(_ROUNDS):
-        before, kept = kept, values[values >= center - _CUT * max(scale, _MIN_SCALE)]
-        if kept.size == before.size:
+        previous, core = core, values[values >= center - _CUT * max(scale, _MIN_SCALE)]
+        if core.size == previous.size:
             break
-        center = np.median(kept)
+        center = np.median(core)
         # The lower half of the values, not the values below the median: where all but one are equal, that one value
         # would be the scale.
-        scale = _MAD_OF_NORMAL * np.median(center - kept[: kept.size // 2])
+        scale = _MAD_OF_NORMAL * np.median(center - core[: core.size // 2])
     return float(center), max(float(scale), _MIN_SCALE)
 
 

@@ -14,6 +14,7 @@ from kneefair_jax.data.readers import suffix_of
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict.films import Film, Input
 from kneefair_jax.predict.prediction import Prediction
+from kneefair_jax.predict.quality import Interval
 from kneefair_jax.runtime import atomic
 from kneefair_jax.safe_text import is_formula, printable, spreadsheet_cell, strip_paths
 
@@ -27,9 +28,13 @@ COLUMNS = (
     "area_pixels",
     "spacing_kind",
     "confidence",
+    "predicted_dice",
+    "predicted_dice_low",
+    "predicted_dice_high",
     "warning",
     "mask",
 )
+_NO_DICE = Interval(np.nan, np.nan, np.nan)
 _FILE, _ID, _LABEL = map(COLUMNS.index, ("file", "file_id", "label"))
 AREA, WARNING, MASK = map(COLUMNS.index, ("area_mm2", "warning", "mask"))
 
@@ -160,6 +165,7 @@ def rows_of(
     reference = f"see {next(iter(prediction.confidence))}" if warning else ""
 
     def row(name: str, label: str, count: int, confidence: float, warning: str, path: str) -> list[str]:
+        predicted = prediction.predicted_dice.get(name, _NO_DICE)
         area = float(count * film.spacing.prod())
         return [
             path_cell(item),
@@ -170,6 +176,7 @@ def rows_of(
             str(count),
             film.spacing_kind,
             f"{confidence:.4f}" if np.isfinite(confidence) else "",
+            *(f"{dice:.4f}" if np.isfinite(dice) else "" for dice in predicted),
             warning,
             path,
         ]

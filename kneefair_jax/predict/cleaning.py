@@ -5,7 +5,7 @@ counts for both (`clean_outlines`). In a label map the bone in front hides part 
 there both bones of a pair of `anatomy.OVERLAPS` are one piece (`clean_labels`).
 
 Pieces are connected by edges or corners. Pieces of similar size are kept, because two of them may be two knees, about
-which `prediction.quality_warnings` warns.
+which `quality.anatomy_warnings` warns.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from scipy import ndimage
 from kneefair_jax import anatomy
 
 # A piece with a smaller share of the largest piece's pixels is removed. In pictures of two knees the smaller femur has
-# at least 0.69 of the larger one's pixels (`prediction.PIECE`).
+# at least 0.69 of the larger one's pixels (`quality.MAX_DETACHED_SHARE`).
 KEPT_SHARE = 0.3
 _BONES = ("patella", "fibula", "tibia", "femur", "whole femur")
 _SIDE_PREFIXES = ("", "right ", "left ")

@@ -9,7 +9,6 @@ from kneefair_jax import weights
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import films, predictor, run, session, writers
 from kneefair_jax.predict.areas import AREAS
-from kneefair_jax.predict.prediction import MIN_CONFIDENCE
 from kneefair_jax.runtime import command, output_folder
 from kneefair_jax.weights.network import FITS
 
@@ -31,15 +30,17 @@ new results are written, or the file fails. Two files are the same if their abso
 of the path): a file of another folder whose mask would have the same name is refused.
 
 Each bone of a knee is one piece without holes, in masks and outlines: a piece of less than 30 % of the largest one's
-pixels gets the most probable other structure or background, and holes are filled. Confidence and warnings refer to the
-mask before cleaning; --raw skips the cleaning.
+pixels gets the most probable other structure or background, and holes are filled. Confidence, predicted Dice and
+warnings refer to the mask before cleaning; --raw skips the cleaning.
 
 OUT gets masks/ (0 is background, 1, 2, ... the structures, at the file's own size), overlays/ (to look at), outlines/
 (with --outlines: the whole bones, 1 in a file of each; areas.csv has rows of them, too) and areas.csv: a row per file
-and structure, with mm2 if the file states its spacing, and the network's mean confidence. The row has a warning if the
-mean confidence over all structures is below {MIN_CONFIDENCE} (the image is unlike the training images), or if
-the mask is implausible: a structure is absent, too small or in several pieces, or the tibia is not below the femur.
-The first row of a file has its warning, and the others refer to it (see femur).
+and structure, with mm2 if the file states its spacing, the network's mean confidence, and for calibrated networks the
+predicted Dice with its interval (empty for others). The row has a warning if femur, tibia and patella together, or one
+of them, have a low predicted Dice, if the bones of the turned film are recognized better, or if the mask is
+implausible: one of these bones absent, too small without being cut by the film's edge, or in several pieces, or the
+tibia not below the femur or narrow beside it. The first row of a file has its warning, and the others refer to it (see
+femur).
 Areas are by the spacing as stated; spacing_kind says which: detector (ImagerPixelSpacing, most DICOM files: a bone that
 lies before the detector appears larger there, and nothing is corrected for that), calibrated (PixelSpacing), scanned
 (NominalScannedPixelSpacing), header (NIfTI), stated (--spacing) or unknown. A warning names two of them that differ by

@@ -3,10 +3,10 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,8 +18,9 @@ from kneefair_jax import anatomy, models, weights
 from kneefair_jax.data import readers
 from kneefair_jax.errors import InputError
 from kneefair_jax.models.registry import inference_bytes
-from kneefair_jax.predict import cleaning, films
-from kneefair_jax.predict.prediction import Outline, Prediction, quality_warnings
+from kneefair_jax.predict import cleaning, grid, quality
+from kneefair_jax.predict.prediction import Outline, Prediction
+from kneefair_jax.predict.quality import Calibration
 from kneefair_jax.runtime import memory
 from kneefair_jax.weights import FITS
 
@@ -55,7 +56,7 @@ class Predictor:
         if (outlines or in_front) and not bones:
             raise InputError(
                 f"{'--outlines' if outlines else '--in-front'}: this network has no overlap classes, it segments "
-                f"{', '.join(classes)}; leave it out, or use a network with them, such as phantom-v2"
+                f"{', '.join(classes)}; leave it out, or use a network with them, such as phantom"
             )
         self._classes, self._raw = classes, raw
         # Where two bones overlap, a mask shows the one in front.
@@ -64,7 +65,21 @@ class Predictor:
         # The probability of a union is the sum over its parts: exact, as a pixel has one label.
         label_of_class = anatomy.translation(classes, self.structures, in_front)
         self._merge: np.ndarray = np.eye(len(self.structures) + 1, dtype=np.float32)[label_of_class]
-        self._bones = dict(zip(bones, anatomy.membership(classes, bones), strict=True)) if outlines else {}
+        self._bones = dict(zip(bones, anatomy.membership(classes, bones), strict=True))
+        self._outlines = outlines
+        # Predicted Dice and warnings refer to the network's own structures, whatever the options merge or cover.
+        self._own_structures = structures
+        own_labels = anatomy.translation(classes, structures)
+        self._own_merge: np.ndarray = np.eye(len(structures) + 1, dtype=np.float32)[own_labels]
+        members = {name: own_labels == value for value, name in enumerate(structures, start=1)} | self._bones
+        # The name under which the mask of an output was calibrated, if it was: the same classes belong to both.
+        self._calibrated_names = {
+            name: next((other for other, row in members.items() if np.array_equal(row, is_member)), "")
+            for name, is_member in [
+                *((name, label_of_class == value) for value, name in enumerate(self.structures, start=1)),
+                *self._outlined().items(),
+            ]
+        }
         self._swap = jnp.asarray(anatomy.flip_table(classes)) if flip else None
         self.groups = _shared_groups(ensemble)
         self._ensemble = list(ensemble)
@@ -89,39 +104,52 @@ class Predictor:
         Raises:
             InputError: an element is no image, is too small, too large or blank, or the group has no network.
         """
-        return [prediction.mask for prediction in self.predict(images, group)]
+        return [prediction.mask for prediction in self.predict(images, group, warn=False)]
 
-    def predict(self, images: Sequence[Any] | np.ndarray, group: str | None = None) -> list[Prediction]:
-        """Segment images like a call; return each mask with its confidence and warning."""
-        return self.segment(_as_pictures(images), group)
+    def predict(
+        self, images: Sequence[Any] | np.ndarray, group: str | None = None, *, warn: bool = True
+    ) -> list[Prediction]:
+        """Segment images like a call; return each mask with its confidence, predicted Dice and, if `warn`, warnings."""
+        return self.segment(grid.as_pictures(images), group, warn=warn)
 
-    def segment(self, images: Sequence[np.ndarray], group: str | None = None) -> list[Prediction]:
+    def segment(
+        self, images: Sequence[np.ndarray], group: str | None = None, *, warn: bool = True
+    ) -> list[Prediction]:
         """Segment u8[H, W, 1 or 3] like `predict`, without checks of the pixels."""
         if not images:
             return []
         size = self._padded_size(len(images))
         return [
-            self._prediction(probabilities, image.shape[:2])
+            self._prediction(image, self._without_border(probabilities, image), group, size if warn else 0)
             for batch in itertools.batched(images, self._batch_size)
             for image, probabilities in zip(batch, self._on_grid(batch, group, size), strict=True)
         ]
 
-    def probabilities(self, images: Sequence[Any] | np.ndarray, group: str | None = None) -> np.ndarray:
-        """Return f32[N, h, w, C] on the working grid: background and each structure, the mean of all networks.
+    def probabilities(
+        self, images: Sequence[Any] | np.ndarray, group: str | None = None, *, merged: bool = True
+    ) -> np.ndarray:
+        """Return f32[N, h, w, C] on the working grid, the mean of all networks.
 
-        With `fit` "pad" the grid has a border outside the image (`place_on_grid`).
+        With `fit` "pad" the grid has a border outside the image (`grid.place_on_grid`).
+
+        Args:
+            images: as for a call.
+            group: as for a call.
+            merged: whether C are background and `structures`; otherwise the networks' own classes.
         """
-        probabilities: np.ndarray = self._on_grid(_as_pictures(images), group) @ self._merge
-        return probabilities
+        probabilities: np.ndarray = self._on_grid(grid.as_pictures(images), group)
+        return probabilities @ self._merge if merged else probabilities
 
     def digest(self) -> str:
         """Return the SHA-256 of what determines the masks, in hex digits: networks, structures, options."""
-        bones = {name: np.asarray(parts).tolist() for name, parts in self._bones.items()}
+        bones = {name: np.asarray(parts).tolist() for name, parts in self._outlined().items()}
         settings = [self.structures, self._merge.tolist(), bones, self.fit, self._swap is not None, self._raw]
         digest = hashlib.sha256(json.dumps(settings).encode())
         for checkpoint in self._ensemble:
             for group, network in checkpoint.items():
-                about = {name: network.about[name] for name in ("network", "structures", "grid")}
+                about = {
+                    name: network.about.get(name) for name in ("network", "structures", "grid", "quality")
+                }
                 tensors = traverse_util.flatten_dict(network.variables, sep="/")
                 shapes = {name: (tensor.shape, str(tensor.dtype)) for name, tensor in tensors.items()}
                 digest.update(json.dumps([group, about, shapes]).encode())
@@ -162,78 +190,117 @@ class Predictor:
         height, width, channels = self.grid
         if channels == 1:
             image = readers.to_gray(image)
-        placement = place_on_grid(image.shape[:2], (height, width), self.fit)
+        placement = grid.place_on_grid(image.shape[:2], (height, width), self.fit)
         full = np.broadcast_to(image, (*image.shape[:2], channels))
-        return resize_to_grid(full, (height, width), placement)
+        return grid.resize_to_grid(full, (height, width), placement)
 
-    def _prediction(self, classes: np.ndarray, size: tuple[int, int]) -> Prediction:
-        """Return the prediction of an image of a size, by the probabilities f32[h, w, C] of the networks' classes."""
-        placement = place_on_grid(size, self.grid[:2], self.fit)
-        classes = classes[placement.rows, placement.columns]
-        probabilities = classes @ self._merge
+    def _outlined(self) -> dict[str, np.ndarray]:
+        """Return the whole bones whose outlines predictions have, as the classes bool[C] of each."""
+        return self._bones if self._outlines else {}
+
+    def _calibration(self, group: str | None) -> Calibration | None:
+        """Return the network's calibration; None if it has none, or for several networks."""
+        if len(self._ensemble) > 1:
+            return None
+        fields = weights.select_group(self._ensemble[0], group).about.get("quality")
+        return quality.read_calibration(fields) if fields else None
+
+    def _without_border(self, probabilities: np.ndarray, image: np.ndarray) -> np.ndarray:
+        """Return the part of f32[h, w, C] on the working grid that an image covers."""
+        placement = grid.place_on_grid(image.shape[:2], self.grid[:2], self.fit)
+        return probabilities[placement.rows, placement.columns]
+
+    def _prediction(
+        self, image: np.ndarray, classes: np.ndarray, group: str | None, batch_size: int
+    ) -> Prediction:
+        """Return the prediction of an image.
+
+        Args:
+            image: u8[H, W, C].
+            classes: f32[h, w, C], the probabilities of the networks' classes on the part of the grid that it covers.
+            group: of the network.
+            batch_size: a compiled one, for turned images; 0 for no warnings.
+        """
+        probabilities, size = classes @ self._merge, image.shape[:2]
         label, highest = probabilities.argmax(-1), probabilities.max(-1)
-        confidence = {
-            name: _mean(highest[label == value]) for value, name in enumerate(self.structures, start=1)
-        }
-        warnings = quality_warnings(label, self.structures)
-        # Confidence and warnings refer to the mask before cleaning: two knees are pieces, and a removed piece is a
-        # reason to look.
+        calibration = self._calibration(group)
+        soft = self.soft_dice(classes) if calibration or batch_size else {}
+        lines = calibration.lines if calibration else {}
+        # All but the masks and outlines refers to those before cleaning: a removed piece is a reason to look.
         cleaned = classes
         if not self._raw:
             cleaned = cleaning.clean_outlines(classes, self._classes)
             probabilities = cleaning.clean_labels(cleaned @ self._merge, self.structures)
         return Prediction(
             readers.labels_at(probabilities, size),
-            confidence,
-            _mean(highest[label > 0]),
-            warnings,
+            {name: _mean(highest[label == value]) for value, name in enumerate(self.structures, start=1)},
+            tuple(self._warnings(image, classes, soft, calibration, group, batch_size)) if batch_size else (),
             {
                 name: _outline(cleaned[..., members].sum(-1), classes[..., members].sum(-1), size)
-                for name, members in self._bones.items()
+                for name, members in self._outlined().items()
+            },
+            {
+                name: quality.predicted_dice(soft[calibrated], lines[calibrated])
+                for name, calibrated in self._calibrated_names.items()
+                if calibrated in lines
             },
         )
 
+    def soft_dice(self, classes: np.ndarray) -> dict[str, float]:
+        """Return `quality.soft_dice` by structure of the network and whole bone.
 
-class Placement(NamedTuple):
-    """The rows and columns of a working grid that a film covers."""
+        Args:
+            classes: f32[h, w, C], the probabilities of the networks' classes.
+        """
+        probabilities = classes @ self._own_merge
+        label = probabilities.argmax(-1)
+        masks = {
+            name: (label == value, probabilities[..., value])
+            for value, name in enumerate(self._own_structures, start=1)
+        }
+        for name, members in self._bones.items():
+            probability = classes[..., members].sum(-1)
+            masks[name] = probability > 0.5, probability
+        return {name: quality.soft_dice(*pair) for name, pair in masks.items()}
 
-    rows: slice
-    columns: slice
+    def _warnings(
+        self,
+        image: np.ndarray,
+        classes: np.ndarray,
+        soft: Mapping[str, float],
+        calibration: Calibration | None,
+        group: str | None,
+        batch_size: int,
+    ) -> Iterator[str]:
+        """Yield why a prediction should be looked at."""
+        label = (classes @ self._own_merge).argmax(-1)
+        if not label.any():
+            yield "nothing found"
+            return
+        masks = {name: label == value for value, name in enumerate(self._own_structures, start=1)}
+        names = [name for name in self._own_structures if quality.OPTIONAL_BONE not in name]
+        upright_total = quality.total(soft, names)
+        is_suspect = (
+            upright_total < calibration.total.suspect
+            if calibration
+            else quality.lacks_optional_bone(masks)  # a network without calibration has no other sign
+        )
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width in pixels of the grid."""
-        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+        def score(turned: Sequence[np.ndarray]) -> list[float]:
+            pairs = zip(turned, self._on_grid(turned, group, batch_size), strict=True)
+            return [
+                quality.total(self.soft_dice(self._without_border(part, one)), names) for one, part in pairs
+            ]
 
-
-def place_on_grid(size: tuple[int, int], grid: tuple[int, int], fit: str) -> Placement:
-    """Place a film on a working grid.
-
-    Args:
-        size: (H, W) of the film; its pixels count as square.
-        grid: (h, w).
-        fit: of `weights.FITS`: "stretch" covers the grid whatever the film's shape, "pad" keeps the aspect
-            ratio, to a pixel of the grid, and centers the film.
-    """
-    if fit == "stretch":
-        return Placement(slice(0, grid[0]), slice(0, grid[1]))
-    scale = min(grid[0] / size[0], grid[1] / size[1])
-    spans = []
-    for length, cells in zip(size, grid, strict=True):
-        extent = min(cells, max(1, round(scale * length)))
-        start = (cells - extent) // 2
-        spans.append(slice(start, start + extent))
-    return Placement(*spans)
-
-
-def resize_to_grid(image: np.ndarray, grid: tuple[int, int], placement: Placement) -> np.ndarray:
-    """Resize a film u8[H, W, C] to its place on the grid u8[h, w, C]; the rest is black, as a collimated border."""
-    small = readers.resize_image(image, placement.size)
-    if placement.size == grid:
-        return small
-    padded = np.zeros((*grid, image.shape[2]), np.uint8)
-    padded[placement.rows, placement.columns] = small
-    return padded
+        if is_suspect and (warning := quality.turn_warning(image, upright_total, score)):
+            yield warning
+        if calibration:
+            yield from quality.dice_warnings(soft, calibration)
+        if quality.is_own_mirror_image(image):
+            yield "the image equals its mirror image; it may be composed of mirrored halves"
+        bones = {name: classes[..., members].sum(-1) > 0.5 for name, members in self._bones.items()}
+        has_bones = any(mask.any() for mask in bones.values())
+        yield from quality.anatomy_warnings(bones if has_bones else masks)
 
 
 def _shared_classes_and_grid(
@@ -311,46 +378,6 @@ def load(
         raw=raw,
         batch_size=batch_size,
     )
-
-
-def as_uint8(image: Any) -> np.ndarray:
-    """Convert an image of any number type to u8[H, W, 1 or 3].
-
-    Raises:
-        InputError: it is no image, or its pixels are not finite.
-    """
-    array = np.asarray(image)
-    array = array[..., None] if array.ndim == 2 else array
-    if array.ndim != 3 or array.shape[2] not in (1, 3) or not array.size or array.dtype.kind not in "buif":
-        raise InputError(
-            f"an array of shape {np.shape(image)} and type {array.dtype} is no image; give numbers, [H, W] or [H, W, 3]"
-        )
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype == np.uint16:
-        return readers.to_uint8(array)
-    with np.errstate(over="ignore"):
-        array = array.astype(np.float32)
-    if not np.isfinite(array).all():
-        raise InputError("it holds pixels that are NaN, infinite or beyond float32")
-    return readers.to_uint8(array)
-
-
-def _as_pictures(images: Sequence[Any] | np.ndarray) -> list[np.ndarray]:
-    """Convert each image to u8[H, W, 1 or 3], and refuse what the command line refuses of files."""
-    shape = np.shape(images) if isinstance(images, np.ndarray) else ()
-    if isinstance(images, (str, Path)) or len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3)):
-        raise InputError(
-            "give a list of images, each an array: predictor([image]); the command line takes files"
-        )
-    pictures = []
-    for index, image in enumerate(images):
-        try:
-            pictures.append(as_uint8(image))
-            films.require_picture(readers.to_gray(pictures[-1]))
-        except InputError as error:
-            raise InputError(f"images[{index}]: {error}") from error
-    return pictures
 
 
 def _with_whole_femur(structures: tuple[str, ...]) -> tuple[str, ...]:

@@ -18,7 +18,6 @@ from kneefair_jax.predict import areas, films, writers
 from kneefair_jax.predict.areas import AREAS, Areas, file_id
 from kneefair_jax.predict.films import Film, Input
 from kneefair_jax.predict.prediction import (
-    SIDES,
     Prediction,
     halves_of,
     has_sides,
@@ -26,6 +25,7 @@ from kneefair_jax.predict.prediction import (
     with_side_notes,
 )
 from kneefair_jax.predict.predictor import Predictor
+from kneefair_jax.predict.quality import SIDES
 from kneefair_jax.predict.session import RECORD, Record, Session, Settings, require_same_sources
 from kneefair_jax.runtime import output_folder, preemption, progress
 

@@ -23,7 +23,7 @@ from kneefair_jax.data.readers import nifti as nifti_reader
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import films
 from kneefair_jax.predict.films import STATED, Film
-from kneefair_jax.predict.prediction import SIDES
+from kneefair_jax.predict.quality import SIDES
 from kneefair_jax.report import overlays
 from kneefair_jax.runtime import atomic
 

@@ -260,7 +260,7 @@ def _compare(
     attributes = tuple(config.mitigation.groups)
     for method, trials_of_method in runs.items():
         scored = (
-            case_table.read(workdir / trial.directory / evaluate.TABLE, attributes, ("dice", "hd95_mm"))
+            case_table.read(workdir / trial.directory / case_table.TABLE, attributes, ("dice", "hd95_mm"))
             for trial in trials_of_method
         )
         tables[method] = [table[(table["split"] == "test") & (table["model"] == rule)] for table in scored]

@@ -316,10 +316,10 @@ def make_case_step(
 ) -> EvalStep:
     """Return `make_eval_step` with label map and calibration, for masks of the network's label scheme or another.
 
-    The step adds `prediction` u8[B, H, W], `ece` f32[B, S] and the sums of `metrics.reliability`, `pixels`,
-    `confidence` and `accuracy` f32[B, S, bins]. It has no loss, which needs masks of the network's own labels. A
-    pixel's prediction is the translation of its likeliest label; for calibration, the probability of a structure is the
-    sum over the network's labels with that translation.
+    The step adds `prediction` u8[B, H, W], `ece` and `soft_dice` f32[B, S], and the sums of `metrics.reliability`,
+    `pixels`, `confidence` and `accuracy` f32[B, S, bins]. It has no loss, which needs masks of the network's own
+    labels. A pixel's prediction is the translation of its likeliest label; for calibration, the probability of a
+    structure is the sum over the network's labels with that translation.
 
     Args:
         model: the network.
@@ -339,9 +339,20 @@ def make_case_step(
         sums = reliability(merged, label, valid=valid, structures=structures)
         scores = _overlap_scores(overlap(predicted, label, structures, valid)) | sums._asdict()
         scores |= {"probability": probability} if probabilities else {}
-        return scores | {"ece": ece(sums), "prediction": predicted.astype(jnp.uint8)}
+        soft = soft_dice(structure_masks(predicted, structures), merged)
+        return scores | {"ece": ece(sums), "soft_dice": soft, "prediction": predicted.astype(jnp.uint8)}
 
     return case_step
+
+
+def soft_dice(masks: jax.Array, probability: jax.Array) -> jax.Array:
+    """Return the soft Dice f32[B, S] of masks bool[B, H, W, S] with probabilities f32[B, H, W, S]; NaN for empty masks.
+
+    `predict.quality.soft_dice` is the same of one mask, with its reference.
+    """
+    size = masks.sum((1, 2))
+    inside = jnp.where(masks, probability, 0.0).sum((1, 2))
+    return jnp.where(size > 0, 2 * inside / (size + probability.sum((1, 2))), jnp.nan)
 
 
 def _valid(label: jax.Array, void: bool) -> jax.Array | None:

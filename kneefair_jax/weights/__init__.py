@@ -3,7 +3,7 @@
 The networks in this folder ship with the package and load by name:
 
     model, variables, about = weights.load("phantom")
-    logits = model.apply(variables, models.standardize(image))      # image u8[B, 128, 128, 1]
+    logits = model.apply(variables, models.standardize(image))      # image u8[B, 256, 256, 1]
 """
 
 from kneefair_jax.weights.network import (

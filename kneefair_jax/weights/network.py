@@ -16,7 +16,7 @@ from flax import traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from kneefair_jax import models
+from kneefair_jax import anatomy, models
 from kneefair_jax.anatomy import VOID
 from kneefair_jax.errors import InputError, describe
 from kneefair_jax.runtime import atomic, checked_files, run_files
@@ -27,6 +27,7 @@ from kneefair_jax.runtime.schema import (
     Integer,
     ListOf,
     Nullable,
+    Number,
     Omittable,
     Row,
     Table,
@@ -67,6 +68,11 @@ STRUCTURES = ListOf(Text(200, non_empty=True), 1, VOID - 1, unique=True)
 # How `predict` resizes an image of another shape to the working resolution: stretched, or padded to its aspect ratio.
 FITS = ("stretch", "pad")
 GRID = Row((SIDE, SIDE, CHANNELS))  # height, width, channels; `run.grid` of a report has no channels
+_ODDS = Number(-1e6, 1e6)
+# The calibration of predicted Dice: `predict.quality.Line` by structure, and `Total`.
+LINE = Table({"intercept": _ODDS, "slope": Number(0, 1e6), "low": _ODDS, "high": _ODDS, "limit": _ODDS})
+TOTAL = Table({"names": STRUCTURES, "limit": _ODDS, "suspect": _ODDS})
+QUALITY = Table({"structures": Table(other_fields=LINE), "total": TOTAL}, other_fields=Anything())
 # The other fields say how the network was trained and scored; no computation uses them.
 DESCRIPTION = Table(
     {
@@ -75,6 +81,7 @@ DESCRIPTION = Table(
         "grid": GRID,
         "fit": Omittable(Choice(FITS)),
         "group": Omittable(Nullable(Text(200, non_empty=True))),
+        "quality": Omittable(QUALITY),
     },
     other_fields=Anything(),
 )
@@ -88,7 +95,7 @@ class Network(NamedTuple):
         variables: f32 arrays, as `model.apply` takes them.
         about: `network` (the fields of `models.create`), `structures` (names of labels 1, 2, ...), `grid` (height,
             width and channels of its input), `fit` (one of `FITS`; absent, the first one), `group` (the group that it
-            segments; None for all cases), and how it was trained and scored.
+            segments; None for all cases), `quality` (`QUALITY`; may be absent), and how it was trained and scored.
     """
 
     model: nn.Module
@@ -109,6 +116,7 @@ def load(name: str | Path) -> Network:
         )
     about_path = path.with_suffix(".json")
     about = checked_files.read_json(about_path, DESCRIPTION, _REMEDY)
+    _check_quality(about, about_path)
     try:
         model = models.create(about["network"], classes=len(about["structures"]) + 1)
         variables = variable_shapes(model, about["grid"])
@@ -116,6 +124,18 @@ def load(name: str | Path) -> Network:
         raise InputError(f"{about_path}: no such network ({error}); {_REMEDY}") from error
     flat = _read_tensors(path, variables)
     return Network(model, {"batch_stats": {}, **traverse_util.unflatten_dict(flat, sep="/")}, about)
+
+
+def _check_quality(about: Mapping[str, Any], path: Path) -> None:
+    """Refuse a calibration whose structures are not those of the network."""
+    if "quality" not in about:
+        return
+    names = {*about["structures"], *anatomy.whole_bones(about["structures"])}
+    lines = about["quality"]["structures"]
+    if unknown := [name for name in lines if name not in names]:
+        raise InputError(f"{path}: quality.structures has {unknown[0]!r}, which the network lacks; {_REMEDY}")
+    if unknown := [name for name in about["quality"]["total"]["names"] if name not in lines]:
+        raise InputError(f"{path}: quality.structures lacks {unknown[0]!r}; {_REMEDY}")
 
 
 NetworksByGroup = dict[str | None, Network]  # the key None stands for all cases

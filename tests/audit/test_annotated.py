@@ -63,6 +63,37 @@ def test_without_the_column_the_others_count_as_background():
     assert any("lack structures" in text for text in result.reports[""]["cohort"]["warnings"])
 
 
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_whole_femur_that_is_called_femur_is_named(is_whole):
+    """The reference femur is drawn through the patella, or stops at it; the patella is in no reference mask."""
+    labels = {"femur": 1, "tibia": 2, "patella": 4}
+    predictions = masks([1, 2, 4])
+    truth = {
+        case: np.where(label == 4, int(is_whole), label).astype(np.uint8)
+        for case, label in predictions.items()
+    }
+    options = audit.MaskOptions(labels=labels)
+    settings = audit.Settings(min_group_patients=2, draws=200)
+    result = run.masks(truth, predictions, table([""] * 24), ["sex"], options, settings)
+    (warning,) = [note for note in result.notes if "patella in 24 of 24 cases" in note]
+    assert ("'whole femur' has the values" in warning) == is_whole
+    assert ("--annotated" in warning) != is_whole
+
+
+def test_a_whole_femur_and_a_missing_structure_have_a_remedy_each():
+    labels = {"femur": 1, "tibia": 2, "fibula": 3, "patella": 4}
+    predictions = {
+        case: np.where(label == 4, 4, np.where(label == 2, [[2] * 6 + [3] * 2], label)).astype(np.uint8)
+        for case, label in masks([1, 2, 4]).items()
+    }
+    truth = {case: np.array([0, 1, 2, 0, 1], np.uint8)[label] for case, label in predictions.items()}
+    settings = audit.Settings(min_group_patients=2, draws=200)
+    options = audit.MaskOptions(labels=labels)
+    result = run.masks(truth, predictions, table([""] * 24), ["sex"], options, settings)
+    (warning,) = [note for note in result.notes if "patella in 24 of 24 cases" in note]
+    assert "'whole femur' has the values" in warning and "--annotated" in warning
+
+
 def test_masks_with_all_structures_get_no_warning():
     """The patella lies in front of the femur, and the prediction has some of it beside: no class is missing."""
     truth = {

@@ -45,6 +45,7 @@ def scored(cohort, rows):
         return {
             "dice": np.full((size, 1), 0.25),
             "ece": np.zeros((size, 1)),
+            "soft_dice": np.zeros((size, 1)),
             "prediction": np.zeros((size, 2, 2), np.uint8),
             "probability": np.stack([probability] * size),
         }
@@ -107,7 +108,7 @@ def test_overlap_classes_are_scored_as_whole_bones(cohort):
     np.testing.assert_allclose(scores["dice"], [[2 / 3, np.nan, np.nan, 0]])
     assert scores["pred_pixels"].tolist() == [[8, 0, 0, 16]]
     assert scores["true_pixels"].tolist() == [[16, 0, 0, 0]]
-    columns = dict.fromkeys(("ece", "true_area_mm2", "pred_area_mm2"), np.zeros((1, 4)))
+    columns = dict.fromkeys(("ece", "soft_dice", "true_area_mm2", "pred_area_mm2"), np.zeros((1, 4)))
     table = case_table.table(scores | columns, knee._replace(rows=np.array([1])), "overall")
     assert table["structure"].tolist() == ["whole femur", "whole tibia", "whole fibula", "whole patella"]
 

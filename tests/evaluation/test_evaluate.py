@@ -41,6 +41,7 @@ def test_the_table_has_its_columns_and_splits(run):
     assert list(table.columns) == [
         *("case_id", "patient_id", "split", "model", "structure", "sex", "race"),
         *("dice", "iou", "hd95_mm", "assd_mm", "nsd", "ece", "true_area_mm2", "pred_area_mm2"),
+        "soft_dice",
     ]
     # Every rule's checkpoint and every part of the cohort has them.
     assert table[["hd95_mm", "assd_mm", "nsd", "ece"]].notna().all(axis=None)

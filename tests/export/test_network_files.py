@@ -3,12 +3,15 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import special
 
 from kneefair_jax import models, weights
 from kneefair_jax.errors import InputError
 from kneefair_jax.export import network_files
 from kneefair_jax.export.__main__ import file_size, main
+from kneefair_jax.predict import quality
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.state import TrainState
 
@@ -68,6 +71,52 @@ def test_a_run_is_exported_as_weights(tmp_path, capsys):
     assert network.about["fit"] == "stretch" and network.about["input"]["epsilon"] == 1e-3
     for name in weights.NAMES:
         assert weights.load(name).about["input"] == network.about["input"]
+
+
+def validation_table(cases):
+    """Per-case scores of two structures by two rules; the Dice of `a` is its soft Dice."""
+    soft = special.expit(np.random.default_rng(0).normal(4, 0.5, cases))
+    rows = [
+        {
+            "case_id": f"c{case}",
+            "patient_id": f"p{case}",
+            "split": split,
+            "model": rule,
+            "structure": structure,
+            "dice": value,
+            "soft_dice": value if structure == "a" else np.nan,
+        }
+        for split, rule in (("validation", "overall"), ("validation", "worst_group"), ("test", "overall"))
+        for structure in ("a", "fibula")
+        for case, value in enumerate(soft if (split, rule) == ("validation", "overall") else soft / 2)
+    ]
+    table = pd.DataFrame(rows)
+    return table.astype(dict.fromkeys(("case_id", "patient_id", "split", "model", "structure"), "category"))
+
+
+@pytest.mark.parametrize("cases", [49, 60])
+def test_a_run_is_calibrated_on_its_validation_cases(tmp_path, capsys, cases):
+    run = run_folder(tmp_path / "run", "single", 7)
+    save(run, 0, "sex=f")
+    validation_table(cases).to_parquet(run / "cases.parquet")
+    assert main([str(run), "--false-alarms", "0.2"]) == 0
+    about = weights.load(run / "export/model.safetensors").about
+    assert ("not calibrated" in capsys.readouterr().out) == (cases < 50)
+    if cases < 50:
+        assert "quality" not in about
+        return
+    calibration = quality.read_calibration(about["quality"])
+    line = calibration.lines["a"]
+    np.testing.assert_allclose([line.intercept, line.slope, line.low, line.high], [0, 1, 0, 0], atol=1e-6)
+    soft = special.logit(validation_table(cases).query("model == 'overall'")["soft_dice"].iloc[:cases])
+    assert calibration.total.names == ("a",)
+    assert calibration.total.limit == pytest.approx(np.quantile(soft, 0.2))
+    assert line.limit == pytest.approx(np.quantile(soft, 0.2) - quality.MARGIN)
+
+
+def test_a_share_of_false_alarms_is_checked(tmp_path, capsys):
+    assert main([str(run_folder(tmp_path / "run", "single", 7)), "--false-alarms", "0"]) == 2
+    assert "--false-alarms" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

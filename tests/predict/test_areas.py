@@ -14,7 +14,7 @@ FILM = Path("films/a.png")
 def rows(*masks, path=FILM):
     """A row a structure: its name, its label, and the path of its mask."""
     return [
-        [str(path), file_id(path), structure, label, "", "7", "", "", "", mask]
+        [str(path), file_id(path), structure, label, "", "7", *[""] * (len(COLUMNS) - 7), mask]
         for structure, label, mask in masks
     ]
 

@@ -190,7 +190,7 @@ def test_a_warning_is_written_once_a_film_and_every_row_refers_to_it(predict, tm
 
 def test_no_warning_is_no_text_in_any_row(tmp_path):
     item = films.Input(tmp_path / "a.png", "a")
-    prediction = Prediction(np.ones((30, 24), np.uint8), dict.fromkeys(("femur", "tibia"), 0.99), 0.99)
+    prediction = Prediction(np.ones((30, 24), np.uint8), dict.fromkeys(("femur", "tibia"), 0.99))
     film = films.Film(tmp_path / "a.png", PICTURE[..., None], np.full(2, np.nan), False, ())
     assert [row[-2] for row in areas.rows_of(item, item.path, film, prediction, tmp_path, {})] == ["", ""]
 
@@ -198,7 +198,7 @@ def test_no_warning_is_no_text_in_any_row(tmp_path):
 def test_no_folder_s_name_is_in_a_warning(tmp_path):
     folder = tmp_path / "Smith, Jo (x)"
     item = films.Input(folder / "a.png", "a")
-    prediction = Prediction(np.ones((30, 24), np.uint8), {"femur": 0.99}, 0.99)
+    prediction = Prediction(np.ones((30, 24), np.uint8), {"femur": 0.99})
     film = films.Film(item.path, PICTURE[..., None], np.full(2, np.nan), False, (f"{folder}/a.png is odd",))
     ((*_, warning, _),) = areas.rows_of(item, item.path, film, prediction, tmp_path, {})
     assert "is odd" in warning and str(tmp_path) not in warning

@@ -83,7 +83,7 @@ def test_both_knees_have_outlines_of_their_own():
     def half(value):
         mask = np.full((2, 3), bool(value))
         label = np.full((2, 3), 1, np.uint8)
-        return Prediction(label, {"femur": 0.9}, 0.9, (), {"whole femur": Outline(mask, value)})
+        return Prediction(label, {"femur": 0.9}, (), {"whole femur": Outline(mask, value)})
 
     film = join_halves(half(0.75), half(0.5))
     assert [*film.outlines] == ["right whole femur", "left whole femur"]

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kneefair_jax import predict
+from kneefair_jax import anatomy, predict
 from kneefair_jax.data import readers
 from kneefair_jax.errors import InputError
-from kneefair_jax.predict import cleaning, predictor
+from kneefair_jax.predict import cleaning, predictor, quality
+from kneefair_jax.predict import grid as placing
 from tests.predict.networks import write
 
 RNG = np.random.default_rng(0)
@@ -149,8 +150,8 @@ TALL = np.random.default_rng(0).integers(0, 256, (32, 16), dtype=np.uint8)
     ],
 )
 def test_padding_keeps_the_aspect_ratio_and_centers(size, grid, rows, columns):
-    assert predictor.place_on_grid(size, grid, "pad") == (slice(*rows), slice(*columns))
-    assert predictor.place_on_grid(size, grid, "stretch") == (slice(0, grid[0]), slice(0, grid[1]))
+    assert placing.place_on_grid(size, grid, "pad") == (slice(*rows), slice(*columns))
+    assert placing.place_on_grid(size, grid, "stretch") == (slice(0, grid[0]), slice(0, grid[1]))
 
 
 def test_a_padded_film_is_segmented_as_a_film_with_black_borders(tmp_path):
@@ -175,7 +176,7 @@ def test_masks_are_cleaned_and_confidence_and_warnings_are_of_the_mask_before(tm
     np.testing.assert_array_equal(after.mask, expected)
     np.testing.assert_array_equal(before.mask, readers.labels_at(probabilities, TALL.shape))
     assert (after.mask != before.mask).any()
-    assert after.quality_warnings == before.quality_warnings and after.quality_warnings
+    assert after.warnings == before.warnings and after.warnings
     np.testing.assert_equal(after.confidence, before.confidence)
     assert cleaned.digest() != raw.digest()
 
@@ -188,6 +189,66 @@ def test_the_confidence_is_of_the_film_without_its_border(tmp_path):
     for value, confidence in enumerate(prediction.confidence.values(), start=1):
         expected = highest[label == value].mean() if (label == value).any() else np.nan
         np.testing.assert_allclose(confidence, expected, rtol=1e-5)
+
+
+def test_a_calibrated_network_predicts_its_dice_and_warns(tmp_path):
+    structures = ("femur", "tibia", "patella")
+    line = {"intercept": 0.5, "slope": 1.0, "low": -1.0, "high": 1.0, "limit": -5.0}
+    total = {"names": ["femur", "patella"], "limit": -99.0, "suspect": -99.0}
+    fields = {"structures": dict.fromkeys(structures, line), "total": total}
+    path = write(tmp_path / "w.safetensors", structures, sure=20.0, quality=fields)
+    network = predictor.load(path)
+    (prediction,) = network.predict([TALL])
+    soft = network.soft_dice(network.probabilities([TALL], merged=False)[0])
+    expected = {name: quality.predicted_dice(value, quality.Line(**line)) for name, value in soft.items()}
+    np.testing.assert_equal(dict(prediction.predicted_dice), expected)
+    assert not any("predicted Dice" in warning for warning in prediction.warnings)
+    # All are below such limits, and of four directions one fits best.
+    fields = {
+        "structures": dict.fromkeys(structures, line | {"limit": 99.0}),
+        "total": total | {"suspect": 99.0},
+    }
+    write(path, structures, sure=20.0, quality=fields)
+    films = [np.rot90(TALL[:16], turns) for turns in range(4)]
+    warnings = [one.warnings for one in predictor.load(path).predict(films)]
+    assert sum(any("counterclockwise" in text for text in of_film) for of_film in warnings) == 3
+    assert all(any("predicted Dice" in text for text in of_film) for of_film in warnings)
+    # No calibration of one network is applied to several.
+    (both,) = predictor.load(path, write(tmp_path / "other.safetensors", structures, seed=1)).predict([TALL])
+    assert not both.predicted_dice
+
+
+def test_a_calibration_without_a_structure_that_it_names_is_refused(tmp_path):
+    total = {"names": ["femur"], "limit": 0.0, "suspect": 0.0}
+    path = write(tmp_path / "w.safetensors", quality={"structures": {}, "total": total})
+    with pytest.raises(InputError, match="lacks 'femur'"):
+        predictor.load(path)
+    line = {"intercept": 0.0, "slope": 1.0, "low": -1.0, "high": 1.0, "limit": 0.0}
+    write(path, quality={"structures": {"foo": line}, "total": total | {"names": ["foo"]}})
+    with pytest.raises(InputError, match="'foo', which the network lacks"):
+        predictor.load(path)
+
+
+def test_what_options_merge_has_the_predicted_dice_of_the_same_classes(tmp_path):
+    structures = anatomy.SCHEMES["knee_overlaps"]
+    names = (*anatomy.SCHEMES["knee"], *anatomy.whole_bones(structures))
+    lines = {
+        name: {"intercept": float(place), "slope": 1.0, "low": -1.0, "high": 1.0, "limit": -99.0}
+        for place, name in enumerate(names)
+    }
+    total = {"names": ["femur", "tibia", "patella"], "limit": -99.0, "suspect": -99.0}
+    path = write(tmp_path / "w.safetensors", structures, quality={"structures": lines, "total": total})
+
+    def predicted(**options):
+        return predictor.load(path, **options).predict([TALL])[0].predicted_dice
+
+    own = predicted(outlines=True)
+    assert set(own) == set(names)
+    np.testing.assert_equal(predicted(whole_femur=True)["whole femur"], own["whole femur"])
+    fibula_in_front = predicted(in_front="fibula")
+    np.testing.assert_equal(fibula_in_front["fibula"], own["whole fibula"])
+    # Masks without the part behind the fibula were not calibrated.
+    assert "tibia" not in fibula_in_front
 
 
 def test_the_network_s_description_decides_unless_fit_is_given(tmp_path):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from kneefair_jax import anatomy
 from kneefair_jax.predict import __main__ as command
-from kneefair_jax.predict.areas import Areas, file_id
+from kneefair_jax.predict.areas import COLUMNS, Areas, file_id
 from kneefair_jax.predict.films import Input
 from kneefair_jax.predict.session import Session, Settings
 from tests.predict.networks import write
@@ -60,7 +60,8 @@ def touch(out, *names):
 
 
 def add(table, path, *results):
-    table.add([[str(path), file_id(path), "femur", "1", "", "", "", "", "", result] for result in results])
+    empty = [""] * (len(COLUMNS) - 5)
+    table.add([[str(path), file_id(path), "femur", "1", *empty, result] for result in results])
 
 
 def session(out, table, films=()):

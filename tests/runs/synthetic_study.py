@@ -8,7 +8,7 @@ import pandas as pd
 from configs import study as configs
 from kneefair_jax import groups
 from kneefair_jax.cohort import SPLITS
-from kneefair_jax.evaluation import evaluate
+from kneefair_jax.evaluation import case_table
 from kneefair_jax.runtime import atomic, run_directory
 from kneefair_jax.training import checkpoint
 
@@ -46,7 +46,7 @@ def one(config, workdir, directory, training):
         for part, step in (("femur", 0.01), ("tibia", -0.01))
     ]
     run_directory.open_run(workdir, config, table="t", pixels=f"{strength}")
-    pd.concat(tables).to_parquet(workdir / evaluate.TABLE)
+    pd.concat(tables).to_parquet(workdir / case_table.TABLE)
     few = {"train": (20, round(20 * (1 - 0.95 * strength))), "test": (10, 10)}
     rows = [
         {"group": name, "split": split, "patients": n, "cases": n}

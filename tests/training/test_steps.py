@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from kneefair_jax import anatomy, losses, metrics, mitigation, models
 from kneefair_jax.data.augment import Augmentation, vary_geometry
+from kneefair_jax.predict import quality
 from kneefair_jax.training import state as states
 from kneefair_jax.training import steps
 
@@ -302,7 +303,7 @@ def test_evaluation_scores_each_case_and_never_donates():
     scores = evaluate(state.variables, data)
     mapped = jax.jit(steps.make_case_step(model, 2, jnp.arange(3)))(state.variables, data)
     predicted = mapped.pop("prediction")
-    calibrated = {name: mapped.pop(name) for name in ("ece", "pixels", "confidence", "accuracy")}
+    calibrated = {name: mapped.pop(name) for name in ("ece", "soft_dice", "pixels", "confidence", "accuracy")}
     chex.assert_tree_all_finite(calibrated)
     loss = scores.pop("loss")
     assert loss.shape == (8,)
@@ -338,6 +339,9 @@ def test_a_case_step_scores_in_another_scheme():
     sums = metrics.reliability(jax.nn.softmax(logits)[..., 2:], given["label"])
     np.testing.assert_allclose(scores["confidence"], sums.confidence, rtol=1e-4)
     np.testing.assert_allclose(scores["ece"], metrics.ece(sums), rtol=1e-4)
+    probability = np.asarray(jax.nn.softmax(logits)[..., 2])
+    soft = [quality.soft_dice(*pair) for pair in zip(predicted, probability, strict=True)]
+    np.testing.assert_allclose(scores["soft_dice"][:, 0], soft, rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -19,79 +19,54 @@ def variables(seed=0):
     return models.create(NETWORK, classes=2).init(jax.random.key(seed), jnp.zeros((1, 8, 8, 1)))
 
 
-def test_the_phantom_network_ships_with_its_card():
-    network = weights.load("phantom")
-    assert (weights.FOLDER / "phantom.safetensors").stat().st_size < 8e6
+def test_the_first_phantom_network_ships_with_its_card():
+    network = weights.load("phantom-v1")
+    assert (weights.FOLDER / "phantom-v1.safetensors").stat().st_size < 8e6
     assert models.count(network.variables["params"]) == network.about["parameters"] == 1_943_077
     assert network.about["dice"]["tibia"]["all"]["mean"] > 0.98 and network.about["step"] == 9000
-    card = (weights.FOLDER / "phantom.md").read_text()
+    card = (weights.FOLDER / "phantom-v1.md").read_text()
     femur = network.about["dice"]["femur"]["all"]["mean"]
     assert 'license: "apache-2.0"' in card and f"| all | 480 | {femur:.3f} [" in card
 
 
-def test_the_second_phantom_network_ships_with_its_card():
-    network = weights.load("phantom-v2")
-    assert (weights.FOLDER / "phantom-v2.safetensors").stat().st_size < 16e6
+def test_the_phantom_network_ships_with_its_card():
+    network = weights.load("phantom")
+    assert (weights.FOLDER / "phantom.safetensors").stat().st_size < 16e6
     assert models.count(network.variables["params"]) == network.about["parameters"] == 7_764_103
     assert tuple(network.about["structures"]) == anatomy.SCHEMES["knee_overlaps"]
-    card = (weights.FOLDER / "phantom-v2.md").read_text()
+    card = (weights.FOLDER / "phantom.md").read_text()
     results = Path(__file__).parents[2] / "benchmarks/results"
-    projected = json.loads((results / "real_bones_v2.json").read_text())["dice"]
+    projected = json.loads((results / "real_bones.json").read_text())["dice"]
     for bone in ("whole femur", "tibia", "whole patella"):
         assert f"value: {projected[bone]['mean']:.4f}" in card
-    scores = json.loads((results / "phantom_weights.json").read_text())["scores"]
-    wide = [entry for entry in scores if entry["set"] == "wide"][-1]["whole fibula"]
-    assert f"{wide['mean']:.3f} ({wide['percentile_5']:.3f})" in card
-
-
-def test_the_documentation_has_the_committed_scores():
-    results = Path(__file__).parents[2] / "benchmarks/results"
-    text = (results.parents[1] / "docs/weights.md").read_text()
-    networks = [
-        json.loads((results / f"{name}.json").read_text())["dice"] for name in ("real_bones", "real_bones_v2")
-    ]
-    for bone in ("whole femur", "tibia", "whole patella", "exclusive femur"):
+    for entry in json.loads((results / "phantom_scores.json").read_text())["scores"]:
         cells = [
-            f"{entry['mean']:.3f} ({entry['percentile_5']:.3f}, {entry['worst']:.3f})"
-            for entry in (dice[bone] for dice in networks)
+            f"{entry[bone]['mean']:.3f} ({entry[bone]['percentile_5']:.3f})"
+            for bone in anatomy.whole_bones(anatomy.SCHEMES["knee_overlaps"])
         ]
-        assert f"| {cells[0]} | {cells[1]} |" in text
-    cleaning = json.loads((results / "cleaning.json").read_text())
-    for name in ("phantom", "phantom-v2"):
-        for kind, scores in cleaning[name].items():
-            tibia = scores["tibia"]
-            row = next(line for line in text.splitlines() if line.startswith(f"| `{name}` | {kind}"))
-            assert (
-                f"{tibia['raw']:.4f} to {tibia['cleaned']:.4f} ({tibia['better']}, {tibia['worse']})" in row
-            )
-    conventions = json.loads((results / "conventions.json").read_text())
-    for kind in ("clinical", "varied clinical"):
-        for name, dice in conventions[kind]["same convention"].items():
-            assert (
-                f"| {name} | " + " | ".join(f"{dice[bone]:.4f}" for bone in anatomy.SCHEMES["knee"]) + " |"
-                in text
-            )
+        assert f"| {entry['set']} | {' | '.join(cells)} |" in card
 
 
 @pytest.mark.slow
-def test_the_phantom_network_segments_clinical_phantoms():
+@pytest.mark.parametrize("name", ["phantom-v1", "phantom"])
+def test_a_phantom_network_segments_clinical_phantoms(name):
     keys = jax.random.split(jax.random.key(2026), 8)
     films = jax.jit(jax.vmap(lambda key, knee: draw_case(key, knee, size=(128, 128))))(
         keys, jnp.arange(8) % 2
     )
-    masks = np.stack(predict.load("phantom", whole_femur=True)(list(np.asarray(films.image))))
+    masks = np.stack(predict.load(name, whole_femur=True)(list(np.asarray(films.image))))
     truth = jnp.array([0, 1, 2, 3, 1])[films.label]
     dice = np.asarray(metrics.dice(metrics.overlap(jnp.asarray(masks, jnp.int32), truth, structures=3)))
     assert (dice > [0.98, 0.98, 0.95]).all()
 
 
 @pytest.mark.slow
-def test_the_second_phantom_network_segments_whole_bones():
+def test_the_phantom_network_segments_whole_bones():
     keys = jax.random.split(jax.random.key(2026), 4)
     films = jax.jit(jax.vmap(lambda key, knee: draw_case(key, knee, size=(256, 256), overlaps=True)))(
         keys, jnp.arange(4) % 2
     )
-    network = predict.load("phantom-v2", outlines=True)
+    network = predict.load("phantom", outlines=True)
     bones = anatomy.whole_bones(anatomy.SCHEMES["knee_overlaps"])
     members = anatomy.membership(anatomy.SCHEMES["knee_overlaps"], bones)
     for prediction, label in zip(

@@ -43,7 +43,7 @@ def initial_variables(config, structures, value=9.0):
 
 def test_the_phantom_network_initializes_a_run_of_its_shape():
     config = finetune.get_config()
-    network = warm_start.find("phantom", config.model, channels=1)
+    network = warm_start.find("phantom-v1", config.model, channels=1)
     variables = warm_start.init_from_pretrained(
         network, network.about["structures"], initial_variables(config.model, range(4))
     )
@@ -59,7 +59,7 @@ def test_the_phantom_network_initializes_a_run_of_its_shape():
         expected[..., [0, 2, 3]] = leaf[..., [0, 2, 1]]
         np.testing.assert_array_equal(params["head"][name], expected)
     jax.tree.map(np.testing.assert_array_equal, {k: v for k, v in params.items() if k != "head"}, pretrained)
-    assert warm_start.describe("phantom", network, structures).endswith(
+    assert warm_start.describe("phantom-v1", network, structures).endswith(
         "the last layer starts at random for cyst"
     )
 

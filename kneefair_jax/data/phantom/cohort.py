@@ -23,7 +23,7 @@ from kneefair_jax.data.phantom.case import (
 from kneefair_jax.data.source import Example, Online, Source
 from kneefair_jax.errors import InputError
 
-VERSION = 3  # raise it with every change of what a seed draws
+VERSION = 4  # raise it with every change of what a seed draws
 CHUNK = 16  # cases rendered at a time; one shape, so one compilation
 # Separates the keys of online cases from those of patients, which are below 1,000,000.
 ONLINE_STREAM = 0x4F4E4C49
