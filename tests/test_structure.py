@@ -40,7 +40,7 @@ ALLOWED = {
         "runtime",
     },
     "evaluation": {"anatomy", "data", "fairness", "groups", "metrics", "report", "runtime", "training"},
-    "export": {"models", "report", "runtime", "training", "weights"},
+    "export": {"anatomy", "evaluation", "models", "predict", "report", "runtime", "training", "weights"},
     "preflight": {"anatomy", "cohort", "data", "groups", "label_errors", "report", "runtime", "training"},
     "runs": {
         *("cohort", "data", "evaluation", "fairness", "groups", "models", "preflight", "report", "runtime"),

@@ -35,8 +35,7 @@ CHUNK = 512  # cases whose label maps are in memory together
 
 IDENTIFIERS = ("case_id", "patient_id", "split", "model", "structure")
 SCORES = ("dice", "iou", "hd95_mm", "assd_mm", "nsd", "ece", "true_area_mm2", "pred_area_mm2")
-# Of the network's probabilities alone, for the calibration of predicted Dice (`kneefair_jax.export`); NaN where it
-# predicts nothing, whatever the reference mask shows.
+# Of the probabilities alone, for `kneefair_jax.export`; NaN where nothing is predicted, whatever the mask shows.
 SOFT_DICE = "soft_dice"
 # The values of `score` for a structure that a mask does not show (`annotations`): no score, no pixel.
 _NOT_SHOWN = dict.fromkeys((*SCORES, "grid_dice"), np.nan) | dict.fromkeys(
