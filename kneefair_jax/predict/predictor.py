@@ -18,11 +18,10 @@ from kneefair_jax import anatomy, models, weights
 from kneefair_jax.data import readers
 from kneefair_jax.errors import InputError
 from kneefair_jax.models.registry import inference_bytes
-from kneefair_jax.predict import cleaning, grid, quality
+from kneefair_jax.predict import cleaning, ensembles, grid, quality
 from kneefair_jax.predict.prediction import Outline, Prediction
 from kneefair_jax.predict.quality import Calibration
 from kneefair_jax.runtime import memory
-from kneefair_jax.weights import FITS
 
 # A smaller batch is padded to this size, except a single image.
 _MIN_BATCH = 8
@@ -50,8 +49,8 @@ class Predictor:
         raw: bool = False,
         batch_size: int = 8,
     ):
-        classes, self.grid = _shared_classes_and_grid(ensemble)
-        self.fit = _fit(ensemble, fit)
+        classes, self.grid = ensembles.shared_classes_and_grid(ensemble)
+        self.fit = ensembles.fit(ensemble, fit)
         bones = anatomy.whole_bones(classes)
         if (outlines or in_front) and not bones:
             raise InputError(
@@ -81,7 +80,7 @@ class Predictor:
             ]
         }
         self._swap = jnp.asarray(anatomy.flip_table(classes)) if flip else None
-        self.groups = _shared_groups(ensemble)
+        self.groups = ensembles.shared_groups(ensemble)
         self._ensemble = list(ensemble)
         self._batch_size = batch_size
         model = next(iter(ensemble[0].values())).model
@@ -301,37 +300,6 @@ class Predictor:
         bones = {name: classes[..., members].sum(-1) > 0.5 for name, members in self._bones.items()}
         has_bones = any(mask.any() for mask in bones.values())
         yield from quality.anatomy_warnings(bones if has_bones else masks)
-
-
-def _shared_classes_and_grid(
-    ensemble: Sequence[weights.NetworksByGroup],
-) -> tuple[tuple[str, ...], tuple[int, int, int]]:
-    """Return the structures and the working grid of all networks.
-
-    Raises:
-        InputError: the networks differ in one of them.
-    """
-    abouts = [network.about for checkpoint in ensemble for network in checkpoint.values()]
-    pairs = [(tuple(about["structures"]), tuple(about["grid"])) for about in abouts]
-    if len(set(pairs)) > 1:
-        raise InputError("these networks differ in structures or working grid; an ensemble shares both")
-    return pairs[0]
-
-
-def _fit(ensemble: Sequence[weights.NetworksByGroup], fit: str) -> str:
-    """Return how images are placed on the grid: as stated, or else as the networks' descriptions say."""
-    fits = {network.about.get("fit", FITS[0]) for checkpoint in ensemble for network in checkpoint.values()}
-    if not fit and len(fits) > 1:
-        raise InputError(f"these networks differ in --fit ({', '.join(sorted(fits))}); give one")
-    if fit not in ("", *FITS):
-        raise InputError(f"fit={fit!r}: give one of {', '.join(FITS)}")
-    return fit or str(fits.pop())
-
-
-def _shared_groups(ensemble: Sequence[weights.NetworksByGroup]) -> tuple[str, ...]:
-    """Return the groups for which every group-specific checkpoint has a network, in the order of the first one."""
-    names = [[group for group in checkpoint if group] for checkpoint in ensemble if None not in checkpoint]
-    return tuple(group for group in (names[0] if names else ()) if all(group in more for more in names))
 
 
 def load(
