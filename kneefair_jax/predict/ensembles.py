@@ -23,7 +23,11 @@ def shared_classes_and_grid(
 
 
 def fit(ensemble: Sequence[weights.NetworksByGroup], fit: str) -> str:
-    """Return how images are placed on the grid: as stated, or else as the networks' descriptions say."""
+    """Return how images are placed on the grid: as stated, or else as the networks' descriptions say.
+
+    Raises:
+        InputError: there is no such fit, or the networks differ and none is stated.
+    """
     fits = {network.about.get("fit", FITS[0]) for checkpoint in ensemble for network in checkpoint.values()}
     if not fit and len(fits) > 1:
         raise InputError(f"these networks differ in --fit ({', '.join(sorted(fits))}); give one")

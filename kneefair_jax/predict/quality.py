@@ -45,7 +45,7 @@ _NEAREST = 1e-4  # of Dice to 0 and 1, for log odds
 
 
 class Interval(NamedTuple):
-    """A predicted Dice and its interval of `COVERAGE`."""
+    """A predicted Dice, and the ends of its interval, which holds the share `COVERAGE` of the calibration's cases."""
 
     value: float
     low: float
@@ -58,9 +58,9 @@ class Line(NamedTuple):
     Attributes:
         intercept: at soft log odds 0.
         slope: 0 or more.
-        low: from the line to the interval's lower end.
-        high: from the line to its upper end.
-        limit: lower soft log odds get a warning.
+        low: distance in log odds from the line to the interval's lower end, usually negative.
+        high: the same to its upper end.
+        limit: soft log odds below which the structure gets a warning.
     """
 
     intercept: float
@@ -85,7 +85,7 @@ class Total(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """The calibration of a network."""
+    """The calibration of a network: a line by structure, and the limits of their sum."""
 
     lines: Mapping[str, Line]
     total: Total
