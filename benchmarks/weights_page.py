@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import artifacts
 from kneefair_jax import anatomy
 from kneefair_jax.runtime import atomic
 
@@ -26,7 +27,7 @@ SOURCES = (
         "robustness",
         "robustness_v1",
     ),
-    *("cleaning", "conventions", "phantom_attributes", "predict_time"),
+    *("cleaning", "conventions", "phantom_attributes", "predict_time", "artifacts"),
 )
 type Scores = Mapping[str, Any]
 
@@ -56,6 +57,14 @@ PROJECT.py`):"""
 REAL_BONES_NOTES = """Masks are those of `predict`, after cleaning. Whole bones of `phantom` are its outlines.
 `phantom-v1` has no overlap classes: its whole femur is femur and patella together, beyond the
 femur's outline too."""
+
+ARTIFACTS = """## Artifacts
+
+Files of `kneefair export --format onnx` and `jax` ({size} MB with `--half`) beside `kneefair predict --raw`, on {films}
+films of each size in 8 bits, 16 bits and as float, in a process without this package: the largest difference of a
+probability, the largest share of pixels with another label, and the median seconds of a film after the first on two
+CPU cores (`python -m benchmarks.artifacts`). The cleaning of `predict`, which artifacts leave out, changes {cleaning}
+of the pixels of these films."""
 
 YARDSTICK = """How much of the errors comes from the films? A network of the same kind, of the weights before the
 last training on a CPU, trained further on 240 films of six of the knees (300 steps of 4 films),
@@ -329,9 +338,27 @@ def time(results: Scores) -> str:
     return "\n\n".join([text, table(["network", *next(iter(seconds.values()))], rows)])
 
 
+def exported(results: Scores) -> str:
+    """How well exported artifacts agree with `predict`."""
+    measured = results["artifacts"]
+    rows = [
+        [kind, size, f"{row['probability']:.1g}", f"{row['pixels']:.1g}", f"{row['seconds']:.2f}"]
+        for kind, sizes in artifacts.summary(measured).items()
+        for size, row in sizes.items()
+    ]
+    size = max(result["bytes"] for result in measured["formats"].values()) / 1e6
+    films = len(measured["formats"]["onnx"]["films"]) // len(artifacts.SIZES)
+    text = ARTIFACTS.format(
+        films=films, size=f"{size:.1f}", cleaning=f"{measured['changed_by_cleaning']:.2%}"
+    )
+    return "\n\n".join(
+        [text, table(["format", "pixels of a film", "probability", "labels", "seconds"], rows)]
+    )
+
+
 SECTIONS = (
     *(phantoms, real_bones, warnings, predicted_dice, label_errors, robustness),
-    *(cleaning, conventions, hard, time),
+    *(cleaning, conventions, hard, time, exported),
 )
 
 

@@ -47,7 +47,9 @@ TASKS = {
     "audit": Task(
         "kneefair_jax.audit.__main__:main", "audit masks or scores of any tool for gaps between groups"
     ),
-    "export": Task("kneefair_jax.export.__main__:main", "export a run's network with its model card"),
+    "export": Task(
+        "kneefair_jax.export.__main__:main", "export a network: weights with a model card, ONNX, JAX"
+    ),
     "demo": Task("kneefair_jax.cli.demo:main", "train, evaluate and segment on phantoms, in minutes"),
     "init": Task("kneefair_jax.cli.init_folder:main", "draft metadata.csv for a folder of radiographs"),
     "completion": Task("kneefair_jax.cli.main:completion", "print a completion script for bash, zsh or fish"),
@@ -118,22 +120,10 @@ def _predict(argv: Sequence[str]) -> int:
 
     for name in cli.networks(cli.parser().parse_args(argv)):
         if (Path(name) / "config.json").is_file():
-            _export_once(Path(name))
+            from kneefair_jax.export import network_files
+
+            network_files.exported(name)
     return cli.main(argv)
-
-
-def _export_once(run: Path) -> None:
-    """Export a run into its own folder, unless it has weights."""
-    from kneefair_jax import weights
-    from kneefair_jax.export import network_files
-
-    folder = run / network_files.FOLDER
-    if not any(folder.glob(f"*{weights.SUFFIX}")):
-        paths = network_files.export(run, folder)
-        print(
-            f"exported: {paths[0].parent}, as `kneefair export {run}` does; with --overwrite that command replaces it",
-            flush=True,
-        )
 
 
 def completion(argv: Sequence[str]) -> int:

@@ -33,7 +33,7 @@ from kneefair_jax.safe_text import strip_paths
 
 _THREADS = 4
 # Incremented when readers return other arrays or notes for a file; older stores are prepared again.
-_READER_VERSION = 7
+_READER_VERSION = 8
 
 
 class Case(NamedTuple):

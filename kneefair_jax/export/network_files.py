@@ -102,7 +102,7 @@ def export(
         InputError: the folder holds files of this name, the run is not finished, or its network needs modules that
             only training has.
     """
-    _check_name(name)
+    check_name(name)
     output_folder.require_regular_files(run, run_directory.OUTPUTS)
     output_folder.require_writable(out, "--out")
     kind = f"export-{name}"
@@ -175,7 +175,55 @@ def calibration(run: Path, rule: str, false_alarms: float, structures: Sequence[
     return {"quality": fields | {"cases": f"{count} validation cases of the run"}}
 
 
-def _check_name(name: str) -> None:
+def exported(name: str | Path) -> str | Path:
+    """Return a network's name; a run without weights is exported into its own folder first, with a line about it."""
+    run = Path(name)
+    if (run / "config.json").is_file() and not any((run / FOLDER).glob(f"*{weights.SUFFIX}")):
+        folder = export(run, run / FOLDER)[0].parent
+        print(
+            f"exported: {folder}, as `kneefair export {run}` does; with --overwrite that command replaces it",
+            flush=True,
+        )
+    return name
+
+
+def copy(
+    source: str | Path, out: Path, name: str, *, half: bool = False, overwrite: bool = False
+) -> list[Path]:
+    """Write the network of a shipped name or of a `.safetensors` file, or each group's, under a new name.
+
+    Args:
+        source: which network.
+        out: as for `export`.
+        name: of the files.
+        half: whether to round to float16.
+        overwrite: whether to replace earlier files of this name in `out`.
+
+    Returns:
+        The `.safetensors` files.
+    """
+    check_name(name)
+    networks = list(weights.load_by_group(source).values())
+    stems = [name] if len(networks) == 1 else [f"{name}_{number}" for number in range(len(networks))]
+    output_folder.require_writable(out, "--out")
+    kind = f"export-{name}"
+    output_folder.require_regular_files(out, (f"{name}*", written_files.manifest(kind)))
+    targets = [f"{stem}{ending}" for stem in stems for ending in (weights.SUFFIX, ".json")]
+    written_files.require_new(out, kind, "--out", targets, overwrite=overwrite, inputs=[Path(source)])
+    with written_files.replacement(out, kind, "--out", overwrite=overwrite) as stage:
+        for stem, network in zip(stems, networks, strict=True):
+            weights.save_network(
+                stage / f"{stem}{weights.SUFFIX}", network.variables, network.about, half=half
+            )
+    return [out / f"{stem}{weights.SUFFIX}" for stem in stems]
+
+
+def check_name(name: str) -> None:
+    """Refuse a name of files that would be in another folder.
+
+    Raises:
+        InputError: it is empty, too long, or has a folder or characters that cannot be printed.
+    """
     if (
         name in ("", ".", "..")
         or name != Path(name).name

@@ -18,7 +18,7 @@ from kneefair_jax.data.source import Example, Exclusion, Source
 from kneefair_jax.errors import InputError
 
 # Incremented when the same files give different arrays or notes.
-VERSION = 5
+VERSION = 6
 ENROLLEES = "enrollees"
 
 
