@@ -1,6 +1,7 @@
 """Parse the arguments of `kneefair audit`, run the audit, and print its main numbers."""
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ examples:
   kneefair audit --truth masks --pred unet=a nnunet=b --metadata metadata.csv \\
       --attributes sex age --bins age=50,64 --images films --equivalence-margin dice=0.01 --out report
   kneefair audit --scores cases.csv --attributes sex --out report
+  kneefair audit --predicted-dice segmented/areas.csv --metadata metadata.csv --attributes sex --out report
 
 metadata.csv has a row per case: case_id (the masks' file name without its ending), the attributes, and optionally
 patient_id (the same for all cases of a patient), mask and image (paths relative to --truth and --images, or to the
@@ -65,6 +67,13 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         help="CSV or parquet of scores by case, instead of masks; a column model holds the compared models",
+    )
+    inputs.add_argument(
+        "--predicted-dice",
+        type=Path,
+        metavar="AREAS.CSV",
+        help="areas.csv of kneefair predict: without --truth and --scores, the predicted Dice is audited; beside them, "
+        "compared with the measured one by group",
     )
     inputs.add_argument("--labels", nargs="+", action="extend", metavar="NAME=VALUES", help="femur=1 tibia=2,3 "
         "background=9 ignore=255 (excluded from every score), or a scheme: knee, knee_overlaps, knees, chest; "
@@ -204,15 +213,18 @@ def main(argv: Sequence[str]) -> int:
     for model, report in audit.reports.items():
         print(f"\n{model}:" if len(pages) > 1 else "")
         print(terminal.scores(report))
+        print("\n".join(terminal.predicted_dice(report)), end="")
         print(f"page: {pages[model]}", flush=True)
     print("\n".join(["", *terminal.verdicts(audit.reports)]), flush=True)
+    if audit.predicted_dice is not None:
+        print(f"predicted Dice by structure and group: {arguments.out / result.PREDICTED_DICE}", flush=True)
     if audit.mask_faults is not None and not audit.mask_faults.empty:
         print(f"all faults of masks: {arguments.out / mask_faults.FILE}", flush=True)
     return 0
 
 
 def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
-    tables = filter(None, (arguments.scores, arguments.metadata, arguments.readers))
+    tables = filter(None, (arguments.scores, arguments.metadata, arguments.readers, arguments.predicted_dice))
     inputs = [workbook.split_sheet(path)[0] for path in tables]
     models = _models(arguments.pred or ())
     result.require_folder(arguments.out, overwrite=arguments.overwrite, inputs=inputs, models=tuple(models))
@@ -237,6 +249,7 @@ def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
         "on_missing": arguments.on_missing,
         "readers": arguments.readers,
         "allow_similar_ids": arguments.allow_similar_ids,
+        "predicted_dice": arguments.predicted_dice,
     }
     if arguments.scores is not None:
         of_masks = [name for name in _MASK_ARGUMENTS if getattr(arguments, name)]
@@ -253,9 +266,12 @@ def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
             options=options.CaseOptions(**cases),
             settings=settings,
         )
+    if arguments.predicted_dice and arguments.metadata and not (arguments.truth or arguments.pred):
+        return _predicted(arguments, options.CaseOptions(**cases), settings)
     if not (arguments.truth and arguments.pred and arguments.metadata):
         raise InputError(
-            "give --truth, --pred and --metadata to audit masks, or --scores to audit a table of scores"
+            "give --truth, --pred and --metadata to audit masks, --scores to audit a table of scores, or "
+            "--predicted-dice and --metadata to audit masks without reference masks"
         )
     pred_labels, model_labels = options.parse_pred_labels(arguments.pred_labels or ())
     mask_options = options.MaskOptions(
@@ -273,10 +289,27 @@ def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
     )
 
 
+def _predicted(
+    arguments: argparse.Namespace, case_options: options.CaseOptions, settings: options.Settings
+) -> result.Audit:
+    """Audit predicted Dice alone."""
+    of_masks = [name for name in (*_MASK_ARGUMENTS, "readers") if getattr(arguments, name)]
+    if of_masks or arguments.orientation != "none":
+        name = (of_masks or ["orientation"])[0].replace("_", "-")
+        raise InputError(f"--{name} needs reference masks; leave it out, or give --truth and --pred")
+    return run.predicted(
+        arguments.predicted_dice,
+        arguments.metadata,
+        arguments.attributes,
+        options=dataclasses.replace(case_options, predicted_dice=None),
+        settings=settings,
+    )
+
+
 def _command(arguments: argparse.Namespace, argv: Sequence[str]) -> str:
     """Return the command line, with only the last component of each absolute path."""
     models = [Path(path) for word in arguments.pred or () for path in (word, word.partition("=")[2]) if path]
-    options = ("truth", "scores", "metadata", "images", "readers", "out", "label_errors")
+    options = ("truth", "scores", "metadata", "images", "readers", "out", "label_errors", "predicted_dice")
     single = [Path(path) for option in options if (path := getattr(arguments, option))]
     words = [safe_text.strip_paths(word, *models, *single) for word in argv]
     return run_directory.public_command(["kneefair", "audit", *words])

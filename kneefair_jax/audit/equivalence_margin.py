@@ -14,6 +14,7 @@ from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
 from kneefair_jax.fairness.equivalence import MIN_READER_PATIENTS, ReaderAgreement, reader_agreement
+from kneefair_jax.report.text import formatting
 
 _REMEDY = "state a margin with --equivalence-margin dice=MARGIN in place of --readers"
 
@@ -195,3 +196,40 @@ def _masks(path: Path, text: pd.DataFrame) -> dict[str, Path]:
             problems.append((row, f"mask {path.parent / name}: no such file"))
     metadata.refuse(path, problems)
     return masks
+
+
+def notes(
+    agreements: Mapping[str, ReaderAgreement],
+    margins: Mapping[str, float],
+    stated_margins: Mapping[str, float],
+) -> list[str]:
+    """Return notes on the origin of each margin, and on the scores for which the readers give none.
+
+    Args:
+        agreements: score -> agreement of the two readers.
+        margins: score -> margin of the readers, where there is one.
+        stated_margins: score -> margin.
+    """
+    texts = []
+    if from_readers := [score for score in margins if score not in stated_margins]:
+        text = formatting.listing(formatting.margin(score, margins[score]) for score in from_readers)
+        texts.append(
+            f"the equivalence margin comes from two readers, the end of the interval of their mean difference that is "
+            f"nearest to zero: {text}"
+        )
+    if without := [
+        score
+        for score, agreement in agreements.items()
+        if not agreement.margin and score not in stated_margins
+    ]:
+        text = formatting.listing(
+            f"{formatting.TITLES[score]} (95 % interval {formatting.interval(agreements[score].interval, 4)})"
+            for score in without
+        )
+        texts.append(
+            f"the readers' mean difference is not distinguishable from zero in {text}, so it gives no margin; state "
+            f"one with --equivalence-margin {without[0]}=MARGIN"
+        )
+    if stated := sorted(set(margins) & set(stated_margins)):
+        texts.append(f"the margin of {formatting.listing(stated)} is the one stated, not the readers'")
+    return texts

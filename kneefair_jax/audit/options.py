@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+
 from kneefair_jax.data import label_map, workbook
 from kneefair_jax.data.label_map import Labels
 from kneefair_jax.data.readers import orientation
@@ -31,6 +33,8 @@ class CaseOptions:
         readers: a table of two readers, whose mean difference gives the equivalence margin
             (`equivalence_margin.of_readers`).
         allow_similar_ids: whether identifiers and levels may look alike, such as 7 and 0007.
+        predicted_dice: `areas.csv` of `kneefair predict` for the audited masks, whose predicted Dice is compared with
+            the measured one (`predicted_dice`); None for none.
     """
 
     bins: Mapping[str, Sequence[float]] = field(default_factory=dict)
@@ -38,6 +42,7 @@ class CaseOptions:
     on_missing: str = "stop"
     readers: str | Path | None = None
     allow_similar_ids: bool = False
+    predicted_dice: str | Path | pd.DataFrame | None = None
 
     def check(self) -> None:
         """Refuse options that have no meaning.

@@ -28,6 +28,7 @@ from kneefair_jax.runtime.progress import Progress
 from kneefair_jax.safe_text import strip_paths
 
 _LABEL_ERRORS = "label_errors.csv"
+PREDICTED_DICE = "predicted_dice.csv"
 # Files in the output folder.
 _TARGETS = (
     page.PAGE,
@@ -39,6 +40,7 @@ _TARGETS = (
     "cases.csv",
     "cases.parquet",
     _LABEL_ERRORS,
+    PREDICTED_DICE,
     mask_faults.FILE,
     case_lists.EXCLUDED,
     pdf.FILE,
@@ -57,6 +59,7 @@ class Audit(NamedTuple):
         notes: for the reader of the numbers.
         label_errors: reference masks that look wrong, of `radiographs.label_error_table`; None if not compared.
         mask_faults: faults of masks by case, of `mask_faults.table`; None in an audit of scores.
+        predicted_dice: predicted Dice by structure and group, of `predicted_dice.add`; None if the audit has none.
         excluded: a row for each case that is not scored, by mask, and each file without a case, of `exclusions.table`.
         inputs: files and folders that were read; `write` replaces none of them.
     """
@@ -68,6 +71,7 @@ class Audit(NamedTuple):
     label_errors: pd.DataFrame | None = None
     mask_faults: pd.DataFrame | None = None
     excluded: pd.DataFrame | None = None
+    predicted_dice: pd.DataFrame | None = None
     inputs: tuple[Path, ...] = ()
 
     @property
@@ -124,6 +128,7 @@ class Audit(NamedTuple):
         tables = {
             "cases.csv": self.cases,
             _LABEL_ERRORS: self.label_errors,
+            PREDICTED_DICE: self.predicted_dice,
             mask_faults.FILE: self.mask_faults,
             case_lists.EXCLUDED: self.excluded,
         }

@@ -1,5 +1,6 @@
 """Audit masks, or a table of scores."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from kneefair_jax.audit import (
     mask_faults,
     mask_notes,
     mask_pair,
+    predicted_dice,
     radiographs,
     result,
     score_table,
@@ -25,6 +27,7 @@ from kneefair_jax.audit.files import Arrays, MatchedFiles
 from kneefair_jax.audit.mask_faults import FaultyMask
 from kneefair_jax.audit.mask_pair import Reading
 from kneefair_jax.audit.options import CaseOptions, MaskOptions, Settings
+from kneefair_jax.audit.predicted_dice import Predictions
 from kneefair_jax.audit.radiographs import FilmHeader
 from kneefair_jax.audit.result import Audit
 from kneefair_jax.audit.scoring import Case
@@ -35,10 +38,8 @@ from kneefair_jax.data.label_map import Labels
 from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import reference_ser
-from kneefair_jax.fairness.equivalence import ReaderAgreement
 from kneefair_jax.report.build import one_spacing
 from kneefair_jax.report.overlays import CaseView
-from kneefair_jax.report.text import formatting
 from kneefair_jax.runtime.progress import Progress
 
 type PathLike = str | Path
@@ -72,6 +73,7 @@ def masks(
     settings.check(attributes)
     by_model = _by_model(pred)
     settings = settings.with_folders(truth, *by_model.values(), metadata, options.images, options.readers)
+    predictions = _predictions(options, len(by_model))
     matched, reading = _match_files(truth, by_model, metadata, attributes, options)
     cohort = matched.cohort
     settings = _with_readers(settings, options, cohort, matched.truth, reading)
@@ -111,6 +113,7 @@ def masks(
     warnings = [text for one in models.values() for text in one.warnings]
     for report in audit.reports.values():
         report["cohort"]["warnings"][:0] = [*warnings, *mask_faults.short_warnings(faults)]
+    audit = _with_predictions(audit, cohort, predictions)
     return audit._replace(label_errors=errors, mask_faults=mask_faults.table(faults))
 
 
@@ -142,8 +145,62 @@ def table(
     who = metadata if metadata is None or isinstance(metadata, pd.DataFrame) else Path(metadata)
     with Progress(f"reading {source.name if isinstance(source, Path) else 'the table'}"):
         read = score_table.read(source, who, attributes, options)
+    predictions = _predictions(options, len(read.tables))
     settings = _with_readers(settings, options, read.cohort, {}, None)
-    return result.audit(read.cohort, read.tables, read.structures, settings, {}, {}, {})
+    audit = result.audit(read.cohort, read.tables, read.structures, settings, {}, {}, {})
+    return _with_predictions(audit, read.cohort, predictions)
+
+
+def predicted(
+    areas: PathLike | pd.DataFrame,
+    metadata: PathLike | pd.DataFrame,
+    attributes: Sequence[str],
+    *,
+    options: CaseOptions = CaseOptions(),  # noqa: B008 - frozen
+    settings: Settings = Settings(),  # noqa: B008 - a NamedTuple cannot change
+) -> Audit:
+    """Audit the predicted Dice of masks without reference masks.
+
+    Films whose masks have a warning, and cases that were not segmented, are excluded, and counted by group.
+
+    Args:
+        areas: `areas.csv` of `kneefair predict`, or the table itself.
+        metadata: the table of cases with the attributes; a case id is the name of a mask without its ending.
+        attributes: its columns to report by.
+        options: which cases to read.
+        settings: how to compute the numbers.
+
+    Raises:
+        InputError: an input cannot be used; the message names file, row and remedy.
+    """
+    options.check()
+    settings.check(attributes)
+    predictions = predicted_dice.read(areas)
+    settings = settings.with_folders(areas, metadata, options.readers)
+    settings = settings._replace(title=settings.title or predicted_dice.TITLE)
+    who = metadata if isinstance(metadata, pd.DataFrame) else Path(metadata)
+    options = dataclasses.replace(options, on_missing="skip")
+    read = score_table.read(predicted_dice.scores(predictions), who, attributes, options)
+    read.cohort.notes.append(predicted_dice.NOTE)
+    settings = _with_readers(settings, options, read.cohort, {}, None)
+    audit = result.audit(read.cohort, read.tables, read.structures, settings, {}, {}, {})
+    audit.report["cohort"]["warnings"].insert(0, predicted_dice.WARNING)
+    return predicted_dice.add(audit, read.cohort.listed, attributes, predictions, measured=False)
+
+
+def _predictions(options: CaseOptions, models: int) -> Predictions | None:
+    """Return the predicted Dice beside the scores, if the options name it."""
+    if options.predicted_dice is None:
+        return None
+    if models > 1:
+        raise InputError("--predicted-dice: it belongs to one model; audit this model alone")
+    return predicted_dice.read(options.predicted_dice)
+
+
+def _with_predictions(audit: Audit, cohort: Cohort, predictions: Predictions | None) -> Audit:
+    if predictions is None:
+        return audit
+    return predicted_dice.add(audit, cohort.listed, cohort.attributes, predictions, measured=True)
 
 
 def _by_model(pred: Masks | Mapping[str, Masks]) -> dict[str, Path | Arrays]:
@@ -322,44 +379,7 @@ def _with_readers(
         settings.endpoints.failure_dice,
     )
     margins = {score: agreement.margin for score, agreement in agreements.items() if agreement.margin}
-    cohort.notes.extend(_reader_notes(agreements, margins, settings.equivalence_margin))
+    cohort.notes.extend(equivalence_margin.notes(agreements, margins, settings.equivalence_margin))
     return settings._replace(
         equivalence_margin={**margins, **settings.equivalence_margin}, readers=agreements
     )
-
-
-def _reader_notes(
-    agreements: Mapping[str, ReaderAgreement],
-    margins: Mapping[str, float],
-    stated_margins: Mapping[str, float],
-) -> list[str]:
-    """Return notes on the origin of each margin, and on the scores for which the readers give none.
-
-    Args:
-        agreements: score -> agreement of the two readers.
-        margins: score -> margin of the readers, where there is one.
-        stated_margins: score -> margin.
-    """
-    notes = []
-    if from_readers := [score for score in margins if score not in stated_margins]:
-        text = formatting.listing(formatting.margin(score, margins[score]) for score in from_readers)
-        notes.append(
-            f"the equivalence margin comes from two readers, the end of the interval of their mean difference that is "
-            f"nearest to zero: {text}"
-        )
-    if without := [
-        score
-        for score, agreement in agreements.items()
-        if not agreement.margin and score not in stated_margins
-    ]:
-        text = formatting.listing(
-            f"{formatting.TITLES[score]} (95 % interval {formatting.interval(agreements[score].interval, 4)})"
-            for score in without
-        )
-        notes.append(
-            f"the readers' mean difference is not distinguishable from zero in {text}, so it gives no margin; state "
-            f"one with --equivalence-margin {without[0]}=MARGIN"
-        )
-    if stated := sorted(set(margins) & set(stated_margins)):
-        notes.append(f"the margin of {formatting.listing(stated)} is the one stated, not the readers'")
-    return notes

@@ -31,6 +31,7 @@ COLUMNS = (
     "predicted_dice",
     "predicted_dice_low",
     "predicted_dice_high",
+    "dice_trusted",
     "warning",
     "mask",
 )
@@ -166,6 +167,7 @@ def rows_of(
 
     def row(name: str, label: str, count: int, confidence: float, warning: str, path: str) -> list[str]:
         predicted = prediction.predicted_dice.get(name, _NO_DICE)
+        is_trusted = "no" if prediction.warnings else "yes"
         area = float(count * film.spacing.prod())
         return [
             path_cell(item),
@@ -177,6 +179,7 @@ def rows_of(
             film.spacing_kind,
             f"{confidence:.4f}" if np.isfinite(confidence) else "",
             *(f"{dice:.4f}" if np.isfinite(dice) else "" for dice in predicted),
+            is_trusted if np.isfinite(predicted.value) else "",
             warning,
             path,
         ]

@@ -29,6 +29,7 @@ from kneefair_jax.fairness import (
     equivalence,
     group_calibration,
     interactions,
+    predicted_scores,
     rates,
     results,
     small_groups,
@@ -49,6 +50,7 @@ type AttributePower = Annotated[dict[str, Any], attribute_power.AttributePower]
 type AdjustedModel = Annotated[dict[str, Any], adjusted_model.AdjustedModel]
 type GroupCalibration = Annotated[dict[str, Any], group_calibration.GroupCalibration]
 type ReaderAgreement = Annotated[dict[str, Any], equivalence.ReaderAgreement]
+type PredictedScores = Annotated[dict[str, Any], predicted_scores.PredictedScores]
 type ModelPair = Annotated[dict[str, Any], results.ModelPair]
 
 SCHEMA: Literal[2] = 2
@@ -308,6 +310,7 @@ class Report(TypedDict):
     train_scores: NotRequired[dict[str, TrainScores] | None]
     models: NotRequired[ModelComparison]
     readers: NotRequired[dict[str, ReaderAgreement]]
+    predicted_dice: NotRequired[PredictedScores]
     attribute_leakage: NotRequired[dict[str, dict[str, AttributeAuc]]]
     selection: NotRequired[dict[str, Selection]]
 

@@ -127,7 +127,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(command, tmp_path, capsys)
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--attributes", "sex"), "give --truth, --pred and --metadata to audit masks, or --scores"),
+        (("--attributes", "sex"), "give --truth, --pred and --metadata to audit masks, --scores"),
         (("--attributes", "sex", "--scores", "a.csv", "--truth", "b"), "--scores and --truth"),
         (("--attributes", "sex", "--scores", "a.csv"), "a.csv: no such file"),
         (("--attributes", "sex", "--scores", "a.csv", "--delta", "dice"), "write score=margin"),

@@ -53,6 +53,41 @@ def scores(report: Report) -> str:
     return "\n".join([*lines, *failures.sentences(report)])
 
 
+def predicted_dice(report: Report) -> list[str]:
+    """Return the lines on predicted Dice by group; none without it."""
+    if (predicted := report.get("predicted_dice")) is None:
+        return []
+    attributes = report["cohort"]["attributes"]
+    is_measured = predicted["overall"]["error"] is not None
+    rows = [
+        (
+            "",
+            "predicted Dice",
+            "not trusted",
+            *(("outside", "coverage", "measured - predicted") if is_measured else ()),
+        )
+    ]
+    for name, entry in {"all": predicted["overall"], **predicted["groups"]}.items():
+        cells = [
+            formatting.group_title(name, attributes),
+            formatting.number(entry["predicted"]["estimate"]),
+            _share(entry["untrusted"]),
+        ]
+        if is_measured:
+            error = entry["error"] or {"estimate": None, "interval": None}
+            cells += [
+                _share(entry["outside"]),
+                formatting.percent(entry["covered"]),
+                f"{formatting.signed(error['estimate'])} {formatting.interval(error['interval'])}",
+            ]
+        rows.append(tuple(cells))
+    return ["", *safe_text.align_columns(rows), ""]
+
+
+def _share(rate: Mapping[str, Any] | None) -> str:
+    return "" if rate is None else f"{rate['count']} of {rate['rate']['n']}"
+
+
 def _gap(gap: dict[str, Any]) -> str:
     ends = gap["interval"]
     return formatting.number(gap["value"]) + (f" {formatting.interval(ends)}" if ends else "")
