@@ -132,18 +132,20 @@ def projections(
     return images, np.stack(masks), structures
 
 
-def ranked(masks: np.ndarray, predictions: np.ndarray, structures: tuple[str, ...]) -> label_errors.Ranking:
+def ranked(
+    masks: np.ndarray, predictions: Sequence[label_errors.Pair], structures: tuple[str, ...]
+) -> label_errors.Ranking:
     """As `--mode=check` ranks them."""
 
     def read(rows: Sequence[int]) -> Iterator[label_errors.Pair]:
-        return (label_errors.Pair(masks[row], predictions[row]) for row in rows)
+        return (predictions[row]._replace(label=masks[row]) for row in rows)
 
     return label_errors.rank(read, [str(row) for row in range(len(masks))], structures)
 
 
 def planted(
     masks: np.ndarray,
-    predictions: np.ndarray,
+    predictions: Sequence[label_errors.Pair],
     structures: tuple[str, ...],
     kinds: Sequence[str],
     share: float,
@@ -184,8 +186,8 @@ def measure(
             films[first : first + label_errors.BATCH], masks[first : first + label_errors.BATCH]
         )
     ]
-    masks, predictions = (np.stack(part) for part in zip(*pairs, strict=True))
-    clean = ranked(masks, predictions, structures)
+    masks = np.stack([pair.label for pair in pairs])
+    clean = ranked(masks, pairs, structures)
     entry: dict[str, Any] = {
         "median_dice": clean.median_dice,
         "clean": {"false_alarms": len(clean.label_errors), "of": len(films)},
@@ -194,9 +196,7 @@ def measure(
     for fault, kinds in ({kind: (kind,) for kind in FAULTS} | {"all together": tuple(FAULTS)}).items():
         entry[fault] = {}
         for share in SHARES:
-            each = [
-                planted(masks, predictions, structures, kinds, share, seed) for seed in range(repetitions)
-            ]
+            each = [planted(masks, pairs, structures, kinds, share, seed) for seed in range(repetitions)]
             means = {key: float(np.mean([one[key] for one in each])) for key in each[0]}
             interval = np.quantile([one["auc"] for one in each], (0.025, 0.975)).tolist()
             entry[fault][f"{share:g}"] = means | {"auc_interval": interval}

@@ -181,7 +181,7 @@ def label_error_table(
             for row, mask, pair in zip(batch, masks, pairs, strict=True):
                 pair.prediction[mask.ignored] = 0
                 annotation = reading.kinds.get(ids[row])
-                yield label_errors.Pair(*map(annotation.keep_distinct, pair)) if annotation else pair
+                yield pair.each(annotation.keep_distinct) if annotation else pair
 
     ranking = label_errors.rank(read, ids, reading.structures)
     columns = ["case_id", "score", "dice", "reason"]

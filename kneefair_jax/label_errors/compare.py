@@ -42,9 +42,11 @@ def comparison(structures: tuple[str, ...], against: str) -> Compare:
         if split:
             predictions = [join_halves(*halves) for halves in batched(predictions, 2)]
         for label, prediction in zip(labels, predictions, strict=True):
+            low = {name: dice.low for name, dice in prediction.predicted_dice.items()}
             yield Pair(
                 label_table[anatomy.clear_void(label)],
                 anatomy.clear_void(label, prediction_table[prediction.mask]),
+                np.array([low.get(name, np.nan) for name in structures]),
             )
 
     return compare
@@ -84,7 +86,7 @@ def pair_reader(prepared: Prepared, against: str, log: Callable[[str], None]) ->
             pairs = compare([e["image"] for e in examples], [e["label"] for e in examples])
             for row, pair in zip(batch, pairs, strict=True):
                 # What a mask does not show is background in both masks.
-                yield Pair(*map(kinds.of_row(row).keep_distinct, pair)) if kinds else pair
+                yield pair.each(kinds.of_row(row).keep_distinct) if kinds else pair
 
     return read
 

@@ -22,6 +22,9 @@ Z_THRESHOLD = 5.0
 # pixel, 20 of 20 at 64 pixels and 11 of 20 at 128 are below it, and all of those shifted by two pixels.
 GOOD_DICE = 0.95
 _MAD_OF_NORMAL = 1.4826
+# A structure whose Dice is in the interval that the network predicts for its own mask is never flagged: the network may
+# be wrong there. An interval that begins lower than this says too little: a missing label has Dice 0.
+LOWEST_EXPECTED = 0.5
 # Cases that a structure needs: of five values, three that agree by chance would be the scale.
 MIN_CASES = 6
 _MIN_SCALE = 0.1  # log odds: Dice 0.990 against 0.989; a smaller difference is not visible
@@ -34,10 +37,22 @@ THUMBNAIL_SIDE = 64  # pixels; masks are compared with other films at this size
 
 
 class Pair(NamedTuple):
-    """The cohort's mask and the network's prediction for one film, u8[H, W] each, in the cohort's labels."""
+    """The cohort's mask and the network's prediction for one film, in the cohort's labels.
+
+    Attributes:
+        label: u8[H, W].
+        prediction: u8[H, W].
+        expected: f64[S], by structure the lowest Dice that the network expects of its prediction
+            (`predict.quality.Interval.low`); NaN where it expects none. None for a network without calibration.
+    """
 
     label: np.ndarray
     prediction: np.ndarray
+    expected: np.ndarray | None = None
+
+    def each(self, change: Callable[[np.ndarray], np.ndarray]) -> "Pair":
+        """Return the pair with both masks changed."""
+        return self._replace(label=change(self.label), prediction=change(self.prediction))
 
 
 class LabelError(NamedTuple):
@@ -86,14 +101,15 @@ def rank(read: PairReader, case_ids: Sequence[str], structures: Sequence[str]) -
         case_ids: case ids of all rows.
         structures: names of labels 1, 2, ...
     """
-    counts, thumbnails = [], []
+    counts, thumbnails, expected = [], [], []
     pairs = read(range(len(case_ids)))
     for pair in track(pairs, len(case_ids), "comparing masks with the network's", "masks"):
-        counts.append(metrics.confusion_matrix(*pair, len(structures)))
+        counts.append(metrics.confusion_matrix(pair.label, pair.prediction, len(structures)))
+        expected.append(np.full(len(structures), np.nan) if pair.expected is None else pair.expected)
         thumbnails.append(thumbnail(pair.prediction))
     odds = log_odds(np.stack(counts))
     agreement = correct_agreement(odds)
-    z = robust_z(odds, agreement)
+    z = without_expected(robust_z(odds, agreement), odds, np.stack(expected))
     scores = max_z(z)
     flagged = np.argsort(-scores, kind="stable")
     rows = [int(row) for row in flagged if scores[row] > Z_THRESHOLD]
@@ -102,7 +118,9 @@ def rank(read: PairReader, case_ids: Sequence[str], structures: Sequence[str]) -
     flagged_pairs = zip(rows, read(rows), strict=True)
     for row, pair in track(flagged_pairs, len(rows), "describing flagged masks", "masks"):
         film, gain = best_other_film(pair.label, row, predictions, len(structures))
-        reason = mismatch_reason(*pair, structures, agreement.center, z[row], (case_ids[film], gain))
+        reason = mismatch_reason(
+            pair.label, pair.prediction, structures, agreement.center, z[row], (case_ids[film], gain)
+        )
         overall = float(dice(odds[row, -1]))
         label_errors.append(LabelError(str(case_ids[row]), row, float(scores[row]), overall, reason))
     cases = (~np.isnan(odds[:, :-1])).sum(0)
@@ -207,6 +225,24 @@ def robust_z(odds: np.ndarray, agreement: Agreement) -> np.ndarray:
     """
     result: np.ndarray = (agreement.center - odds) / agreement.scale
     return np.where(dice(odds) >= GOOD_DICE, np.minimum(result, Z_THRESHOLD), result)
+
+
+def without_expected(z: np.ndarray, odds: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Return `robust_z` of at most `Z_THRESHOLD` where the network expects such a Dice of its own mask.
+
+    All structures together are as expected where each one is, that is, no structure is beyond the threshold.
+
+    Args:
+        z: f64[N, S + 1], the result of `robust_z`.
+        odds: f64[N, S + 1], the result of `log_odds`.
+        expected: f64[N, S], `Pair.expected`.
+    """
+    is_expected = (dice(odds[:, :-1]) >= expected) & (expected >= LOWEST_EXPECTED)
+    result = z.copy()
+    result[:, :-1] = np.where(is_expected, np.minimum(z[:, :-1], Z_THRESHOLD), z[:, :-1])
+    none_left = is_expected.any(1) & ~(result[:, :-1] > Z_THRESHOLD).any(1)
+    result[:, -1] = np.where(none_left, np.minimum(z[:, -1], Z_THRESHOLD), z[:, -1])
+    return result
 
 
 def max_z(z: np.ndarray) -> np.ndarray:

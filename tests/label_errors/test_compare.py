@@ -10,6 +10,7 @@ from kneefair_jax import anatomy, predict
 from kneefair_jax.data import annotations
 from kneefair_jax.errors import InputError
 from kneefair_jax.label_errors import compare, comparison
+from kneefair_jax.predict.quality import Interval
 
 
 class Network:
@@ -22,7 +23,8 @@ class Network:
 
     def segment(self, films, warn):
         assert not warn
-        return [SimpleNamespace(mask=film[..., 0]) for film in films]
+        dice = {"femur": Interval(0.9, 0.8, 0.95)}
+        return [SimpleNamespace(mask=film[..., 0], predicted_dice=dice) for film in films]
 
 
 @pytest.mark.parametrize(
@@ -38,7 +40,8 @@ def test_overlap_classes_count_as_the_bone_in_front(monkeypatch, structures, lab
     monkeypatch.setattr(predict, "load", lambda *names, **options: Network())
     film = np.array([[1, 2, 3, 4, 4, 2, 0]], np.uint8)[..., None]
     (pair,) = comparison(structures, "network")([film], [np.array([label], np.uint8)])
-    for mask in pair:
+    np.testing.assert_array_equal(pair.expected, [0.8 if name == "femur" else np.nan for name in structures])
+    for mask in pair[:2]:
         assert mask.dtype == np.uint8
         np.testing.assert_array_equal(mask, [expected])
 

@@ -206,3 +206,42 @@ def test_good_dice_is_never_flagged():
     dice = np.array([*[0.996, 0.997, 0.998] * 6, 0.96, 0.94])
     distance = z_of(np.log(dice / (1 - dice))[:, None])[:, 0]
     assert distance[-2] == ranking.Z_THRESHOLD and distance[-1] > ranking.Z_THRESHOLD
+
+
+def test_a_dice_that_the_network_expects_is_not_flagged():
+    odds = np.log(np.array([[0.90, 0.70, 0.80], [0.90, 0.90, 0.90], [0.90, 0.20, 0.60], [0.99, 0.99, 0.99]]))
+    odds -= np.log(1 - np.exp(odds))
+    z = np.array([[9.0, 8.0, 7.0], [9.0, 8.0, 7.0], [9.0, 8.0, 7.0], [1.0, 1.0, 1.0]])
+    expected = np.array([[0.85, 0.75], [0.85, 0.85], [0.85, 0.1], [0.95, np.nan]])
+    result = ranking.without_expected(z, odds, expected)
+    limit = ranking.Z_THRESHOLD
+    np.testing.assert_array_equal(
+        result,
+        [
+            [limit, 8, 7],  # the second structure is below what the network expects
+            [limit, limit, limit],
+            [limit, 8, 7],  # an interval from 0.1 says nothing
+            [1, 1, 1],
+        ],
+    )
+    np.testing.assert_array_equal(ranking.without_expected(z, odds, np.full((4, 2), np.nan)), z)
+
+
+def test_networks_expectations_reach_the_ranking():
+    rng = np.random.default_rng(0)
+    true = np.zeros((40, 40), np.uint8)
+    true[8:32, 8:32] = 1
+    masks = [np.roll(true, rng.integers(0, 2), axis=1) for _ in range(12)]
+    masks[3] = np.roll(true, 6, axis=1)
+
+    def rank(low):
+        def read(rows):
+            return (label_errors.Pair(masks[row], true, np.array([low])) for row in rows)
+
+        return [
+            error.row
+            for error in label_errors.rank(read, [str(n) for n in range(12)], ("femur",)).label_errors
+        ]
+
+    assert rank(np.nan) == rank(0.9) == rank(0.3) == [3]
+    assert rank(0.7) == []  # its Dice is 0.75
