@@ -119,7 +119,7 @@ class Predictor:
             return []
         size = self._padded_size(len(images))
         return [
-            self._prediction(image, self._without_border(probabilities, image), group, size if warn else 0)
+            self._prediction(image, self._without_border(probabilities, image), group, size, warn=warn)
             for batch in itertools.batched(images, self._batch_size)
             for image, probabilities in zip(batch, self._on_grid(batch, group, size), strict=True)
         ]
@@ -210,7 +210,7 @@ class Predictor:
         return probabilities[placement.rows, placement.columns]
 
     def _prediction(
-        self, image: np.ndarray, classes: np.ndarray, group: str | None, batch_size: int
+        self, image: np.ndarray, classes: np.ndarray, group: str | None, batch_size: int, *, warn: bool
     ) -> Prediction:
         """Return the prediction of an image.
 
@@ -218,12 +218,13 @@ class Predictor:
             image: u8[H, W, C].
             classes: f32[h, w, C], the probabilities of the networks' classes on the part of the grid that it covers.
             group: of the network.
-            batch_size: a compiled one, for turned images; 0 for no warnings.
+            batch_size: a compiled one, for turned images.
+            warn: whether to look for reasons for a warning.
         """
         probabilities, size = classes @ self._merge, image.shape[:2]
         label, highest = probabilities.argmax(-1), probabilities.max(-1)
         calibration = self._calibration(group)
-        soft = self.soft_dice(classes) if calibration or batch_size else {}
+        soft = self.soft_dice(classes) if calibration or warn else {}
         lines = calibration.lines if calibration else {}
         # All but the masks and outlines refers to those before cleaning: a removed piece is a reason to look.
         cleaned = classes
@@ -233,7 +234,7 @@ class Predictor:
         return Prediction(
             readers.labels_at(probabilities, size),
             {name: _mean(highest[label == value]) for value, name in enumerate(self.structures, start=1)},
-            tuple(self._warnings(image, classes, soft, calibration, group, batch_size)) if batch_size else (),
+            tuple(self._warnings(image, classes, soft, calibration, group, batch_size)) if warn else (),
             {
                 name: _outline(cleaned[..., members].sum(-1), classes[..., members].sum(-1), size)
                 for name, members in self._outlined().items()
