@@ -27,9 +27,10 @@ from kneefair_jax.predict import Predictor, quality
 from kneefair_jax.runtime import atomic
 
 STRUCTURES = anatomy.SCHEMES["knee_overlaps"]
-# Films of real bones have lower sums than clinical phantoms: with 0.01, 3 % of 96 films of seed 10 would get a warning.
-# The test has other films of the same bones, so its share of false alarms is slightly low.
 FALSE_ALARMS = 0.002
+# Films of real bones have lower sums than clinical phantoms: of 96 films of seed 10, 10 are below the share's limit, and
+# 2 are this much below it. The test has other films of the same bones, so its share of false alarms is slightly low.
+MARGIN = 1.2
 FIRST = 500_000  # number of the first phantom to calibrate on
 BATCH = 8
 
@@ -100,6 +101,7 @@ def calibrate(checkpoint: str, cases: int) -> dict[str, Any]:
         by_structure(clinical, "soft"),
         [name for name in predictor.structures if name != quality.OPTIONAL_BONE],
         FALSE_ALARMS,
+        MARGIN,
     )
     about = f"{cases} varied phantoms of all widths (lines), {cases} of clinical ranges (limits)"
     return fields | {"cases": about}

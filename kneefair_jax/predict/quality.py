@@ -104,6 +104,7 @@ def calibrate(
     of_limits: Mapping[str, np.ndarray],
     names: Sequence[str],
     false_alarms: float,
+    margin: float = 0.0,
 ) -> dict[str, Any]:
     """Calibrate a network on cases with reference masks.
 
@@ -114,6 +115,8 @@ def calibrate(
         names: structures to warn of, in `soft`; others only get a predicted Dice.
         false_alarms: share of those cases that get a warning for the sum over the structures. Limits of single ones lie
             `MARGIN` lower than this share.
+        margin: log odds by which the limit of the sum lies lower than this share, for a network whose films come from
+            elsewhere.
 
     Returns:
         The fields that `read_calibration` reads.
@@ -124,12 +127,14 @@ def calibrate(
     odds = np.stack([_log_odds(np.nan_to_num(of_limits[name])) for name in names])
     limits = dict(zip(names, np.quantile(odds, false_alarms, axis=1) - MARGIN, strict=True))
     limit, suspect = np.quantile(odds.sum(0), (false_alarms, min(TURN_CHECKS * false_alarms, 0.5)))
+    limit -= margin
     lines = {name: _line(soft[name], dice[name], float(limits.get(name, -np.inf))) for name in soft}
     total = Total(tuple(names), float(limit), float(suspect))
     return {
         "structures": {name: line._asdict() for name, line in lines.items()},
         "total": total._asdict() | {"names": list(names)},
         "false_alarms": false_alarms,
+        "margin": margin,
     }
 
 

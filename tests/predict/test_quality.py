@@ -69,6 +69,9 @@ def test_limits_give_the_asked_share_of_false_alarms():
     calibration = quality.read_calibration(quality.calibrate(soft, soft, soft, ["a", "b"], 0.05))
     # Quantiles of normal distributions: of the sum, with standard deviation 1.414, and of each structure.
     assert calibration.total.limit == pytest.approx(6 - 1.645 * np.sqrt(2), abs=0.05)
+    lower = quality.read_calibration(quality.calibrate(soft, soft, soft, ["a", "b"], 0.05, 1.5))
+    assert lower.total.limit == pytest.approx(calibration.total.limit - 1.5)
+    assert lower.total.suspect == calibration.total.suspect and lower.lines == calibration.lines
     assert calibration.total.suspect == pytest.approx(6, abs=0.05)
     assert calibration.lines["a"].limit == pytest.approx(3 - 1.645 - quality.MARGIN, abs=0.05)
     assert calibration.lines["fibula"].limit == quality.NO_LIMIT
