@@ -28,7 +28,7 @@ from kneefair_jax.runtime import atomic
 
 STRUCTURES = anatomy.SCHEMES["knee_overlaps"]
 FALSE_ALARMS = 0.002
-# Films of real bones have lower sums than clinical phantoms: of 96 films of seed 10, 10 are below the share's limit, and
+# Films of real bones have lower sums than phantoms: of 96 films of seed 10, 10 are below the share's limit, and
 # 2 are this much below it. The test has other films of the same bones, so its share of false alarms is slightly low.
 MARGIN = 1.2
 FIRST = 500_000  # number of the first phantom to calibrate on

@@ -67,7 +67,7 @@ CPU cores (`python -m benchmarks.artifacts`). The cleaning of `predict`, which a
 of the pixels of these films."""
 
 YARDSTICK = """How much of the errors comes from the films? A network of the same kind, of the weights before the
-last training on a CPU, trained further on 240 films of six of the knees (300 steps of 4 films),
+trainings on a CPU, trained further on 240 films of six of the knees (300 steps of 4 films),
 shows what is possible on the films of the other six (`python -m benchmarks.real_bones_training
 yardstick`; that network is not shipped):"""
 
@@ -76,10 +76,10 @@ of these films, only the middle {width:.0%} of the columns, stretched to a squar
 
 WARNINGS = """## Warnings
 
-Films that get a warning of `predict` ([what they say](how_to/segment.md#warnings)). The limit of the predicted Dice
-is a quantile of varied phantoms of clinical ranges; which one was chosen on other films of the same real bones. A
-mask without a fibula gets no warning on purpose. Lateral films are projected from the real bones; chest films are
-JSRT's (`python -m benchmarks.plausibility BONES PROJECT.py --chest DIR`)."""
+Films that get a warning of `predict` ([what they say](how_to/segment.md#warnings)). The limit of the sum of log
+odds lies below a quantile of varied phantoms of clinical ranges; how far was chosen on other films of the same real
+bones. A mask without a fibula gets no warning on purpose. Lateral films are projected from the real bones; chest films
+are JSRT's (`python -m benchmarks.plausibility BONES PROJECT.py --chest DIR`)."""
 
 PREDICTED = """## Predicted Dice
 
@@ -98,8 +98,9 @@ PROJECT.py`). Phantoms are 400 clinical ones of each kind, not seen before; real
 masks have no fibula."""
 
 LABEL_ERRORS_NOTES = """A case is flagged if the agreement of its worst structure, or of all
-structures together, is more than five standard deviations below that of the correct masks, and that
-Dice is below 0.95. Center and deviation of the correct masks come from the shortest half of all
+structures together, is more than five standard deviations below that of the correct masks, that
+Dice is below 0.95, and it is below the interval that the network predicts for its own mask.
+Center and deviation of the correct masks come from the shortest half of all
 agreements and what fits it (`label_errors.ranking`), so that wrong masks do not hide each other while
 they are fewer than half. Without any wrong mask, {clean}."""
 
@@ -133,7 +134,7 @@ WORST = """The twelve phantoms with the lowest mean Dice, masks as lines, predic
 
 ![Twelve phantoms with the lowest Dice](worst_phantoms.png)"""
 
-EARLIER = "These are scores of the weights before the last training on a CPU (`phantom_weights_cpu.json`)."
+EARLIER = "These are scores of the weights before the trainings on a CPU (`phantom_weights_cpu*.json`)."
 
 TRAINING = """## Training on new phantoms
 
@@ -308,9 +309,7 @@ def conventions(results: Scores) -> str:
         for masks, dice in entry["same convention"].items()
     ]
     head = ["phantoms", "masks", *anatomy.SCHEMES["knee"]]
-    return "\n\n".join(
-        [CONVENTIONS.format(films=results["conventions"]["films"]), EARLIER, table(head, rows)]
-    )
+    return "\n\n".join([CONVENTIONS.format(films=results["conventions"]["films"]), table(head, rows)])
 
 
 def hard(results: Scores) -> str:
