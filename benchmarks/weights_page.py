@@ -61,10 +61,10 @@ femur's outline too."""
 ARTIFACTS = """## Artifacts
 
 Files of `kneefair export --format onnx` and `jax` ({size} MB with `--half`) beside `kneefair predict --raw`, on {films}
-films of each size in 8 bits, 16 bits and as float, in a process without this package: the largest difference of a
-probability, the largest share of pixels with another label, and the median seconds of a film after the first on two
-CPU cores (`python -m benchmarks.artifacts`). The cleaning of `predict`, which artifacts leave out, changes {cleaning}
-of the pixels of these films."""
+films of each size (a third each in 8 bits, 16 bits and as float), in a process without this package: the
+largest difference of a probability, the largest share of pixels with another label, and the median seconds of a film
+after the first on two CPU cores (`python -m benchmarks.artifacts --films 3`). The cleaning of
+`predict`, which artifacts leave out, changes {cleaning} of the pixels of these films."""
 
 YARDSTICK = """How much of the errors comes from the films? A network of the same kind, of the weights before the
 trainings on a CPU, trained further on 240 films of six of the knees (300 steps of 4 films),

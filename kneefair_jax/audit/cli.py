@@ -293,7 +293,7 @@ def _predicted(
     arguments: argparse.Namespace, case_options: options.CaseOptions, settings: options.Settings
 ) -> result.Audit:
     """Audit predicted Dice alone."""
-    of_masks = [name for name in (*_MASK_ARGUMENTS, "readers") if getattr(arguments, name)]
+    of_masks = [name for name in _MASK_ARGUMENTS if getattr(arguments, name)]
     if of_masks or arguments.orientation != "none":
         name = (of_masks or ["orientation"])[0].replace("_", "-")
         raise InputError(f"--{name} needs reference masks; leave it out, or give --truth and --pred")

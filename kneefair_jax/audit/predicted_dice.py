@@ -3,10 +3,11 @@
 Without reference masks, the audit compares the predicted Dice of groups. With them, it says by group how often the Dice
 lies outside of the predicted interval, and how wrong the prediction is on average.
 
-A film whose mask has a warning has no trusted prediction: it is unlike the films of the calibration, or its mask is no
-knee. It counts as untrusted, and its predicted Dice enters no mean.
+A prediction is not trusted where `predict` warns that film or mask may not be of one knee from the front (column
+`dice_trusted`). It enters no mean; its patients are counted. A low predicted Dice alone is trusted.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +26,7 @@ from kneefair_jax.report.text import formatting
 DICE = ("predicted_dice", "predicted_dice_low", "predicted_dice_high")
 TITLE = "Predicted Dice by group, without reference masks"
 WARNING = "The Dice is predicted by the network for its own masks, not measured with reference masks."
-# A prediction with a wider interval says nothing; that of the fibula of the shipped network often is.
+# A structure with wider intervals says little, such as the fibula of the shipped network.
 MAX_WIDTH = 0.5
 NOTE = (
     "all scores are predicted Dice of masks without reference masks. A gap between groups is a gap in what the "
@@ -33,6 +34,7 @@ NOTE = (
     "groups, which an audit of cases with reference masks tests (--truth and --pred, or --scores, beside "
     "--predicted-dice)"
 )
+_MASKS = "masks/"
 _REMEDY = f"give the {AREAS} of kneefair predict"
 
 
@@ -42,59 +44,100 @@ class Predictions(NamedTuple):
     Attributes:
         table: of the trusted predictions, a row for each structure that has one: `case_id, structure`, `predicted, low,
             high` (f64), and whether the structure is a label of the mask, `in_mask`; whole bones are none.
-        wide: structure -> its predictions that are not in the table, since their interval is wider than `MAX_WIDTH`.
-        untrusted: the cases without a trusted prediction.
+        wide: structures that are not in the table, since their median interval is wider than `MAX_WIDTH`.
+        untrusted: the cases with a prediction that is not trusted, or without any.
         cases: all cases, in the order of the file.
         name: of the file, for messages.
     """
 
     table: pd.DataFrame
-    wide: dict[str, int]
+    wide: tuple[str, ...]
     untrusted: frozenset[str]
     cases: tuple[str, ...]
     name: str
 
+    def of(self, case_ids: Sequence[str]) -> "Predictions":
+        """Return the predictions of some cases, which may be called as the last part of the path alone.
+
+        A mask `masks/site1/c0.png` is that of the case `site1/c0`, or else of `c0`.
+
+        Raises:
+            InputError: there are none, or a name fits several masks.
+        """
+        listed = frozenset(case_ids)
+        names = {case: case if case in listed else case.rpartition("/")[2] for case in self.cases}
+        name_of_case = {case: name for case, name in names.items() if name in listed}
+        if not name_of_case:
+            raise InputError(
+                f"{self.name}: none of its cases ({formatting.examples(self.cases)}) is among the cases of the audit "
+                f"({formatting.examples(case_ids)}); a case id is the path of a mask below masks/, or its name, "
+                "without ending"
+            )
+        if len(set(name_of_case.values())) < len(name_of_case):
+            twice = next(name for name, count in Counter(name_of_case.values()).items() if count > 1)
+            raise InputError(
+                f"{self.name}: several masks are called {twice!r}; call the cases as their paths below masks/"
+            )
+        table = self.table[self.table["case_id"].isin(list(name_of_case))]
+        return self._replace(
+            table=table.assign(case_id=table["case_id"].map(name_of_case)),
+            untrusted=frozenset(name_of_case[case] for case in self.untrusted if case in name_of_case),
+            cases=tuple(name_of_case.values()),
+        )
+
 
 def read(source: str | Path | pd.DataFrame) -> Predictions:
-    """Read `areas.csv`, or the table itself; a case is called as its mask, without the ending.
+    """Read `areas.csv`, or the table itself; a case is called as its mask's path below `masks/`, without the ending.
 
     Raises:
         InputError: it is another table, or the network that segmented has no calibration.
     """
     path = typed_tables.FRAME if isinstance(source, pd.DataFrame) else Path(source)
+    if isinstance(path, Path) and not isinstance(source, pd.DataFrame) and not path.is_file():
+        raise InputError(f"{path}: no such file; {_REMEDY}")
     text = typed_tables.read_as_text(source if isinstance(source, pd.DataFrame) else Path(source))[0].cells
-    needed = ("structure", "mask", "dice_trusted", *DICE)
+    needed = ("file_id", "structure", "mask", "dice_trusted", *DICE)
     if missing := [name for name in needed if name not in text]:
         raise InputError(f"{path}: column {missing[0]!r} is missing; {_REMEDY}, of this version")
-    masks = [Path(mask).name for mask in text["mask"]]
-    names = pd.Series([mask.removesuffix(readers.suffix_of(mask)) for mask in masks], index=text.index)
-    # Rows of whole bones, whose files have other names, follow those of the mask.
-    is_mask = text["mask"].str.startswith("masks/")
-    text = text.assign(case_id=names.where(is_mask).ffill())
+    text = text.assign(case_id=_case_ids(text, str(path)))
     numbers = text[list(DICE)].apply(cell_text.to_numbers).set_axis(["predicted", "low", "high"], axis=1)
-    if bad := [row for row in text.index if _is_wrong(text.loc[row], numbers.loc[row])]:
-        raise InputError(f"{path} row {bad[0]}: predicted Dice that are no shares in order; {_REMEDY}")
-    table = pd.concat([text[["case_id", "structure"]], numbers, is_mask.rename("in_mask")], axis=1)
-    if table["predicted"].isna().all():
+    bounds = numbers.assign(zero=0.0, one=1.0)[["zero", "low", "predicted", "high", "one"]].to_numpy(float)
+    is_empty = text[list(DICE)].eq("").all(axis=1)
+    is_wrong = ~is_empty & ~(np.diff(bounds, axis=1) >= 0).all(axis=1)
+    if is_wrong.any():
+        raise InputError(
+            f"{path} row {is_wrong.idxmax()}: predicted Dice that are no shares in order; {_REMEDY}"
+        )
+    in_mask = text["mask"].str.startswith(_MASKS)
+    table = pd.concat([text[["case_id", "structure"]], numbers, in_mask.rename("in_mask")], axis=1)
+    if is_empty.all():
         raise InputError(
             f"{path}: no predicted Dice; the network has no calibration (kneefair export makes one from validation "
             "cases, and phantom has one)"
         )
-    repeated = table.duplicated(["case_id", "structure"])
-    if repeated.any():
+    if (repeated := table.duplicated(["case_id", "structure"])).any():
         row = table[repeated].iloc[0]
+        raise InputError(f"{path} row {repeated.idxmax()}: {row['case_id']!r} has {row['structure']!r} twice")
+    is_trusted = ~is_empty & text["dice_trusted"].ne("no")
+    without = set(text["case_id"]) - set(text.loc[~is_empty, "case_id"])
+    untrusted = frozenset(text.loc[text["dice_trusted"].eq("no"), "case_id"]) | without
+    trusted = table[is_trusted]
+    widths = (trusted["high"] - trusted["low"]).groupby(trusted["structure"]).median()
+    wide = tuple(widths.index[widths > MAX_WIDTH])
+    cases = tuple(dict.fromkeys(table["case_id"]))
+    return Predictions(trusted[~trusted["structure"].isin(wide)], wide, untrusted, cases, Path(path).name)
+
+
+def _case_ids(text: pd.DataFrame, path: str) -> pd.Series:
+    """Return the case of each row: the path of the mask of its file; whole bones have other files."""
+    masks = text[text["mask"].str.startswith(_MASKS)].drop_duplicates("file_id")
+    names = masks["mask"].map(lambda mask: mask.removeprefix(_MASKS).removesuffix(readers.suffix_of(mask)))
+    case_ids = text["file_id"].map(dict(zip(masks["file_id"], names, strict=True)))
+    if (without := case_ids.isna()).any():
         raise InputError(
-            f"{path} row {repeated.idxmax()}: {row['case_id']!r} has {row['structure']!r} twice; masks of several "
-            "folders have the same name; segment each folder into an --out of its own"
+            f"{path} row {without.idxmax()}: its file has no row with a mask in {_MASKS}; {_REMEDY}"
         )
-    is_untrusted = text["dice_trusted"].eq("no") | text["case_id"].isin(
-        set(table["case_id"]) - set(table.loc[table["predicted"].notna(), "case_id"])
-    )
-    untrusted = frozenset(text.loc[is_untrusted, "case_id"])
-    trusted = table[table["predicted"].notna() & ~table["case_id"].isin(untrusted)]
-    is_wide = trusted["high"] - trusted["low"] > MAX_WIDTH
-    wide = trusted.loc[is_wide, "structure"].value_counts().to_dict()
-    return Predictions(trusted[~is_wide], wide, untrusted, tuple(dict.fromkeys(table["case_id"])), path.name)
+    return case_ids
 
 
 def scores(predictions: Predictions) -> pd.DataFrame:
@@ -103,12 +146,12 @@ def scores(predictions: Predictions) -> pd.DataFrame:
     Raises:
         InputError: no prediction is trusted.
     """
-    if predictions.table.empty:
-        raise InputError(
-            f"{predictions.name}: no predicted Dice is trusted, since every film has a warning or an interval "
-            f"wider than {MAX_WIDTH}; look at the masks"
-        )
     of_masks = predictions.table[predictions.table["in_mask"]]
+    if of_masks.empty:
+        raise InputError(
+            f"{predictions.name}: no predicted Dice is trusted, since every film has a warning or every structure an "
+            f"interval wider than {MAX_WIDTH}; look at the masks"
+        )
     return of_masks[["case_id", "structure"]].assign(dice=of_masks["predicted"])
 
 
@@ -120,7 +163,7 @@ def add(
     *,
     measured: bool,
 ) -> Audit:
-    """Return the audit with the section on predicted Dice, a note, and the table by structure.
+    """Return the audit with the section on predicted Dice, notes, and the table by structure.
 
     Args:
         audit: of one model.
@@ -133,31 +176,25 @@ def add(
         InputError: no case or structure is in both.
     """
     report = audit.report
-    cases = listed[listed["case_id"].isin(predictions.cases)]
-    if cases.empty:
+    own = predictions.of(listed["case_id"].tolist())
+    predicted_structures = set(own.table["structure"])
+    structures = [name for name in report["cohort"]["structures"] if name in predicted_structures]
+    if not structures and predicted_structures:
         raise InputError(
-            f"{predictions.name}: none of its cases ({formatting.examples(predictions.cases)}) is among the cases "
-            f"of the audit ({formatting.examples(listed['case_id'].tolist())}); a case id is the name of a mask "
-            "without its ending"
+            f"{predictions.name}: predicts the Dice of {', '.join(sorted(predicted_structures))}, the audit is of "
+            f"{', '.join(report['cohort']['structures'])}; name the structures alike"
         )
-    measured_rows = audit.cases if measured else audit.cases.iloc[:0]
-    structures = [
-        name for name in report["cohort"]["structures"] if name in set(predictions.table["structure"])
-    ]
-    if not structures and not predictions.table.empty:
-        raise InputError(
-            f"{predictions.name}: predicts the Dice of {', '.join(dict.fromkeys(predictions.table['structure']))}, the "
-            f"audit is of {', '.join(report['cohort']['structures'])}; name the structures alike"
-        )
-    minimum, seed = report["cohort"]["min_group_patients"], report["run"]["seed"]
+    cases = listed[listed["case_id"].isin(own.cases)]
+    scored = audit.cases if measured else audit.cases.iloc[:0]
 
     def describe(names: Sequence[str]) -> predicted_scores.PredictedScores:
-        by_case = cases.merge(_by_case(predictions, measured_rows, names), on="case_id")
-        return predicted_scores.predicted_scores(by_case, attributes, minimum, seed)
+        by_case = cases.merge(_by_case(own, scored, names), on="case_id")
+        minimum = report["cohort"]["min_group_patients"]
+        return predicted_scores.predicted_scores(by_case, attributes, minimum, measured=measured)
 
-    report["predicted_dice"] = asdict(describe(structures))
     tables = {"all": describe(structures), **{name: describe([name]) for name in structures}}
-    notes = _notes(predictions, len(cases), len(listed))
+    report["predicted_dice"] = asdict(tables["all"])
+    notes = _notes(predictions, len(own.cases), len(listed))
     report["cohort"]["notes"] = [*report["cohort"]["notes"], *notes]
     return audit._replace(predicted_dice=pd.DataFrame(_rows(tables)), notes=[*audit.notes, *notes])
 
@@ -166,39 +203,41 @@ def _notes(predictions: Predictions, cases: int, listed: int) -> list[str]:
     """Return notes on predictions that are not used, and on cases without any."""
     notes = []
     if predictions.wide:
-        counts = formatting.listing(f"{name} {count}" for name, count in predictions.wide.items())
         notes.append(
-            f"Predictions whose interval is wider than {MAX_WIDTH} are excluded, by structure: {counts}."
+            f"The predicted Dice of {formatting.listing(predictions.wide)} is not used: its median interval is wider "
+            f"than {MAX_WIDTH}."
         )
     if cases < listed:
         notes.append(f"{predictions.name} has no prediction for {listed - cases} of {listed} cases.")
+    if cases < len(predictions.cases):
+        notes.append(
+            f"{predictions.name} has {len(predictions.cases) - cases} films that are no cases of the audit."
+        )
     return notes
 
 
-def _by_case(predictions: Predictions, measured_rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Return `case_id` and `predicted_scores.COLUMNS`, means over structures, of all cases with predictions."""
+def _by_case(predictions: Predictions, scored: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Return `case_id` and `predicted_scores.COLUMNS`, means over structures, of all cases with predictions.
+
+    A case may lack a structure whose Dice is usually higher or lower, so predictions are centered by structure first.
+    """
     rows = predictions.table[predictions.table["structure"].isin(names)]
-    rows = rows.merge(
-        measured_rows[["case_id", "structure", "dice"]], on=["case_id", "structure"], how="left"
-    )
+    rows = rows.merge(scored[["case_id", "structure", "dice"]], on=["case_id", "structure"], how="left")
     outside = (rows["dice"] < rows["low"]) | (rows["dice"] > rows["high"])
+    means = rows.groupby("structure")["predicted"].mean()
+    shift = means.mean() - rows["structure"].map(means).astype(float)
     rows = rows.assign(
+        **{name: rows[name] + shift for name in ("predicted", "low", "high")},
         error=rows["dice"] - rows["predicted"],
         outside=outside.astype(float).where(rows["dice"].notna()),
     )
-    numbers = rows.groupby("case_id")[["predicted", "low", "high", "error"]].mean()
-    numbers["outside"] = rows.groupby("case_id")["outside"].max()
-    numbers["covered"] = 1 - rows.groupby("case_id")["outside"].mean()
+    by_case = rows.groupby("case_id")
+    numbers = by_case[["predicted", "low", "high", "error"]].mean()
+    numbers["outside"] = by_case["outside"].max()
+    numbers["covered"] = 1 - by_case["outside"].mean()
     cases = pd.DataFrame({"case_id": predictions.cases})
     cases["untrusted"] = cases["case_id"].isin(predictions.untrusted).astype(float)
     return cases.merge(numbers.reset_index(), on="case_id", how="left")
-
-
-def _is_wrong(text: pd.Series, numbers: pd.Series) -> bool:
-    """Return whether a row has some of the numbers, or numbers that are no shares in order."""
-    if (text[list(DICE)] == "").all():
-        return False
-    return not 0 <= numbers["low"] <= numbers["predicted"] <= numbers["high"] <= 1
 
 
 def _rows(tables: dict[str, predicted_scores.PredictedScores]) -> list[dict[str, object]]:

@@ -72,7 +72,9 @@ def masks(
     options.check()
     settings.check(attributes)
     by_model = _by_model(pred)
-    settings = settings.with_folders(truth, *by_model.values(), metadata, options.images, options.readers)
+    settings = settings.with_folders(
+        *(truth, *by_model.values(), metadata, options.images, options.readers, options.predicted_dice)
+    )
     predictions = _predictions(options, len(by_model))
     matched, reading = _match_files(truth, by_model, metadata, attributes, options)
     cohort = matched.cohort
@@ -141,7 +143,7 @@ def table(
     options.check()
     settings.check(attributes)
     source = scores if isinstance(scores, pd.DataFrame) else Path(scores)
-    settings = settings.with_folders(scores, metadata, options.readers)
+    settings = settings.with_folders(scores, metadata, options.readers, options.predicted_dice)
     who = metadata if metadata is None or isinstance(metadata, pd.DataFrame) else Path(metadata)
     with Progress(f"reading {source.name if isinstance(source, Path) else 'the table'}"):
         read = score_table.read(source, who, attributes, options)
@@ -175,14 +177,17 @@ def predicted(
     """
     options.check()
     settings.check(attributes)
+    if options.on_missing == "zero" or options.readers is not None:
+        raise InputError("--on-missing zero and --readers need reference masks; leave them out")
     predictions = predicted_dice.read(areas)
-    settings = settings.with_folders(areas, metadata, options.readers)
+    settings = settings.with_folders(areas, metadata)
     settings = settings._replace(title=settings.title or predicted_dice.TITLE)
     who = metadata if isinstance(metadata, pd.DataFrame) else Path(metadata)
     options = dataclasses.replace(options, on_missing="skip")
-    read = score_table.read(predicted_dice.scores(predictions), who, attributes, options)
+    listed = cases.read(who, attributes, options).frame["case_id"].tolist()
+    table = predicted_dice.scores(predictions.of(listed))
+    read = score_table.read(table.assign(split=options.split or "all"), who, attributes, options)
     read.cohort.notes.append(predicted_dice.NOTE)
-    settings = _with_readers(settings, options, read.cohort, {}, None)
     audit = result.audit(read.cohort, read.tables, read.structures, settings, {}, {}, {})
     audit.report["cohort"]["warnings"].insert(0, predicted_dice.WARNING)
     return predicted_dice.add(audit, read.cohort.listed, attributes, predictions, measured=False)

@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
         help=f"of the files, without ending (default: {network_files.NAME} for runs, otherwise that of the network)",
     )
     command_parser.add_argument(
-        "--overwrite", action="store_true", help="replace earlier weights of this name"
+        "--overwrite", action="store_true", help="replace earlier files of this name and format"
     )
     command_parser.add_argument("--half", action="store_true", help="round to float16: half the bytes")
     command_parser.add_argument(
@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
         choices=FITS,
         default="",
         help="how radiographs are resized to the working resolution: stretch to its shape, or pad, which keeps the "
-        "aspect ratio (default: stretch for a run, otherwise as the network's description says)",
+        "aspect ratio (default: as the network's description says; a run's new weights: stretch)",
     )
     command_parser.add_argument(
         "--in-front",

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 import kneefair_jax
 from kneefair_jax import weights
@@ -32,7 +31,9 @@ INTERFACE = {
         "'pad' including the border",
         "mask": "uint8 [batch, height, width]: 0 background, 1, 2, ... the structures",
     },
-    "cleaning": "none: the mask is that of `kneefair predict --raw`",
+    "limits": "The mask is that of `kneefair predict --raw` for arrays. Not done: reading of files (DICOM padding, "
+    "display, orientation, inversion), cutting films of both knees, cleaning of masks, warnings, refusal of blank or "
+    "tiny films. ONNX computes in float32 also where the network computes in bfloat16.",
 }
 
 
@@ -74,13 +75,12 @@ def export(
     single = len(segmentations) == 1 and segmentations[0].group is None
     stems = [name if single else f"{name}_{number}" for number in range(len(segmentations))]
     files = [f"{stem}{FORMATS[kind]}" for stem in stems]
-    list_kind = f"export-{name}-{kind}"
+    list_kind = f"artifact-{kind}-{name}"  # no list of weights is called so
     output_folder.require_regular_files(out, (f"{name}*", written_files.manifest(list_kind)))
     targets = [target for file in files for target in (file, description(Path(file)).name)]
     written_files.require_new(out, list_kind, "--out", targets, overwrite=overwrite)
     with written_files.replacement(out, list_kind, "--out", overwrite=overwrite) as stage:
         for file, parts in zip(files, segmentations, strict=True):
-            _require_finite(parts, file, half)
             content = write(parts, half)
             atomic.write_bytes(stage / file, content)
             about = _describe(parts, kind, half) | {"sha256": hashlib.sha256(content).hexdigest()}
@@ -117,17 +117,6 @@ def _writer(kind: str) -> Callable[[Segmentation, bool], bytes]:
         return bytes(model.SerializeToString())
 
     return write
-
-
-def _require_finite(parts: Segmentation, file: str, half: bool) -> None:
-    """Refuse weights beyond the range of float16, if the file would store them so."""
-    largest = max(
-        float(np.abs(leaf).max(initial=0)) for leaf in jax.tree.leaves([n.variables for n in parts.networks])
-    )
-    if half and largest > float(np.finfo(np.float16).max):
-        raise InputError(
-            f"{file}: a weight of {largest:.3g} is beyond float16; leave out --half; no file was written"
-        )
 
 
 def _describe(parts: Segmentation, kind: str, half: bool) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import export
 
 from kneefair_jax.export import segmentation
@@ -23,9 +22,7 @@ def program(parts: Segmentation, half: bool = False) -> bytes:
     if half:
         parts = parts._replace(
             networks=tuple(
-                network._replace(
-                    variables=jax.tree.map(lambda leaf: leaf.astype(np.float16), network.variables)
-                )
+                network._replace(variables=jax.tree.map(segmentation.as_half, network.variables))
                 for network in parts.networks
             )
         )

@@ -190,7 +190,7 @@ def exported(name: str | Path) -> str | Path:
 def copy(
     source: str | Path, out: Path, name: str, *, half: bool = False, overwrite: bool = False
 ) -> list[Path]:
-    """Write the network of a shipped name or of a `.safetensors` file, or each group's, under a new name.
+    """Write the network of a shipped name or of a `.safetensors` file under a new name.
 
     Args:
         source: which network.
@@ -203,19 +203,15 @@ def copy(
         The `.safetensors` files.
     """
     check_name(name)
-    networks = list(weights.load_by_group(source).values())
-    stems = [name] if len(networks) == 1 else [f"{name}_{number}" for number in range(len(networks))]
+    network = weights.load(source)
     output_folder.require_writable(out, "--out")
     kind = f"export-{name}"
     output_folder.require_regular_files(out, (f"{name}*", written_files.manifest(kind)))
-    targets = [f"{stem}{ending}" for stem in stems for ending in (weights.SUFFIX, ".json")]
+    targets = [f"{name}{ending}" for ending in (weights.SUFFIX, ".json")]
     written_files.require_new(out, kind, "--out", targets, overwrite=overwrite, inputs=[Path(source)])
     with written_files.replacement(out, kind, "--out", overwrite=overwrite) as stage:
-        for stem, network in zip(stems, networks, strict=True):
-            weights.save_network(
-                stage / f"{stem}{weights.SUFFIX}", network.variables, network.about, half=half
-            )
-    return [out / f"{stem}{weights.SUFFIX}" for stem in stems]
+        weights.save_network(stage / targets[0], network.variables, network.about, half=half)
+    return [out / targets[0]]
 
 
 def check_name(name: str) -> None:

@@ -28,6 +28,9 @@ def model(segmentation: Segmentation, half: bool = False) -> onnx.ModelProto:
     films = _standardized(pixels.reshape(0, 1, *grid[:2]))
     films = graph.node("Concat", *[films] * grid[2], axis=1)
     probabilities = _mean_probabilities(graph, segmentation, films, half)
+    # NaN for a film with NaN or infinite pixels, otherwise 0.
+    defect = (image - image).reduce("ReduceSum", [1, 2]).reshape(0, 1, 1, 1)
+    probabilities = probabilities + defect
     outputs: dict[str, tuple[Tensor, Sequence[str | int]]] = {
         "probabilities": (
             probabilities.transpose(0, 2, 3, 1),
@@ -59,7 +62,9 @@ def working_grid(
         _linear_weights(graph, _cells(graph, cells) - start, graph.range(length), extent, length)
         for cells, (start, extent), length in zip(grid, spans, size, strict=True)
     )
-    pixels = graph.when(is_eight_bit, image, lambda branch: _eight_bits(branch, image))
+    pixels = graph.when(
+        is_eight_bit, image.maximum(0).minimum(255), lambda branch: _eight_bits(branch, image)
+    )
     pixels = _fixed_point_product(pixels, across.transpose(1, 0)).transpose(0, 2, 1)
     return _fixed_point_product(pixels, down.transpose(1, 0)).transpose(0, 2, 1), size, spans
 

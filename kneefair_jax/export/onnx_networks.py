@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kneefair_jax.export.onnx_graph import Graph, Tensor
+from kneefair_jax.export.segmentation import as_half
 from kneefair_jax.models.resnet import ResNetUNet
 from kneefair_jax.models.unet import BATCH_NORM_EPSILON, STEMS, UNet
 from kneefair_jax.weights import Network
@@ -47,9 +48,10 @@ class _Layers:
         self.graph, self._half = graph, half
 
     def weight(self, value: np.ndarray) -> Tensor:
+        """Return weights, as the file stores them, in float32."""
         if not self._half:
             return self.graph.constant(value, np.float32)
-        return self.graph.constant(value, np.float16).cast(np.float32)
+        return self.graph.constant(as_half(value), np.float16).cast(np.float32)
 
     def convolution(
         self, x: Tensor, kernel: np.ndarray, bias: np.ndarray | None = None, stride: int = 1

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kneefair_jax import anatomy, models, weights
+from kneefair_jax.errors import InputError
 from kneefair_jax.predict import ensembles
 from kneefair_jax.weights import Network
 
@@ -73,6 +74,22 @@ def by_group(
     ]
 
 
+def as_half(value: np.ndarray) -> np.ndarray:
+    """Return f16 numbers.
+
+    Raises:
+        InputError: one is beyond the range of float16.
+    """
+    with np.errstate(over="ignore"):
+        rounded = np.asarray(value, np.float16)
+    if not np.isfinite(rounded).all():
+        largest = float(np.abs(value).max())
+        raise InputError(
+            f"--half: a weight of {largest:.3g} is beyond float16; leave it out; no file was written"
+        )
+    return rounded
+
+
 def function(segmentation: Segmentation) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
     """Return `(image, is_eight_bit) -> (probabilities, mask)`, to be traced under `jax.enable_x64()`.
 
@@ -86,6 +103,9 @@ def function(segmentation: Segmentation) -> Callable[[jax.Array, jax.Array], tup
         pixels, rows, columns = working_grid(image, is_eight_bit, grid, segmentation.fit)
         films = jnp.broadcast_to(pixels.astype(jnp.uint8)[..., None], (*pixels.shape, channels))
         probabilities = mean_probabilities(segmentation.networks, films) @ segmentation.merge
+        # As in ONNX: a film with NaN or infinite pixels has no result.
+        is_finite = jnp.isfinite(image).all((1, 2))[:, None, None, None]
+        probabilities = jnp.where(is_finite, probabilities, jnp.nan)
         return probabilities, labels(probabilities, image.shape[1:], rows, columns)
 
     return segment
@@ -113,7 +133,7 @@ def working_grid(
         )
         for cells, (start, extent), length in zip(grid, (rows, columns), (height, width), strict=True)
     )
-    pixels = jax.lax.cond(is_eight_bit, lambda x: x, eight_bits, image)
+    pixels = jax.lax.cond(is_eight_bit, lambda x: jnp.clip(x, 0, 255), eight_bits, image)
     # First along rows, as Pillow does.
     pixels = fixed_point_product(pixels, across.T)
     return fixed_point_product(pixels.swapaxes(1, 2), down.T).swapaxes(1, 2), rows, columns

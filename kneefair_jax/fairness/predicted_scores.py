@@ -5,7 +5,7 @@ has the share of its patients without a trusted prediction and, where reference 
 score lies outside of the predicted interval, and the mean of score minus prediction.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,45 +47,39 @@ class GroupPrediction:
 
 @dataclass(frozen=True)
 class PredictedScores:
-    """The predicted scores of all patients and of each group; p values are exploratory and not corrected.
+    """The predicted scores of all patients and of each group.
+
+    There are no tests: a patient with more films has more chances of one outside of its interval.
 
     Attributes:
+        measured: whether the cohort has measured scores beside the predicted ones.
         overall: of all patients.
         groups: by name.
-        untrusted_tests: by attribute, whether all ranked groups have the same share of patients without a trusted
-            prediction.
-        outside_tests: by attribute, whether all ranked groups have the same share of patients outside of the interval.
     """
 
+    measured: bool
     overall: GroupPrediction
     groups: dict[str, GroupPrediction]
-    untrusted_tests: dict[str, Estimate]
-    outside_tests: dict[str, Estimate]
 
 
 def predicted_scores(
-    cases: pd.DataFrame, attributes: Sequence[str], minimum: int, seed: int = 0
+    cases: pd.DataFrame, attributes: Sequence[str], minimum: int, *, measured: bool
 ) -> PredictedScores:
     """Describe predicted scores by group.
 
     Args:
         cases: a row per case with `patient_id`, categorical attributes, and `COLUMNS`: f64, NaN where unknown;
-            `outside` and `untrusted` are 0 or 1, `covered` is a share, and the others are NaN where `untrusted` is 1.
+            `outside` and `untrusted` are 0 or 1, `covered` is a share.
         attributes: columns to group by.
         minimum: patients of a group that is ranked.
-        seed: of random tables.
+        measured: whether there are measured scores.
     """
     all_cases = groups.Partition((), ("all",), np.zeros(len(cases), np.int32))
     overall = _by_group(cases, all_cases, 0)["all"]
     by_group: dict[str, GroupPrediction] = {}
-    tests: dict[str, dict[str, Estimate]] = {"untrusted": {}, "outside": {}}
     for attribute in attributes:
-        of_attribute = _by_group(cases, groups.partition(cases, [attribute], missing_as_level=True), minimum)
-        by_group |= of_attribute
-        for name, by_attribute in tests.items():
-            if test := _test(of_attribute, name, seed):
-                by_attribute[attribute] = test
-    return PredictedScores(overall, by_group, tests["untrusted"], tests["outside"])
+        by_group |= _by_group(cases, groups.partition(cases, [attribute], missing_as_level=True), minimum)
+    return PredictedScores(measured, overall, by_group)
 
 
 def _by_group(cases: pd.DataFrame, partition: groups.Partition, minimum: int) -> dict[str, GroupPrediction]:
@@ -118,7 +112,7 @@ def _rate(name: str, shares: np.ndarray, minimum: int) -> GroupRate:
 
 
 def _mean(values: np.ndarray, limits: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
-    """Return the mean of the known values with Student's interval, cut at limits; None with fewer than two."""
+    """Return the mean of the known values with Student's interval, cut at limits; no interval with fewer than two."""
     finite = values[~np.isnan(values)]
     if not finite.size:
         return Estimate(None, None, 0)
@@ -128,13 +122,3 @@ def _mean(values: np.ndarray, limits: tuple[float, float] = (-np.inf, np.inf)) -
     half = float(stats.t.ppf(0.975, finite.size - 1) * finite.std(ddof=1) / np.sqrt(finite.size))
     ends = max(mean - half, limits[0]), min(mean + half, limits[1])
     return Estimate(mean, ends, finite.size, method="Student interval over patients")
-
-
-def _test(by_group: Mapping[str, GroupPrediction], name: str, seed: int) -> Estimate | None:
-    """Test the rates `untrusted` or `outside` of the ranked groups; None with fewer than two."""
-    ranked = {
-        group: rates.Tally(rate.count, rate.rate.n)
-        for group, entry in by_group.items()
-        if (rate := getattr(entry, name)) and rate.ranked
-    }
-    return rates.equal_rates_test(ranked, seed)

@@ -230,7 +230,7 @@ def robust_z(odds: np.ndarray, agreement: Agreement) -> np.ndarray:
 def without_expected(z: np.ndarray, odds: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """Return `robust_z` of at most `Z_THRESHOLD` where the network expects such a Dice of its own mask.
 
-    All structures together are as expected where each one is, that is, no structure is beyond the threshold.
+    All structures together are as expected where one is and no other is beyond the threshold, or has a Dice but no z.
 
     Args:
         z: f64[N, S + 1], the result of `robust_z`.
@@ -240,7 +240,8 @@ def without_expected(z: np.ndarray, odds: np.ndarray, expected: np.ndarray) -> n
     is_expected = (dice(odds[:, :-1]) >= expected) & (expected >= LOWEST_EXPECTED)
     result = z.copy()
     result[:, :-1] = np.where(is_expected, np.minimum(z[:, :-1], Z_THRESHOLD), z[:, :-1])
-    none_left = is_expected.any(1) & ~(result[:, :-1] > Z_THRESHOLD).any(1)
+    is_judged = is_expected | np.isnan(odds[:, :-1]) | (result[:, :-1] <= Z_THRESHOLD)
+    none_left = is_expected.any(1) & is_judged.all(1)
     result[:, -1] = np.where(none_left, np.minimum(z[:, -1], Z_THRESHOLD), z[:, -1])
     return result
 

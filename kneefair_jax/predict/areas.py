@@ -167,7 +167,7 @@ def rows_of(
 
     def row(name: str, label: str, count: int, confidence: float, warning: str, path: str) -> list[str]:
         predicted = prediction.predicted_dice.get(name, _NO_DICE)
-        is_trusted = "no" if prediction.warnings else "yes"
+        is_trusted = "no" if name in prediction.untrusted else "yes"
         area = float(count * film.spacing.prod())
         return [
             path_cell(item),

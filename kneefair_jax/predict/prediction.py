@@ -40,6 +40,8 @@ class Prediction(NamedTuple):
         outlines: the whole bones, which overlap, by name; empty unless `load(outlines=True)`.
         predicted_dice: by structure and whole bone (`quality.predicted_dice`), NaN if it is absent; empty if the
             network was not calibrated.
+        untrusted: structures and whole bones whose predicted Dice is not to be trusted, since a warning says that film
+            or mask may not be of one knee from the front. A low predicted Dice alone is no such reason.
     """
 
     mask: np.ndarray
@@ -47,6 +49,7 @@ class Prediction(NamedTuple):
     warnings: tuple[str, ...] = ()
     outlines: Mapping[str, Outline] = MappingProxyType({})
     predicted_dice: Mapping[str, Interval] = MappingProxyType({})
+    untrusted: frozenset[str] = frozenset()
 
     @property
     def warning(self) -> str:
@@ -95,7 +98,10 @@ def join_halves(right: Prediction, left: Prediction) -> Prediction:
         for warning in half.warnings
     )
     confidence = {name: confidence[name] for name in names}
-    return Prediction(np.concatenate(masks, axis=1), confidence, warnings, outlines, predicted)
+    untrusted = frozenset(
+        f"{side} {name}" for side, half in zip(SIDES, (right, left), strict=True) for name in half.untrusted
+    )
+    return Prediction(np.concatenate(masks, axis=1), confidence, warnings, outlines, predicted, untrusted)
 
 
 def with_side_notes(film: Film, structures: Sequence[str], group: str | None) -> Film:

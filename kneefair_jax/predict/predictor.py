@@ -226,6 +226,12 @@ class Predictor:
         calibration = self._calibration(group)
         soft = self.soft_dice(classes) if calibration or warn else {}
         lines = calibration.lines if calibration else {}
+        warnings = list(self._warnings(image, classes, soft, calibration, group, batch_size)) if warn else []
+        predicted_dice = {
+            name: quality.predicted_dice(soft[calibrated], lines[calibrated])
+            for name, calibrated in self._calibrated_names.items()
+            if calibrated in lines
+        }
         # All but the masks and outlines refers to those before cleaning: a removed piece is a reason to look.
         cleaned = classes
         if not self._raw:
@@ -234,16 +240,13 @@ class Predictor:
         return Prediction(
             readers.labels_at(probabilities, size),
             {name: _mean(highest[label == value]) for value, name in enumerate(self.structures, start=1)},
-            tuple(self._warnings(image, classes, soft, calibration, group, batch_size)) if warn else (),
+            tuple(text for text, _ in warnings),
             {
                 name: _outline(cleaned[..., members].sum(-1), classes[..., members].sum(-1), size)
                 for name, members in self._outlined().items()
             },
-            {
-                name: quality.predicted_dice(soft[calibrated], lines[calibrated])
-                for name, calibrated in self._calibrated_names.items()
-                if calibrated in lines
-            },
+            predicted_dice,
+            frozenset(predicted_dice if any(is_odd for _, is_odd in warnings) else ()),
         )
 
     def soft_dice(self, classes: np.ndarray) -> dict[str, float]:
@@ -271,11 +274,11 @@ class Predictor:
         calibration: Calibration | None,
         group: str | None,
         batch_size: int,
-    ) -> Iterator[str]:
-        """Yield why a prediction should be looked at."""
+    ) -> Iterator[tuple[str, bool]]:
+        """Yield why a prediction should be looked at, and whether that is another reason than a low predicted Dice."""
         label = (classes @ self._own_merge).argmax(-1)
         if not label.any():
-            yield "nothing found"
+            yield "nothing found", True
             return
         masks = {name: label == value for value, name in enumerate(self._own_structures, start=1)}
         names = [name for name in self._own_structures if quality.OPTIONAL_BONE not in name]
@@ -293,14 +296,14 @@ class Predictor:
             ]
 
         if is_suspect and (warning := quality.turn_warning(image, upright_total, score)):
-            yield warning
+            yield warning, True
         if calibration:
-            yield from quality.dice_warnings(soft, calibration)
+            yield from ((text, False) for text in quality.dice_warnings(soft, calibration))
         if quality.is_own_mirror_image(image):
-            yield "the image equals its mirror image; it may be composed of mirrored halves"
+            yield "the image equals its mirror image; it may be composed of mirrored halves", True
         bones = {name: classes[..., members].sum(-1) > 0.5 for name, members in self._bones.items()}
         has_bones = any(mask.any() for mask in bones.values())
-        yield from quality.anatomy_warnings(bones if has_bones else masks)
+        yield from ((text, True) for text in quality.anatomy_warnings(bones if has_bones else masks))
 
 
 def load(

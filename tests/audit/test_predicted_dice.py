@@ -141,7 +141,7 @@ def test_whole_bones_are_not_scored_twice():
     table = table_of_areas(predictions(12))
     bones = table[table["structure"] == "femur"].assign(structure="whole femur", label=1)
     bones["mask"] = bones["mask"].str.replace("masks/", "outlines/").str.replace(".png", "_whole_femur.png")
-    both = pd.concat([table, bones]).sort_values("file_id", kind="stable")
+    both = pd.concat([bones, table])
     read = predicted_dice.read(both)
     assert set(read.cases) == {f"c{n}" for n in range(12)}
     assert set(predicted_dice.scores(read)["structure"]) == set(STRUCTURES)
@@ -150,13 +150,64 @@ def test_whole_bones_are_not_scored_twice():
 
 def test_uninformative_predictions_are_excluded():
     table = table_of_areas(predictions(12))
-    is_tibia = (table["structure"] == "tibia") & table.index.isin(range(8))
-    table.loc[is_tibia, "predicted_dice_low"] = 0.1
+    is_tibia = table["structure"] == "tibia"
+    table.loc[is_tibia & table.index.isin(range(10)), "predicted_dice_low"] = 0.1
+    # Five of twelve: the others say something, so all count, whatever their width.
+    assert len(predicted_dice.read(table).table) == 24
+    table.loc[is_tibia & table.index.isin(range(16)), "predicted_dice_low"] = 0.1
     audit = run.predicted(table, metadata(12), ["sex"], settings=SETTINGS)
-    tibia = audit.cases[audit.cases["structure"] == "tibia"]
-    assert tibia["dice"].notna().sum() == 8
-    assert any("tibia 4" in note for note in audit.notes)
-    assert any("tibia 4" in note for note in audit.report["cohort"]["notes"])
+    assert set(audit.cases["structure"]) == {"femur"}
+    assert any("tibia" in note for note in audit.notes)
+    assert any("tibia" in note for note in audit.report["cohort"]["notes"])
+
+
+def test_a_structure_that_some_cases_lack_makes_no_gap():
+    dice = np.tile([0.95, 0.85], (40, 1))
+    table = table_of_areas(dice).astype(object)
+    rows = (table["structure"] == "tibia") & table["file"].isin([f"c{n}.png" for n in range(1, 40, 4)])
+    table.loc[rows, [*predicted_dice.DICE, "dice_trusted"]] = ["", "", "", ""]
+    audit = run.predicted(table, metadata(40), ["sex"], settings=SETTINGS)
+    groups = audit.report["predicted_dice"]["groups"]
+    for name in ("sex=f", "sex=m"):
+        assert groups[name]["predicted"]["estimate"] == pytest.approx(0.9)
+        assert groups[name]["low"] == pytest.approx(0.85)
+
+
+def test_a_low_prediction_is_a_failure_and_not_left_out():
+    dice = predictions(40, gap=0)
+    dice[1:9:2] = 0.3
+    audit = run.predicted(table_of_areas(dice), metadata(40), ["sex"], settings=SETTINGS)
+    failures = audit.report["rates"]["endpoints"]["failure"]["groups"]
+    assert failures["sex=f"]["count"] == 4 and failures["sex=m"]["count"] == 0
+
+
+def test_cases_are_matched_by_path_or_name_and_split():
+    dice = predictions(12)
+    table = table_of_areas(dice, folder="site1/")
+    ids = metadata(12).assign(case_id=lambda frame: "site1/" + frame["case_id"])
+    for frame in (ids, metadata(12)):
+        assert (
+            run.predicted(table, frame, ["sex"], settings=SETTINGS).report["predicted_dice"]["overall"][
+                "cases"
+            ]
+            == 12
+        )
+    both = pd.concat(
+        [table, table_of_areas(dice, folder="site2/").assign(file_id=lambda t: t["file_id"] + "x")]
+    )
+    with pytest.raises(InputError):
+        run.predicted(both, metadata(12), ["sex"], settings=SETTINGS)
+    split = metadata(12).assign(split=["test"] * 8 + ["train"] * 4)
+    choice = options.CaseOptions(split="test")
+    audit = run.predicted(table, split, ["sex"], options=choice, settings=SETTINGS)
+    assert audit.report["predicted_dice"]["overall"]["cases"] == 8
+    assert any("4 films" in note for note in audit.notes)
+    # The order of the rows is free.
+    shuffled = table.sample(frac=1, random_state=0)
+    assert (
+        run.predicted(shuffled, metadata(12), ["sex"], settings=SETTINGS).report["predicted_dice"]
+        == run.predicted(table, metadata(12), ["sex"], settings=SETTINGS).report["predicted_dice"]
+    )
 
 
 def changed(column, row, value):
@@ -174,7 +225,8 @@ def changed(column, row, value):
         changed("predicted_dice_low", 3, 0.99),
         changed("predicted_dice_high", 3, "high"),
         changed("predicted_dice_high", 3, ""),
-        changed("mask", slice(2, 3), "masks/other/c0.png"),
+        changed("mask", slice(0, 1), "outlines/c0.png"),
+        changed("structure", 1, "femur"),
         table_of_areas(predictions(12), set(range(12))),
         table_of_areas(predictions(12)).assign(mask="masks/other.png").iloc[:2],
     ],

@@ -256,6 +256,52 @@ def test_weights_beyond_float16_are_refused(tmp_path):
     assert not list((tmp_path / "out").glob("*.onnx"))
 
 
+def test_folded_weights_beyond_float16_are_refused(tmp_path):
+    path = write_network(tmp_path / "a.safetensors", *NETWORKS["batch"])
+    network = weights.load(path)
+    small = jax.tree_util.tree_map_with_path(
+        lambda p, leaf: leaf * 0 + 1e-12 if "'var'" in jax.tree_util.keystr(p) else leaf * 2e3,
+        network.variables,
+    )
+    weights.save_network(path, small, network.about)
+    artifacts.export([path], tmp_path / "jax", "a", "jax", half=True)
+    with pytest.raises(InputError):
+        artifacts.export([path], tmp_path / "onnx", "a", "onnx", half=True)
+
+
+@pytest.mark.parametrize("kind", artifacts.FORMATS)
+def test_pixels_that_no_film_has(kind, tmp_path):
+    path = networks.write(tmp_path / "a.safetensors", sure=8.0)
+    (file,) = artifacts.export([path], tmp_path / "out", "a", kind)
+    if kind == "jax":
+        call = jax_export.deserialize(bytearray(file.read_bytes())).call
+    else:
+        session = onnxruntime.InferenceSession(file)
+
+        def call(image, is_eight_bit):
+            return session.run(None, {"image": image, "is_eight_bit": np.asarray(is_eight_bit)})
+
+    image = np.rint(radiograph((30, 40)) * 255).astype(np.float32)[None]
+    bright = image.copy()
+    bright[0, :3] = 3000
+    clipped = np.minimum(bright, 255)
+    np.testing.assert_allclose(call(bright, np.True_)[0], call(clipped, np.True_)[0], atol=1e-6)
+    for value in (np.nan, np.inf):
+        bad = image.copy()
+        bad[0, 5, 5] = value
+        assert np.isnan(call(bad, np.False_)[0]).all()
+    flat = call(np.full((1, 1, 1), 7, np.float32), np.False_)
+    assert np.isfinite(flat[0]).all() and flat[1].shape == (1, 1, 1)
+
+
+def test_an_artifact_leaves_weights_of_a_similar_name(tmp_path):
+    path = networks.write(tmp_path / "a.safetensors")
+    out = tmp_path / "out"
+    network_files.copy(path, out, "a-onnx")
+    artifacts.export([path], out, "a", "onnx", overwrite=True)
+    assert (out / "a-onnx.safetensors").is_file() and (out / "a.onnx").is_file()
+
+
 def test_networks_of_groups_are_files_of_their_own(tmp_path):
     for number, group in enumerate(("sex=f", "sex=m")):
         networks.write(tmp_path / f"g_{number}.safetensors", group=group, seed=number)

@@ -122,8 +122,8 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
     The wider filter avoids aliasing. Pillow's box filter would shift edges by up to half a pixel at uneven ratios.
 
-    Each of Pillow's two passes rounds to eight bits. Their order is that of Pillow before version 13, which chooses it
-    by the sizes; it changes up to a quarter of the pixels by one level.
+    Each of Pillow's two passes rounds to eight bits. Rows are resized first with every version of Pillow: 13
+    chooses the order by the sizes, which changes up to a quarter of the pixels by one level.
     """
     if image.shape[:2] == tuple(size):
         return image

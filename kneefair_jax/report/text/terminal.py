@@ -58,7 +58,7 @@ def predicted_dice(report: Report) -> list[str]:
     if (predicted := report.get("predicted_dice")) is None:
         return []
     attributes = report["cohort"]["attributes"]
-    is_measured = predicted["overall"]["error"] is not None
+    is_measured = predicted["measured"]
     rows = [
         (
             "",
