@@ -53,7 +53,6 @@ def parser() -> argparse.ArgumentParser:
     command_parser.add_argument("--out", type=Path, help="folder of the files; by default RUN/export")
     command_parser.add_argument(
         "--name",
-        default="",
         help=f"of the files, without ending (default: {network_files.NAME} for runs, otherwise that of the network)",
     )
     command_parser.add_argument(
@@ -102,7 +101,8 @@ def _main(argv: Sequence[str]) -> int:
     if not is_run and options.out is None:
         raise InputError("--out: give the folder of the files; only a single run has one of its own")
     out = options.out or Path(options.sources[0]) / network_files.FOLDER
-    name = options.name or (network_files.NAME if is_run or not single else Path(options.sources[0]).stem)
+    default_name = network_files.NAME if is_run or not single else Path(options.sources[0]).stem
+    name = default_name if options.name is None else options.name
     if options.format in artifacts.FORMATS:
         _refuse(options, "license", "false_alarms", reason="for weights of a run")
         paths = artifacts.export(
