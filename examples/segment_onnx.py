@@ -9,6 +9,8 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
+if len(sys.argv) != 4:
+    raise SystemExit(__doc__)
 artifact, film, out = sys.argv[1:]
 pixels = np.asarray(Image.open(film))  # gray, bone bright, 8 or 16 bits
 if pixels.ndim != 2:
