@@ -185,10 +185,17 @@ def predicted(
     who = metadata if isinstance(metadata, pd.DataFrame) else Path(metadata)
     options = dataclasses.replace(options, on_missing="skip")
     listed = cases.read(who, attributes, options).frame["case_id"].tolist()
-    table = predicted_dice.scores(predictions.of(listed))
+    of_cases = predictions.of(listed)
+    table = predicted_dice.scores(of_cases)
     read = score_table.read(table.assign(split=options.split or "all"), who, attributes, options)
     read.cohort.notes.append(predicted_dice.NOTE)
-    audit = result.audit(read.cohort, read.tables, read.structures, settings, {}, {}, {})
+    excluded = (
+        entry._replace(reason="prediction not trusted") if entry.case_id in of_cases.untrusted else entry
+        for entry in read.cohort.excluded
+    )
+    audit = result.audit(
+        read.cohort._replace(excluded=tuple(excluded)), read.tables, read.structures, settings, {}, {}, {}
+    )
     audit.report["cohort"]["warnings"].insert(0, predicted_dice.WARNING)
     return predicted_dice.add(audit, read.cohort.listed, attributes, predictions, measured=False)
 

@@ -107,7 +107,7 @@ def _writer(kind: str) -> Callable[[Segmentation, bool], bytes]:
         from kneefair_jax.export import onnx_format
     except ModuleNotFoundError as error:
         raise InputError(
-            f"--format onnx: the package {error.name} is not installed; pip install 'kneefair_jax[onnx]' brings it, in a clone pip install -e '.[onnx]'"
+            f"--format onnx: the package {error.name} is not installed; pip install '.[onnx]' in a clone brings it"
         ) from error
 
     def write(parts: Segmentation, half: bool) -> bytes:

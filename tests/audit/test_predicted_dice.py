@@ -86,6 +86,7 @@ def test_groups_are_compared_without_reference_masks():
     assert report["predicted_dice"]["groups"]["sex=m"]["untrusted"]["count"] == 1
     assert predicted_dice.WARNING in report["cohort"]["warnings"]
     assert report["scores"]["dice"]["summaries"]["sex"]["test"]["p_holm"] < 0.05
+    assert set(audit.excluded["reason"]) == {"prediction not trusted"}
     # Excluded films are counted by group.
     assert report["cohort"]["flow"]["not_tested"]["sex=f"]["not_tested"] == 3
 
