@@ -74,9 +74,9 @@ class Predictions(NamedTuple):
                 "without ending"
             )
         if len(set(name_of_case.values())) < len(name_of_case):
-            twice = next(name for name, count in Counter(name_of_case.values()).items() if count > 1)
+            duplicate = next(name for name, count in Counter(name_of_case.values()).items() if count > 1)
             raise InputError(
-                f"{self.name}: several masks are called {twice!r}; call the cases as their paths below masks/"
+                f"{self.name}: several masks are called {duplicate!r}; call the cases as their paths below masks/"
             )
         table = self.table[self.table["case_id"].isin(list(name_of_case))]
         return self._replace(
@@ -176,25 +176,25 @@ def add(
         InputError: no case or structure is in both.
     """
     report = audit.report
-    own = predictions.of(listed["case_id"].tolist())
-    predicted_structures = set(own.table["structure"])
+    selected = predictions.of(listed["case_id"].tolist())
+    predicted_structures = set(selected.table["structure"])
     structures = [name for name in report["cohort"]["structures"] if name in predicted_structures]
     if not structures and predicted_structures:
         raise InputError(
             f"{predictions.name}: predicts the Dice of {', '.join(sorted(predicted_structures))}, the audit is of "
             f"{', '.join(report['cohort']['structures'])}; name the structures alike"
         )
-    cases = listed[listed["case_id"].isin(own.cases)]
+    cases = listed[listed["case_id"].isin(selected.cases)]
     scored = audit.cases if measured else audit.cases.iloc[:0]
 
     def describe(names: Sequence[str]) -> predicted_scores.PredictedScores:
-        by_case = cases.merge(_by_case(own, scored, names), on="case_id")
+        by_case = cases.merge(_by_case(selected, scored, names), on="case_id")
         minimum = report["cohort"]["min_group_patients"]
         return predicted_scores.predicted_scores(by_case, attributes, minimum, measured=measured)
 
     tables = {"all": describe(structures), **{name: describe([name]) for name in structures}}
     report["predicted_dice"] = asdict(tables["all"])
-    notes = _notes(predictions, len(own.cases), len(listed))
+    notes = _notes(predictions, len(selected.cases), len(listed))
     report["cohort"]["notes"] = [*report["cohort"]["notes"], *notes]
     return audit._replace(predicted_dice=pd.DataFrame(_rows(tables)), notes=[*audit.notes, *notes])
 

@@ -163,11 +163,12 @@ def predicted(
 ) -> Audit:
     """Audit the predicted Dice of masks without reference masks.
 
-    Films whose masks have a warning, and cases that were not segmented, are excluded, and counted by group.
+    Cases without a trusted prediction, or without any, are excluded and counted by group. A low predicted Dice is kept.
 
     Args:
         areas: `areas.csv` of `kneefair predict`, or the table itself.
-        metadata: the table of cases with the attributes; a case id is the name of a mask without its ending.
+        metadata: the table of cases with the attributes; a case id is the path of a mask
+            below `masks/`, or its name, without ending.
         attributes: its columns to report by.
         options: which cases to read.
         settings: how to compute the numbers.

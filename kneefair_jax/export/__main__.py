@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Export the selected checkpoint of a run; return 0, or the status of `runtime.command`."""
+    """Export networks; return 0, or the status of `runtime.command`."""
     return command.run(lambda: _main(argv), REMEDIES)
 
 
@@ -96,15 +96,15 @@ def _main(argv: Sequence[str]) -> int:
     from kneefair_jax.export import artifacts, network_files
 
     options = parser().parse_args(argv)
-    single = len(options.sources) == 1
-    is_run = single and not _is_network(options.sources[0])
+    is_single = len(options.sources) == 1
+    is_run = is_single and not _is_network(options.sources[0])
     if not is_run and options.out is None:
         raise InputError("--out: give the folder of the files; only a single run has one of its own")
     out = options.out or Path(options.sources[0]) / network_files.FOLDER
-    default_name = network_files.NAME if is_run or not single else Path(options.sources[0]).stem
+    default_name = network_files.NAME if is_run or not is_single else Path(options.sources[0]).stem
     name = default_name if options.name is None else options.name
     if options.format in artifacts.FORMATS:
-        _refuse(options, "license", "false_alarms", reason="for weights of a run")
+        _refuse_unused(options, "license", "false_alarms", reason="for weights of a run")
         paths = artifacts.export(
             options.sources,
             out,
@@ -116,14 +116,14 @@ def _main(argv: Sequence[str]) -> int:
             overwrite=options.overwrite,
         )
     elif is_run:
-        _refuse(options, "in_front", reason="for --format jax or onnx; predict has it too")
+        _refuse_unused(options, "in_front", reason="for --format jax or onnx; predict has it too")
         paths = _export_weights(options, Path(options.sources[0]), out, name)
     else:
-        if not single:
+        if not is_single:
             raise InputError(
                 "--format safetensors: give one run; `predict` averages several, and so do --format jax and onnx"
             )
-        _refuse(options, "license", "false_alarms", "fit", "in_front", reason="for a run")
+        _refuse_unused(options, "license", "false_alarms", "fit", "in_front", reason="for a run")
         paths = network_files.copy(
             options.sources[0], out, name, half=options.half, overwrite=options.overwrite
         )
@@ -142,7 +142,7 @@ def _is_network(source: str) -> bool:
     return source in weights.NAMES or source.endswith(weights.SUFFIX)
 
 
-def _refuse(options: argparse.Namespace, *names: str, reason: str) -> None:
+def _refuse_unused(options: argparse.Namespace, *names: str, reason: str) -> None:
     """Refuse options that would have no effect."""
     from kneefair_jax.errors import InputError
 

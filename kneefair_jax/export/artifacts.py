@@ -72,18 +72,18 @@ def export(
     segmentations = segmentation.by_group(
         [weights.load_by_group(network_files.exported(name)) for name in names], fit, in_front
     )
-    single = len(segmentations) == 1 and segmentations[0].group is None
-    stems = [name if single else f"{name}_{number}" for number in range(len(segmentations))]
+    is_for_all_cases = segmentations[0].group is None
+    stems = [name if is_for_all_cases else f"{name}_{number}" for number in range(len(segmentations))]
     files = [f"{stem}{FORMATS[kind]}" for stem in stems]
     list_kind = f"artifact-{kind}-{name}"  # no list of weights is called so
     output_folder.require_regular_files(out, (f"{name}*", written_files.manifest(list_kind)))
     targets = [target for file in files for target in (file, description(Path(file)).name)]
     written_files.require_new(out, list_kind, "--out", targets, overwrite=overwrite)
     with written_files.replacement(out, list_kind, "--out", overwrite=overwrite) as stage:
-        for file, parts in zip(files, segmentations, strict=True):
-            content = write(parts, half)
+        for file, pipeline in zip(files, segmentations, strict=True):
+            content = write(pipeline, half)
             atomic.write_bytes(stage / file, content)
-            about = _describe(parts, kind, half) | {"sha256": hashlib.sha256(content).hexdigest()}
+            about = _describe(pipeline, kind, half) | {"sha256": hashlib.sha256(content).hexdigest()}
             atomic.write_json(description(stage / file), about)
     return [out / file for file in files]
 
@@ -110,32 +110,32 @@ def _writer(kind: str) -> Callable[[Segmentation, bool], bytes]:
             f"--format onnx: the package {error.name} is not installed; pip install '.[onnx]' in a clone brings it"
         ) from error
 
-    def write(parts: Segmentation, half: bool) -> bytes:
-        model = onnx_format.model(parts, half)
-        for key, value in _describe(parts, kind, half).items():
+    def write(pipeline: Segmentation, half: bool) -> bytes:
+        model = onnx_format.model(pipeline, half)
+        for key, value in _describe(pipeline, kind, half).items():
             model.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value))
         return bytes(model.SerializeToString())
 
     return write
 
 
-def _describe(parts: Segmentation, kind: str, half: bool) -> dict[str, Any]:
+def _describe(pipeline: Segmentation, kind: str, half: bool) -> dict[str, Any]:
     """Return the description beside an artifact."""
     today = datetime.datetime.now(tz=datetime.UTC).date()
     about: dict[str, Any] = {
         "format": kind,
         **INTERFACE,
-        "structures": parts.structures,
-        "grid": parts.grid,
-        "fit": parts.fit,
-        "group": parts.group,
+        "structures": pipeline.structures,
+        "grid": pipeline.grid,
+        "fit": pipeline.fit,
+        "group": pipeline.group,
         "weights": "float16" if half else "float32",
         "networks": [
             {
                 key: network.about.get(key)
                 for key in ("network", "structures", "step", "dice", "dice_external")
             }
-            for network in parts.networks
+            for network in pipeline.networks
         ],
         "created": today.isoformat(),
         "kneefair_jax": kneefair_jax.__version__,

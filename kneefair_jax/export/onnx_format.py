@@ -1,4 +1,4 @@
-"""A segmentation as an ONNX model: `segmentation.function` step by step, as ONNX nodes."""
+"""A segmentation as an ONNX model: `segmentation.segmentation_function` step by step, as ONNX nodes."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ Span = tuple[Tensor, Tensor]  # start and extent on the grid, f64[]
 
 
 def model(segmentation: Segmentation, half: bool = False) -> onnx.ModelProto:
-    """Return the model `(image, is_eight_bit) -> (probabilities, mask)`, as `segmentation.function` describes it.
+    """Return the model `(image, is_eight_bit) -> (probabilities, mask)`, as `segmentation_function` describes it.
 
     Args:
-        segmentation: what it computes.
+        segmentation: networks, and how films enter them and masks leave.
         half: whether weights are stored as float16; the computation is in float32.
     """
     graph = Graph()
@@ -112,8 +112,8 @@ def _eight_bits(graph: Graph, image: Tensor) -> Tensor:
     is_range = high > low
     low = graph.where(is_range, low, values.reduce("ReduceMin", [1]).cast(np.float64))
     high = graph.where(is_range, high, values.reduce("ReduceMax", [1]).cast(np.float64))
-    low_, extent = (part.cast(np.float32).reshape(0, 1, 1) for part in (low, (high - low).maximum(1e-12)))
-    scaled = ((image - low_) / extent).maximum(0).minimum(1)
+    start, extent = (part.cast(np.float32).reshape(0, 1, 1) for part in (low, (high - low).maximum(1e-12)))
+    scaled = ((image - start) / extent).maximum(0).minimum(1)
     return graph.node("Round", scaled * 255)
 
 
@@ -147,14 +147,14 @@ def _standardized(pixels: Tensor) -> Tensor:
 
 def _mean_probabilities(graph: Graph, segmentation: Segmentation, films: Tensor, half: bool) -> Tensor:
     """Return f32[N, C, h, w] of background and structures."""
-    each = [
+    by_network = [
         graph.node("Softmax", onnx_networks.logits(graph, network, films, half), axis=1)
         for network in segmentation.networks
     ]
-    total = each[0]
-    for probabilities in each[1:]:
+    total = by_network[0]
+    for probabilities in by_network[1:]:
         total = total + probabilities
-    mean = total / len(each)
+    mean = total / len(by_network)
     return graph.node("Conv", mean, graph.constant(segmentation.merge.T[:, :, None, None], np.float32))
 
 

@@ -55,6 +55,7 @@ class Tensor(NamedTuple):
     def __and__(self, other: Any) -> "Tensor":
         return self._binary("And", other)
 
+    # Comparisons add a node; those of a tuple, which this class is too, are not used.
     def __lt__(self, other: Any) -> "Tensor":  # type: ignore[override]
         return self._binary("Less", other, np.bool_)
 

@@ -90,7 +90,9 @@ def as_half(value: np.ndarray) -> np.ndarray:
     return rounded
 
 
-def function(segmentation: Segmentation) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+def segmentation_function(
+    segmentation: Segmentation,
+) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
     """Return `(image, is_eight_bit) -> (probabilities, mask)`, to be traced under `jax.enable_x64()`.
 
     image: f32[B, H, W], gray, bone bright: the numbers of u8, u16 or float pixels. is_eight_bit: bool[], whether they
