@@ -26,6 +26,7 @@ ALLOWED = {
     "mitigation": {"runtime"},  # `schema`, for the ranges of settings
     "metrics": set(),
     "fairness": {"groups"},
+    "measurements": {"anatomy"},
     "data": {"anatomy", "cohort", "groups", "runtime"},
     "weights": {"anatomy", "models", "runtime"},
     "report": {"anatomy", "cohort", "fairness", "groups", "runtime"},
@@ -57,6 +58,7 @@ ALONE = {
     "losses": {"jax"},
     "mitigation": {"jax"},
     "metrics": {"jax", "numpy", "scipy"},  # dependencies of jax
+    "measurements": {"contourpy", "numpy", "scipy"},
 }
 
 

@@ -170,6 +170,37 @@ def draw_case(
 
 
 @_with_exact_products
+def draw_contours(
+    key: jax.Array,
+    knee: jax.Array | int = 0,
+    bias: Bias = NO_BIAS,
+    *,
+    size: tuple[int, int],
+    fov_mm: jax.Array | float = 140.0,
+    width: jax.Array | float = 0.0,
+    grade: jax.Array | int | None = None,
+) -> shapes.Contours:
+    """Return the bones' outlines of the radiograph that `draw_case` draws with the same arguments, on the film.
+
+    They are the exact geometry of the masks `exact` of plain films; those of varied films have bumps besides.
+
+    Returns:
+        polygons f32[V, 2], vertices (x, y) in mm from the film's upper left corner; the long bones extend beyond it.
+
+    Raises:
+        InputError: a strength lies outside [0, 1].
+    """
+    _check_strengths(bias)
+    keys = _keys(key, knee)
+    settings = ranges.draw(jax.random.split(jax.random.fold_in(keys.knee, 2))[0], ranges.VIEW, width)
+    view = render.place_knee(settings, jnp.asarray(knee) == 1, size=size, fov_mm=fov_mm)
+    grade = draw_grade(key, knee, bias, width) if grade is None else grade
+    outlines = _draw_outlines(keys, width, bias, grade, None).outlines
+    half = view.spacing[::-1] * jnp.array(size[::-1], jnp.float32) / 2
+    return shapes.Contours(*(view.to_film(bone) + half for bone in outlines))
+
+
+@_with_exact_products
 def draw_film(
     key: jax.Array,
     bias: Bias = NO_BIAS,
@@ -233,6 +264,31 @@ def _draw_film_settings(
     return _Film(patient, film, variation, bias, width)
 
 
+class _Outlines(NamedTuple):
+    pose: ranges.Settings  # a draw of `ranges.KNEE`
+    anatomy: shapes.Anatomy
+    outlines: shapes.Contours  # in the knee's frame
+
+
+def _draw_outlines(
+    keys: _Keys,
+    width: jax.Array | float,
+    bias: Bias,
+    grade: jax.Array | int,
+    variation: ranges.Settings | None,
+) -> _Outlines:
+    """Draw the bones of one knee as polygons."""
+    shape_key, outline_key, pose_key, _, _ = jax.random.split(jax.random.fold_in(keys.knee, 3), 5)
+    pose = ranges.draw(pose_key, ranges.KNEE, width)
+    anatomy = population.draw_anatomy(keys.body, shape_key, grade, pose, bias.morphology)
+    wobble_mm = pose["wobble_mm"]
+    if variation:
+        anatomy = bones.fit_insert(bones.vary_anatomy(anatomy, variation), variation)
+        wobble_mm += variation["more_wobble_mm"]
+    outlines = shapes.contours(anatomy, outline_key, wobble_mm, pose["warp_mm"])
+    return _Outlines(pose, anatomy, outlines)
+
+
 def _draw_knee(
     key: jax.Array,
     knee: jax.Array | int,
@@ -244,17 +300,9 @@ def _draw_knee(
 ) -> _Knee:
     """Draw one knee: its attenuation and its masks."""
     keys = _keys(key, knee)
-    shape_key, outline_key, pose_key, texture_key, flesh_key = jax.random.split(
-        jax.random.fold_in(keys.knee, 3), 5
-    )
+    _, _, _, texture_key, flesh_key = jax.random.split(jax.random.fold_in(keys.knee, 3), 5)
     variation = film.variation
-    pose = ranges.draw(pose_key, ranges.KNEE, film.width)
-    anatomy = population.draw_anatomy(keys.body, shape_key, grade, pose, film.bias.morphology)
-    wobble_mm = pose["wobble_mm"]
-    if variation:
-        anatomy = bones.fit_insert(bones.vary_anatomy(anatomy, variation), variation)
-        wobble_mm += variation["more_wobble_mm"]
-    outlines = shapes.contours(anatomy, outline_key, wobble_mm, pose["warp_mm"])
+    pose, anatomy, outlines = _draw_outlines(keys, film.width, film.bias, grade, variation)
     distances = shapes.Contours(
         *(shapes.signed_distance(knee_view.to_film(bone), knee_view.y, knee_view.x) for bone in outlines)
     )

@@ -1,0 +1,15 @@
+"""Measurements of a knee from masks or probabilities, in millimeters and degrees.
+
+    from kneefair_jax import measurements
+
+    bones = measurements.whole_bones(mask, structures)         # mask: labels [H, W], or probabilities [H, W, C]
+    result = measurements.measure(bones, spacing=(0.2, 0.2))   # mm per pixel down and across
+    result["jsw_min_medial"].value, result["jsw_min_medial"].reason
+
+A measurement that cannot be taken has no value but a reason. `MEASUREMENTS` defines each one.
+"""
+
+from kneefair_jax.measurements.definitions import MEASUREMENTS, Definition
+from kneefair_jax.measurements.measure import BONES, Measurement, measure, whole_bones
+
+__all__ = ["BONES", "MEASUREMENTS", "Definition", "Measurement", "measure", "whole_bones"]
