@@ -37,8 +37,8 @@ ALLOWED = {
     "predict": {"anatomy", "data", "models", "report", "runtime", "weights"},
     "label_errors": {"anatomy", "data", "metrics", "predict", "runtime"},
     "audit": {
-        *("anatomy", "cohort", "data", "fairness", "groups", "label_errors", "metrics", "predict", "report"),
-        "runtime",
+        *("anatomy", "cohort", "data", "fairness", "groups", "label_errors", "measurements", "metrics"),
+        *("predict", "report", "runtime"),
     },
     "evaluation": {"anatomy", "data", "fairness", "groups", "metrics", "report", "runtime", "training"},
     "export": {"anatomy", "evaluation", "models", "predict", "report", "runtime", "training", "weights"},

@@ -63,6 +63,7 @@ class Cohort(NamedTuple):
         confounders: on the index of `frame`, what the adjusted model adjusts for beside the attributes.
         spacing: f32[N, 2], mm per pixel as the table states it; NaN where it states none.
         paths: of each row, as the table states them: `mask` and `image`, "" where it states none.
+        knees: the same of what measurements need: `side` and `magnification`.
         notes: for the reader of the numbers.
         excluded: the cases of the table that are not in `frame`, a row per missing mask, and files without a case.
         annotated: the cells of the column of annotated structures; None without such a column.
@@ -75,6 +76,7 @@ class Cohort(NamedTuple):
     confounders: pd.DataFrame
     spacing: np.ndarray
     paths: pd.DataFrame
+    knees: pd.DataFrame
     notes: list[str]
     excluded: tuple[Excluded, ...] = ()
     annotated: pd.Series | None = None
@@ -88,6 +90,7 @@ class Cohort(NamedTuple):
             confounders=self.confounders[is_included],
             spacing=self.spacing[is_included],
             paths=self.paths[is_included],
+            knees=self.knees[is_included],
             annotated=None if self.annotated is None else self.annotated[is_included],
         )
 
@@ -168,7 +171,10 @@ def describe(
     metadata.refuse(path, problems)
     if options.allow_similar_ids:
         notes += _similar_notes(frame, attributes)
-    paths = pd.DataFrame({name: table.get(name, "") for name in ("mask", "image")}, index=table.index)
+    paths, knees = (
+        pd.DataFrame({name: table.get(name, "") for name in names}, index=table.index)
+        for names in (("mask", "image"), ("side", "magnification"))
+    )
     return Cohort(
         path,
         frame,
@@ -177,6 +183,7 @@ def describe(
         confounders,
         spacing,
         paths,
+        knees,
         notes
         + of_ages
         + ages.implausible_age_notes(table)

@@ -6,17 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kneefair_jax import safe_text
-from kneefair_jax.audit import equivalence_margin, mask_faults, options, result, run
-from kneefair_jax.data import cell_text, label_map, workbook
+from kneefair_jax.audit import equivalence_margin, mask_faults, measuring, options, result, run
+from kneefair_jax.data import label_map, workbook
 from kneefair_jax.data.readers import orientation
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, family
+from kneefair_jax.measurements.spacing import LARGEST_MAGNIFICATION
 from kneefair_jax.report import pdf
-from kneefair_jax.report.text import terminal
+from kneefair_jax.report.text import measurements, terminal
 from kneefair_jax.runtime import command, run_directory
 from kneefair_jax.runtime.progress import Progress
 
-_MASK_ARGUMENTS = ("truth", "pred", "labels", "pred_labels", "annotated", "images", "label_errors")
+_MASK_ARGUMENTS = (
+    *("truth", "pred", "labels", "pred_labels", "annotated", "images", "label_errors"),
+    *("measure", "magnification", "clinical_margin", "decision", "manual"),
+)
 _EPILOG = """\
 examples:
   kneefair audit --truth masks --pred predicted --metadata metadata.csv \\
@@ -116,6 +120,39 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="accept identifiers and levels that look alike, such as 7 and 0007, or F and f, as different",
     )
+    measured = command_parser.add_argument_group("measurements in millimeters and degrees")
+    measured.add_argument(
+        "--measure",
+        action="store_true",
+        help="measure joint space, angles and widths on both masks of each knee, and compare the errors by group",
+    )
+    measured.add_argument(
+        "--magnification",
+        type=float,
+        metavar="FACTOR",
+        help="of the bones on the detector, where the spacing is the detector's: lengths are refused otherwise (column "
+        "magnification of --metadata: by case)",
+    )
+    measured.add_argument(
+        "--clinical-margin",
+        nargs="+",
+        default=[],
+        metavar="NAME=ERROR",
+        help="error that matters, as jsw_min_medial=0.5 fta=2 (default: the reproducibility, 0.2 mm and 1 degree)",
+    )
+    measured.add_argument(
+        "--decision",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="value on whose sides decisions differ, as jsw_min_medial=3: patients on the wrong side are counted",
+    )
+    measured.add_argument(
+        "--manual",
+        type=Path,
+        metavar="FILE",
+        help="table of readers' values to compare with, in place of the reference masks: case_id, measurement, value",
+    )
     analysis = command_parser.add_argument_group("analysis and output")
     analysis.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
     analysis.add_argument("--overwrite", action="store_true", help="replace an earlier audit in --out")
@@ -214,6 +251,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"\n{model}:" if len(pages) > 1 else "")
         print(terminal.scores(report))
         print("\n".join(terminal.predicted_dice(report)), end="")
+        print("\n".join(measurements.terminal(report)), end="")
         print(f"page: {pages[model]}", flush=True)
     print("\n".join(["", *terminal.verdicts(audit.reports)]), flush=True)
     if audit.predicted_dice is not None:
@@ -224,9 +262,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
-    tables = filter(None, (arguments.scores, arguments.metadata, arguments.readers, arguments.predicted_dice))
+    tables = filter(
+        None,
+        (arguments.scores, arguments.metadata, arguments.readers, arguments.predicted_dice, arguments.manual),
+    )
     inputs = [workbook.split_sheet(path)[0] for path in tables]
-    models = _models(arguments.pred or ())
+    models = options.parse_models(arguments.pred or ())
     result.require_folder(arguments.out, overwrite=arguments.overwrite, inputs=inputs, models=tuple(models))
     if arguments.pdf:
         pdf.require_printer()
@@ -236,7 +277,7 @@ def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
         seed=arguments.seed,
         equivalence_margin=equivalence_margin.parse(arguments.equivalence_margin),
         command=_command(arguments, argv),
-        endpoints=_endpoints(arguments.failure_dice, arguments.endpoint),
+        endpoints=options.parse_endpoints(arguments.failure_dice, arguments.endpoint),
         folders=(arguments.out,),
         primary=family.parse(arguments.primary),
         intersections=arguments.intersections,
@@ -244,7 +285,7 @@ def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
         author=arguments.author,
     )
     cases = {
-        "bins": _bins(arguments.bins),
+        "bins": options.parse_bins(arguments.bins),
         "split": arguments.split,
         "on_missing": arguments.on_missing,
         "readers": arguments.readers,
@@ -283,9 +324,28 @@ def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
         orientation=arguments.orientation,
         images=arguments.images,
         label_error_checkpoint=arguments.label_errors,
+        measurements=_measurements(arguments),
     )
     return run.masks(
         arguments.truth, models, arguments.metadata, arguments.attributes, mask_options, settings
+    )
+
+
+def _measurements(arguments: argparse.Namespace) -> options.MeasurementOptions | None:
+    """Return how to measure; None without --measure, which the other options need."""
+    if not arguments.measure:
+        for name in ("magnification", "clinical_margin", "decision", "manual"):
+            if getattr(arguments, name):
+                raise InputError(f"--{name.replace('_', '-')} needs --measure; add it")
+        return None
+    magnification = arguments.magnification
+    if magnification is not None and not 1 <= magnification <= LARGEST_MAGNIFICATION:
+        raise InputError(f"--magnification {magnification:g}: give 1 to {LARGEST_MAGNIFICATION:g}")
+    return options.MeasurementOptions(
+        float("nan") if magnification is None else magnification,
+        measuring.parse_values(arguments.clinical_margin, "--clinical-margin"),
+        measuring.parse_values(arguments.decision, "--decision"),
+        arguments.manual,
     )
 
 
@@ -309,46 +369,17 @@ def _predicted(
 def _command(arguments: argparse.Namespace, argv: Sequence[str]) -> str:
     """Return the command line, with only the last component of each absolute path."""
     models = [Path(path) for word in arguments.pred or () for path in (word, word.partition("=")[2]) if path]
-    options = ("truth", "scores", "metadata", "images", "readers", "out", "label_errors", "predicted_dice")
+    options = (
+        "truth",
+        "scores",
+        "metadata",
+        "images",
+        "readers",
+        "out",
+        "label_errors",
+        "predicted_dice",
+        "manual",
+    )
     single = [Path(path) for option in options if (path := getattr(arguments, option))]
     words = [safe_text.strip_paths(word, *models, *single) for word in argv]
     return run_directory.public_command(["kneefair", "audit", *words])
-
-
-def _models(words: Sequence[str]) -> dict[str, Path]:
-    """Return name -> folder of `NAME=DIR`, or of `DIR`, whose name is that of the model."""
-    models: dict[str, Path] = {}
-    for word in words:
-        name, equals, folder = word.partition("=")
-        path = Path(folder) if equals and not Path(word).is_dir() else Path(word)
-        name = name if path != Path(word) else path.resolve().name
-        if not name:
-            raise InputError(f"--pred {word!r}: write NAME=DIR, or DIR")
-        if name in models:
-            raise InputError(
-                f"--pred: two models have the name {name!r}; name them, as in a={models[name]} b={path}"
-            )
-        models[name] = path
-    return models
-
-
-def _endpoints(failure_dice: str, thresholds: Sequence[str] | None) -> endpoints.EndpointSettings:
-    try:
-        dice = cell_text.parse_number(failure_dice)
-    except ValueError:
-        raise InputError(
-            f"--failure-dice {failure_dice!r}: give a Dice above 0 and below 1, such as 0.5"
-        ) from None
-    settings = endpoints.EndpointSettings(dice)
-    return settings if thresholds is None else settings._replace(thresholds=tuple(thresholds))
-
-
-def _bins(words: Sequence[str]) -> dict[str, list[float]]:
-    bins = {}
-    for word in words:
-        name, _, edges = word.partition("=")
-        try:
-            bins[name] = [cell_text.parse_number(edge) for edge in edges.split(",")]
-        except ValueError:
-            raise InputError(f"--bins {word!r}: write column=edges, such as age=50,64") from None
-    return bins

@@ -9,6 +9,7 @@ import pandas as pd
 from kneefair_jax.audit import files, score_table, scoring
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.mask_pair import Reading
+from kneefair_jax.audit.options import CaseOptions, Settings
 from kneefair_jax.data import cell_text, identifiers, label_map, metadata, typed_tables
 from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.errors import InputError
@@ -233,3 +234,28 @@ def notes(
     if stated := sorted(set(margins) & set(stated_margins)):
         texts.append(f"the margin of {formatting.listing(stated)} is the one stated, not the readers'")
     return texts
+
+
+def with_readers(
+    settings: Settings,
+    options: CaseOptions,
+    cohort: Cohort,
+    truth: Mapping[str, MaskSource],
+    reading: Reading | None,
+) -> Settings:
+    """Return the settings with the readers' margins where none is stated."""
+    if options.readers is None:
+        return settings
+    agreements = of_readers(
+        Path(options.readers),
+        cohort,
+        truth,
+        reading,
+        options.allow_similar_ids,
+        settings.endpoints.failure_dice,
+    )
+    margins = {score: agreement.margin for score, agreement in agreements.items() if agreement.margin}
+    cohort.notes.extend(notes(agreements, margins, settings.equivalence_margin))
+    return settings._replace(
+        equivalence_margin={**margins, **settings.equivalence_margin}, readers=agreements
+    )

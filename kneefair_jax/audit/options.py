@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from kneefair_jax.data import label_map, workbook
+from kneefair_jax.data import cell_text, label_map, workbook
 from kneefair_jax.data.label_map import Labels
 from kneefair_jax.data.readers import orientation
 from kneefair_jax.errors import InputError
@@ -54,6 +54,23 @@ class CaseOptions:
             raise InputError(f"on_missing={self.on_missing!r}: give one of {', '.join(ON_MISSING)}")
 
 
+class MeasurementOptions(NamedTuple):
+    """How an audit measures knees.
+
+    Attributes:
+        magnification: of the bones on the detector, for all films whose spacing is that of the detector; NaN if it is
+            not stated. The table's column `magnification` precedes it.
+        margins: measurement -> absolute error that matters, in place of its reproducibility.
+        thresholds: measurement -> value on whose sides decisions differ.
+        manual: a table of readers' values, which replace those of the reference masks; None for none.
+    """
+
+    magnification: float = float("nan")
+    margins: Mapping[str, float] = {}
+    thresholds: Mapping[str, float] = {}
+    manual: Path | pd.DataFrame | None = None
+
+
 @dataclass(frozen=True)
 class MaskOptions(CaseOptions):
     """The settings with which an audit reads masks.
@@ -69,6 +86,7 @@ class MaskOptions(CaseOptions):
         images: folder of the radiographs to draw on, by case id or by the column `image`.
         label_error_checkpoint: the checkpoint whose predictions for `images` the reference masks are compared with, to
             find label errors (`radiographs.label_error_table`); `auto` is the shipped network, "" compares nothing.
+        measurements: how to measure both masks of each knee; None measures nothing.
     """
 
     labels: Labels | None = None
@@ -78,6 +96,7 @@ class MaskOptions(CaseOptions):
     orientation: str = "none"
     images: str | Path | None = None
     label_error_checkpoint: str = ""
+    measurements: MeasurementOptions | None = None
 
     def check(self) -> None:
         """Refuse options that have no meaning.
@@ -178,3 +197,56 @@ def parse_pred_labels(
         label_map.parse(shared, "--pred-labels") if shared else None,
         {model: label_map.parse(own, "--pred-labels") for model, own in lists.items()},
     )
+
+
+def parse_models(words: Sequence[str]) -> dict[str, Path]:
+    """Return name -> folder of `NAME=DIR`, or of `DIR`, whose name is that of the model.
+
+    Raises:
+        InputError: a word has another form, or a name occurs twice.
+    """
+    models: dict[str, Path] = {}
+    for word in words:
+        name, equals, folder = word.partition("=")
+        path = Path(folder) if equals and not Path(word).is_dir() else Path(word)
+        name = name if path != Path(word) else path.resolve().name
+        if not name:
+            raise InputError(f"--pred {word!r}: write NAME=DIR, or DIR")
+        if name in models:
+            raise InputError(
+                f"--pred: two models have the name {name!r}; name them, as in a={models[name]} b={path}"
+            )
+        models[name] = path
+    return models
+
+
+def parse_endpoints(failure_dice: str, thresholds: Sequence[str] | None) -> EndpointSettings:
+    """Return the settings of `--failure-dice` and `--endpoint`.
+
+    Raises:
+        InputError: the Dice is no number.
+    """
+    try:
+        dice = cell_text.parse_number(failure_dice)
+    except ValueError:
+        raise InputError(
+            f"--failure-dice {failure_dice!r}: give a Dice above 0 and below 1, such as 0.5"
+        ) from None
+    settings = EndpointSettings(dice)
+    return settings if thresholds is None else settings._replace(thresholds=tuple(thresholds))
+
+
+def parse_bins(words: Sequence[str]) -> dict[str, list[float]]:
+    """Parse `["age=50,64"]` to attribute -> edges.
+
+    Raises:
+        InputError: a word has another form.
+    """
+    bins = {}
+    for word in words:
+        name, _, edges = word.partition("=")
+        try:
+            bins[name] = [cell_text.parse_number(edge) for edge in edges.split(",")]
+        except ValueError:
+            raise InputError(f"--bins {word!r}: write column=edges, such as age=50,64") from None
+    return bins

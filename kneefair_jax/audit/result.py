@@ -29,6 +29,7 @@ from kneefair_jax.safe_text import strip_paths
 
 _LABEL_ERRORS = "label_errors.csv"
 PREDICTED_DICE = "predicted_dice.csv"
+MEASUREMENTS, MEASUREMENT_ERRORS = "measurements.csv", "measurement_errors.csv"
 # Files in the output folder.
 _TARGETS = (
     page.PAGE,
@@ -41,6 +42,8 @@ _TARGETS = (
     "cases.parquet",
     _LABEL_ERRORS,
     PREDICTED_DICE,
+    MEASUREMENTS,
+    MEASUREMENT_ERRORS,
     mask_faults.FILE,
     case_lists.EXCLUDED,
     pdf.FILE,
@@ -57,10 +60,12 @@ class Audit(NamedTuple):
         cases: the long per-case table, models below each other (column `model`).
         examples: model -> cases to show as pictures.
         notes: for the reader of the numbers.
-        label_errors: reference masks that look wrong, of `radiographs.label_error_table`; None if not compared.
+        label_errors: of `radiographs.label_error_table`; None if reference masks were not compared.
         mask_faults: faults of masks by case, of `mask_faults.table`; None in an audit of scores.
         predicted_dice: predicted Dice by structure and group, of `predicted_dice.add`; None if the audit has none.
         excluded: a row for each case that is not scored, by mask, and each file without a case, of `exclusions.table`.
+        measurements: of `measuring.measure_cases`, with the attributes; None if nothing is measured.
+        measurement_errors: their errors by group, of `measurement_report.add`.
         inputs: files and folders that were read; `write` replaces none of them.
     """
 
@@ -72,6 +77,8 @@ class Audit(NamedTuple):
     mask_faults: pd.DataFrame | None = None
     excluded: pd.DataFrame | None = None
     predicted_dice: pd.DataFrame | None = None
+    measurements: pd.DataFrame | None = None
+    measurement_errors: pd.DataFrame | None = None
     inputs: tuple[Path, ...] = ()
 
     @property
@@ -82,10 +89,7 @@ class Audit(NamedTuple):
     def write(self, out: str | Path, *, with_pdf: bool = False, overwrite: bool = True) -> dict[str, Path]:
         """Write `index.html` and `report.json` of the first model, and `cases.csv` and `cases.parquet` of all.
 
-        It also writes `label_errors.csv`, if reference masks were compared with a network's, `mask_faults.csv`, if
-        masks have faults, and `excluded.csv`, if cases or files are excluded. Further models have a page each, in
-        `2-NAME`, `3-NAME`, ...
-
+        It also writes the audit's other tables (`_TARGETS`). Further models have a page each, in `2-NAME` ...
         All files appear together, or, if one cannot be written, none. The call waits for another audit that writes to
         the same folder. It replaces an earlier audit in the folder and no other file: files that only the earlier one
         has are deleted (`written_files`). In the CSV, an apostrophe precedes a cell of text that a spreadsheet would
@@ -103,8 +107,7 @@ class Audit(NamedTuple):
             InputError: the folder cannot be used, or holds an input, a user's file of the same name or, without
                 `overwrite`, an earlier audit.
         """
-        out = Path(out)
-        folders = _folders(self.reports)
+        out, folders = Path(out), _folders(self.reports)
         require_folder(out, overwrite=overwrite, inputs=self.inputs, models=tuple(folders))
         with written_files.replacement(
             out, "audit", "--out", overwrite=overwrite, inputs=self.inputs
@@ -124,11 +127,14 @@ class Audit(NamedTuple):
                 for name, folder in folders.items()
                 if name != model
             }
-            page.write(out / folders[model], report, table, [], self.examples.get(model, []), links)
+            measured = None if (rows := self.measurements) is None else rows[rows["model"] == model]
+            page.write(out / folders[model], report, table, [], self.examples.get(model, []), links, measured)
         tables = {
             "cases.csv": self.cases,
             _LABEL_ERRORS: self.label_errors,
             PREDICTED_DICE: self.predicted_dice,
+            MEASUREMENTS: self.measurements,
+            MEASUREMENT_ERRORS: self.measurement_errors,
             mask_faults.FILE: self.mask_faults,
             case_lists.EXCLUDED: self.excluded,
         }

@@ -16,6 +16,8 @@ from kneefair_jax.audit import (
     mask_faults,
     mask_notes,
     mask_pair,
+    measurement_report,
+    measuring,
     predicted_dice,
     radiographs,
     result,
@@ -35,7 +37,6 @@ from kneefair_jax.data import annotations, label_map
 from kneefair_jax.data import metadata as metadata_table
 from kneefair_jax.data.annotations import Kind
 from kneefair_jax.data.label_map import Labels
-from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import reference_ser
 from kneefair_jax.report.build import one_spacing
@@ -78,7 +79,8 @@ def masks(
     predictions = _predictions(options, len(by_model))
     matched, reading = _match_files(truth, by_model, metadata, attributes, options)
     cohort = matched.cohort
-    settings = _with_readers(settings, options, cohort, matched.truth, reading)
+    measured, measurement_notes = _measurements(matched, reading, options)
+    settings = equivalence_margin.with_readers(settings, options, cohort, matched.truth, reading)
     errors = None
     headers: dict[str, FilmHeader] = {}
     if options.label_error_checkpoint:
@@ -116,6 +118,16 @@ def masks(
     for report in audit.reports.values():
         report["cohort"]["warnings"][:0] = [*warnings, *mask_faults.short_warnings(faults)]
     audit = _with_predictions(audit, cohort, predictions)
+    if measured is not None and options.measurements:
+        audit = measurement_report.add(
+            audit,
+            cohort.frame,
+            cohort.attributes,
+            measured,
+            options.measurements,
+            settings,
+            measurement_notes,
+        )
     return audit._replace(label_errors=errors, mask_faults=mask_faults.table(faults))
 
 
@@ -148,7 +160,7 @@ def table(
     with Progress(f"reading {source.name if isinstance(source, Path) else 'the table'}"):
         read = score_table.read(source, who, attributes, options)
     predictions = _predictions(options, len(read.tables))
-    settings = _with_readers(settings, options, read.cohort, {}, None)
+    settings = equivalence_margin.with_readers(settings, options, read.cohort, {}, None)
     audit = result.audit(read.cohort, read.tables, read.structures, settings, {}, {}, {})
     return _with_predictions(audit, read.cohort, predictions)
 
@@ -199,6 +211,21 @@ def predicted(
     )
     audit.report["cohort"]["warnings"].insert(0, predicted_dice.WARNING)
     return predicted_dice.add(audit, read.cohort.listed, attributes, predictions, measured=False)
+
+
+def _measurements(
+    matched: MatchedFiles, reading: Reading, options: MaskOptions
+) -> tuple[pd.DataFrame | None, list[str]]:
+    """Return the measurements of all cases, and notes on them; None if nothing is to be measured."""
+    if options.measurements is None:
+        return None, []
+    cohort, films = matched.cohort, matched.films
+    table = measuring.measure_cases(
+        cohort, matched.truth, matched.predictions, films, reading, options.measurements
+    )
+    if options.measurements.manual is None:
+        return table, []
+    return measuring.with_manual(table, options.measurements.manual, cohort.frame["case_id"].tolist())
 
 
 def _predictions(options: CaseOptions, models: int) -> Predictions | None:
@@ -371,28 +398,3 @@ def _model_result(
     )
     offset = reference_ser.boundary_offset_mm(table, spacing)
     return _ModelResult(table, run_fields, examples, headers, observed.faults, offset, observed.warnings)
-
-
-def _with_readers(
-    settings: Settings,
-    options: CaseOptions,
-    cohort: Cohort,
-    truth: Mapping[str, MaskSource],
-    reading: Reading | None,
-) -> Settings:
-    """Return the settings with the readers' margins where none is stated."""
-    if options.readers is None:
-        return settings
-    agreements = equivalence_margin.of_readers(
-        Path(options.readers),
-        cohort,
-        truth,
-        reading,
-        options.allow_similar_ids,
-        settings.endpoints.failure_dice,
-    )
-    margins = {score: agreement.margin for score, agreement in agreements.items() if agreement.margin}
-    cohort.notes.extend(equivalence_margin.notes(agreements, margins, settings.equivalence_margin))
-    return settings._replace(
-        equivalence_margin={**margins, **settings.equivalence_margin}, readers=agreements
-    )

@@ -136,9 +136,9 @@ def measurement_errors(
         seed: of the permutations.
     """
     cases = cases[cases["reference"].notna()]
-    everyone = groups.Partition((), ("all",), np.zeros(len(cases), np.int32))
+    all_cases = groups.Partition((), ("all",), np.zeros(len(cases), np.int32))
     options = _Options(margin, threshold, minimum)
-    overall = _by_group(cases, everyone, options._replace(minimum=0))["all"]
+    overall = _by_group(cases, all_cases, options._replace(minimum=0))["all"]
     by_group: dict[str, GroupErrors] = {}
     compared: dict[str, AttributeErrors] = {}
     for attribute in attributes:
@@ -183,8 +183,8 @@ def _of_patients(cases: pd.DataFrame, partition: groups.Partition) -> dict[str, 
     means, _, rows = patient_table.patient_group_means(
         values, cases["patient_id"].to_numpy(), partition.index
     )
-    known = ~np.isnan(means[:, 0])
-    return {name: means[known & (rows == g)].T for g, name in enumerate(partition.names)}
+    has_error = ~np.isnan(means[:, 0])
+    return {name: means[has_error & (rows == g)].T for g, name in enumerate(partition.names)}
 
 
 def _by_group(cases: pd.DataFrame, partition: groups.Partition, options: _Options) -> dict[str, GroupErrors]:

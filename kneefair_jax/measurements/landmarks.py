@@ -227,11 +227,7 @@ def shaft(bone: Contour, width: float, start: np.ndarray, away: int) -> Shaft:
         valid = np.isfinite(low) & is_whole[first] & is_whole[last]
         count = len(levels) if valid.all() else int(valid.argmin())
         if count <= needed:
-            visible = max(0.0, levels[max(count - 1, 0)] - levels[0])
-            raise NotMeasurableError(
-                f"too little of the shaft is on the film: {visible / width:.2f} of the knee's width, and "
-                f"{MIN_SHAFT} are needed"
-            )
+            raise NotMeasurableError(f"the film shows less of the shaft than {MIN_SHAFT} of the knee's width")
         heights, middles = levels[:count], 0.5 * (low + high)[:count]
         slope, offset = np.polyfit(heights, middles, 1)
         ends = start + np.stack(

@@ -192,6 +192,8 @@ class Film(NamedTuple):
         orientation: what displays the stored pixels, or None, of `readers.Radiograph`.
         view: what turns the displayed pixels to `image`, of `readers.Radiograph`.
         laterality: which knee its header states, of `readers.Radiograph`.
+        bone_spacing: f32[2], in the plane of the bones, of `readers.Radiograph`.
+        bone_spacing_kind: of `readers.Radiograph`, or `STATED`.
     """
 
     path: Path
@@ -203,6 +205,8 @@ class Film(NamedTuple):
     orientation: readers.Orientation | None = None
     view: readers.Orientation = readers.NONE
     laterality: str = ""
+    bone_spacing: np.ndarray = limits.UNKNOWN_SPACING
+    bone_spacing_kind: str = "unknown"
 
     def to_displayed(self, mask: np.ndarray) -> np.ndarray:
         """Return a mask of `image` as a mask of the displayed pixels, which a file without orientation holds."""
@@ -259,6 +263,8 @@ def _read(path: Path, label_name: str | None) -> Film:
         film.orientation,
         film.view,
         film.laterality,
+        film.view.of_pair(film.bone_spacing),
+        film.bone_spacing_kind,
     )
 
 
@@ -348,7 +354,9 @@ def with_stated_spacing(film: Film, spacing: np.ndarray) -> Film:
     """
     stated = film.view.of_pair(spacing)
     if np.isnan(film.spacing).any():
-        return film._replace(spacing=stated, spacing_kind=STATED)
+        return film._replace(
+            spacing=stated, spacing_kind=STATED, bone_spacing=stated, bone_spacing_kind=STATED
+        )
     if limits.same_spacing(film.spacing, stated):
         return film
     by_flag, by_header = (" x ".join(f"{value:.4g}" for value in pair) for pair in (stated, film.spacing))

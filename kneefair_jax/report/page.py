@@ -12,14 +12,21 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from kneefair_jax import groups
-from kneefair_jax.fairness import family, patient_table
+from kneefair_jax.fairness import family
 from kneefair_jax.fairness.patient_table import LOWER_IS_BETTER, MILLIMETRES
 from kneefair_jax.report import checklist, csv_tables
-from kneefair_jax.report.figures import cohort_figures, forest, scatter
+from kneefair_jax.report.figures import draw
 from kneefair_jax.report.overlays import ALL, CaseView, color, overlay
-from kneefair_jax.report.schema import Endpoint, Rates, Report, Scores, StructureScores, json_schema
-from kneefair_jax.report.text import cards, failures, findings, formatting, models, summary
+from kneefair_jax.report.schema import Endpoint, Rates, Report, StructureScores, json_schema
+from kneefair_jax.report.text import (
+    cards,
+    failures,
+    findings,
+    formatting,
+    measurements,
+    models,
+    summary,
+)
 from kneefair_jax.report.text import power as power_text
 from kneefair_jax.report.text.methods import methods_text
 from kneefair_jax.runtime import atomic
@@ -36,6 +43,7 @@ def write(
     curves: list[dict[str, Any]],
     examples: list[CaseView],
     other_pages: Mapping[str, str] | None = None,
+    measured: pd.DataFrame | None = None,
 ) -> Path:
     """Write `index.html`, `report.json` and its JSON Schema, the checklist, and the CSV files of `csv_tables`.
 
@@ -49,13 +57,14 @@ def write(
         curves: records of the training run; empty for an audit.
         examples: cases to show as pictures, chosen by `overlays.choose`.
         other_pages: model -> relative path of its page, for other models on the same cases.
+        measured: as for `figures.draw.figures_of`.
 
     Returns:
         The page's path.
     """
     report = plain(report)
     directory.mkdir(parents=True, exist_ok=True)
-    html = page(report, cases, plain(curves), examples, other_pages)
+    html = page(report, cases, plain(curves), examples, other_pages, measured)
     tables = csv_tables.tables(report)
     for name in csv_tables.NAMES:
         if name in tables:
@@ -85,6 +94,7 @@ def page(
     curves: Sequence[Mapping[str, Any]],
     examples: Sequence[CaseView],
     other_pages: Mapping[str, str] | None = None,
+    measured: pd.DataFrame | None = None,
     *,
     files: Sequence[str] | None = None,
 ) -> str:
@@ -96,9 +106,10 @@ def page(
         curves: as for `write`, with plain numbers.
         examples: as for `write`.
         other_pages: as for `write`.
+        measured: as for `write`.
         files: names of the files beside the page, which it lists; None for the files of `write`.
     """
-    figures = _figures(report, cases, curves)
+    figures = draw.figures_of(report, cases, curves, measured)
     return template("page.html", verdict_cell=findings.table_cell).render(
         report=report,
         # Figures are safe to insert: matplotlib and `svg.text` escape every name in them.
@@ -174,6 +185,7 @@ def _texts(report: Report) -> dict[str, Any]:
         "references": references,
         "power_paragraph": formatting.keep_together(power_text.paragraph(report)),
         "power_rows": power_text.rows(report),
+        "measurement_findings": measurements.sentences(report) if "measurements" in report else [],
         "cohort": _cohort(report["cohort"]["table"]),
         "config": json.dumps(report["run"].get("config"), indent=2, sort_keys=True, ensure_ascii=False),
     }
@@ -200,7 +212,7 @@ def _helpers(report: Report) -> dict[str, Any]:
         "primary": primary.score,
         "primary_title": formatting.score_title(primary.score),
         "exploratory": [name for name in attributes if not primary.covers(name)],
-        "margin": _any(primary_scores, "equivalence"),
+        "margin": draw.has_summary(primary_scores, "equivalence"),
         "distances": MILLIMETRES,
         "has_distances": any(score in report["scores"] for score in MILLIMETRES),
         "lower": LOWER_IS_BETTER,
@@ -214,13 +226,15 @@ def _helpers(report: Report) -> dict[str, Any]:
             "," in groups.key for groups in formatting.attribute_groups(names, attributes)
         ),
         "primary_first": lambda scores: sorted(scores.items(), key=lambda item: item[0] != primary.score),
-        "has_tests": lambda scores: _any(scores, "test"),
+        "has_tests": lambda scores: draw.has_summary(scores, "test"),
         "gap_without_failures": findings.gap_without_failures,
         "is_corrected": _is_corrected,
-        "has_group_pairs": lambda scores: _any(scores, "pairs"),
-        "has_structures": _has_structures,
+        "has_group_pairs": lambda scores: draw.has_summary(scores, "pairs"),
+        "has_structures": draw.has_structures,
         "warnings": _warnings,
         "endpoint_title": failures.endpoint_title,
+        "measurement_title": measurements.title,
+        "drawn_measurements": measurements.MAIN,
         "computed_endpoints": _computed_endpoints,
         "has_small_means": lambda rates: any(rates["small_groups"].values()),
     }
@@ -230,60 +244,6 @@ def _is_corrected(scores: StructureScores) -> bool:
     """Return whether any gap of the score has a corrected p."""
     tests = (summary["test"] for summary in scores["summaries"].values())
     return any(test["p_holm"] is not None for test in tests if test)
-
-
-def _figures(report: Report, cases: pd.DataFrame, curves: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return name -> SVG of every figure that the report has numbers for."""
-    score, attributes = family.from_report(report).score, report["cohort"]["attributes"]
-    scores, title = report["scores"][score], formatting.TITLES.get(score, score)
-    all_groups = formatting.attribute_groups(scores["groups"], attributes)
-    by_attribute = [groups for groups in all_groups if groups.key in attributes]
-    by_pair = [groups for groups in all_groups if "," in groups.key]
-    failure_dice = report["rates"]["failure_dice"]
-    values = macro_by_group(cases, attributes, score, failure_dice)
-    marked = set().union(*(findings.worse_groups(verdict) for verdict in summary.verdicts(report)))
-    figures = {"flow": cohort_figures.flow(report["cohort"]["flow"], "flow")}
-    if attributes:
-        figures["forest"] = forest.means(scores, all_groups, title, "forest", report["pooled"], marked)
-        figures["distributions"] = cohort_figures.distributions(values, by_attribute, title, "cases")
-    if attributes and _has_structures(scores):
-        figures["heat_map"] = cohort_figures.heat_map(
-            scores, all_groups, title, "heat", lower_is_better=score in LOWER_IS_BETTER
-        )
-    if _any(scores, "pairs"):
-        figures["gaps"] = forest.gaps(scores, by_attribute, title, "gaps")
-    distances = report["scores"].get("hd95_mm")
-    if attributes and score != "hd95_mm" and distances and _any(distances, "test"):
-        figures["forest_hd95_mm"] = forest.means(distances, all_groups, "HD95, mm", "forest_hd95")
-    if by_pair:
-        figures["intersections"] = scatter.intersections(scores, by_pair, title, "intersections")
-    if by_attribute and (frame := scatter.areas(cases, attributes, "dice", failure_dice)) is not None:
-        figures["size"] = scatter.size(frame, by_attribute, "Dice", "size")
-    if calibration := report.get("calibration"):
-        curve_groups = formatting.attribute_groups(calibration["curves"], attributes)
-        slopes = {name: group["slope"] for name, group in calibration["groups"].items()}
-        figures["calibration"] = scatter.reliability(
-            calibration["curves"], curve_groups, slopes, "calibration"
-        )
-    if report.get("attribute_leakage"):
-        figures["attribute_leakage"] = forest.aucs(report["attribute_leakage"], "attribute_leakage")
-    if curves:
-        figures["curves"] = cohort_figures.curves(curves, "curves")
-    external = report.get("external")
-    if external and (external_scores := external["scores"].get(score)):
-        groups = formatting.attribute_groups(external_scores["groups"], attributes)
-        figures["external"] = forest.means(external_scores, groups, title, "external", external["pooled"])
-    return figures
-
-
-def _any(scores: StructureScores, key: str) -> bool:
-    """Return whether any summary of a score has an entry."""
-    return any(summary[key] for summary in scores["summaries"].values())
-
-
-def _has_structures(scores: Scores) -> bool:
-    """Return whether a score has structures; a table of one score per case has not."""
-    return set(scores["structures"]) != {patient_table.ALL_STRUCTURES}
 
 
 def _computed_endpoints(rates: Rates) -> dict[str, Endpoint]:
@@ -298,34 +258,6 @@ def _warnings(scores: StructureScores, attributes: Sequence[str]) -> list[str]:
         for text in scores["summaries"][entry.key]["warnings"]:
             titles.setdefault(text, []).append(entry.title)
     return [f"By {formatting.listing(by)}: {text}" for text, by in titles.items()]
-
-
-def macro_by_group(
-    cases: pd.DataFrame,
-    attributes: Sequence[str],
-    score: str,
-    failure_dice: float = patient_table.FAILURE_DICE,
-) -> dict[str, np.ndarray]:
-    """Return the macro score of each case, by group of one attribute.
-
-    Args:
-        cases: a row for each case and structure; NaN scores (absent from mask and prediction) are excluded.
-        attributes: categorical columns.
-        score: the column of the score.
-        failure_dice: `failure_dice` of `patient_table.macro`.
-
-    Returns:
-        Group name -> f64[cases]; cases without any score are excluded.
-    """
-    levels = cases.groupby("case_id", sort=True)[list(attributes)].first()
-    macro = patient_table.macro(cases, score, failure_dice).to_numpy()
-    values = {}
-    for attribute in attributes:
-        partition = groups.partition(levels, [attribute], missing_as_level=True)
-        for i, name in enumerate(partition.names):
-            members = macro[partition.index == i]
-            values[name] = members[~np.isnan(members)]
-    return values
 
 
 def plain(value: Any) -> Any:
@@ -389,6 +321,11 @@ def template(name: str, **filters: Callable[[Any], Any]) -> jinja2.Template:
         "group_title": formatting.group_title,
         "step": formatting.step,
         "keep_together": formatting.keep_together,
+        "number2": measurements.digits,
+        "signed2": measurements.signed_digits,
+        "interval2": measurements.ends,
+        "limits2": measurements.limits,
+        "short": "{:g}".format,
         **filters,
     }
     environment.globals |= {"attribute_groups": formatting.attribute_groups, "titles": formatting.TITLES}

@@ -29,6 +29,7 @@ from kneefair_jax.fairness import (
     equivalence,
     group_calibration,
     interactions,
+    measurement_errors,
     predicted_scores,
     rates,
     results,
@@ -51,6 +52,7 @@ type AdjustedModel = Annotated[dict[str, Any], adjusted_model.AdjustedModel]
 type GroupCalibration = Annotated[dict[str, Any], group_calibration.GroupCalibration]
 type ReaderAgreement = Annotated[dict[str, Any], equivalence.ReaderAgreement]
 type PredictedScores = Annotated[dict[str, Any], predicted_scores.PredictedScores]
+type MeasurementErrors = Annotated[dict[str, Any], measurement_errors.MeasurementErrors]
 type ModelPair = Annotated[dict[str, Any], results.ModelPair]
 
 SCHEMA: Literal[2] = 2
@@ -292,6 +294,24 @@ class External(TypedDict):
     pooled: dict[str, PooledMean]
 
 
+class MeasurementDefinition(TypedDict):
+    """What is measured, and what others have reported of its error."""
+
+    unit: str
+    text: str
+    known_error: str
+
+
+class Measurements(TypedDict):
+    """Errors of measurements by group, against reference masks or readers."""
+
+    against: Literal["masks"] | Literal["readers"]
+    errors: dict[str, MeasurementErrors]
+    definitions: dict[str, MeasurementDefinition]
+    spacing_kinds: dict[str, dict[str, int]]
+    reasons: dict[str, dict[str, int]]
+
+
 class Report(TypedDict):
     """`report.json` of a run or of an audit."""
 
@@ -311,6 +331,7 @@ class Report(TypedDict):
     models: NotRequired[ModelComparison]
     readers: NotRequired[dict[str, ReaderAgreement]]
     predicted_dice: NotRequired[PredictedScores]
+    measurements: NotRequired[Measurements]
     attribute_leakage: NotRequired[dict[str, dict[str, AttributeAuc]]]
     selection: NotRequired[dict[str, Selection]]
 

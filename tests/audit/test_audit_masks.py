@@ -246,9 +246,15 @@ def test_every_file_of_an_audit_is_documented(root, tmp_path, monkeypatch):
     monkeypatch.setattr(pdf, "write", lambda path, html: path.write_text(html))
     label_errors = pd.DataFrame({"case_id": ["c0"]})
     predicted = pd.DataFrame({"structure": ["all"], "group": ["all"]})
-    result._replace(label_errors=label_errors, predicted_dice=predicted).write(
-        tmp_path / "out", with_pdf=True
+    measured = pd.DataFrame(
+        {"model": ["a"], "measurement": ["fta"], "reference": [np.nan], "predicted": [np.nan]}
     )
+    result._replace(
+        label_errors=label_errors,
+        predicted_dice=predicted,
+        measurements=measured,
+        measurement_errors=measured,
+    ).write(tmp_path / "out", with_pdf=True)
     names = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
     # Every kind of file is there.
     assert names == {*audit_result._TARGETS, ".written-audit.json"}

@@ -7,7 +7,7 @@ import pytest
 
 from kneefair_jax.fairness import patient_table
 from kneefair_jax.report import build, page
-from kneefair_jax.report.figures import scatter
+from kneefair_jax.report.figures import draw, scatter
 from kneefair_jax.report.overlays import choose
 from kneefair_jax.report.text import formatting, models
 from tests.report import failed_cohort
@@ -194,7 +194,7 @@ def test_macro_scores_allow_for_absent_structures(cases):
     first = test["case_id"] == "case000"
     test.loc[first, "dice"] = [0.5, np.nan, 0.9]
     test.loc[test["case_id"] == "case002", "dice"] = np.nan
-    values = page.macro_by_group(test, ["sex", "age"], "dice")
+    values = draw.macro_by_group(test, ["sex", "age"], "dice")
     assert values["sex=female"][0] == patient_table.macro(test, "dice")["case000"] != pytest.approx(0.7)
     assert len(values["sex=female"]) == 19 and len(values["sex=male"]) == 20
     assert len(values["age=missing"]) == 12  # cases 2, 5, ... 38 but the second is without a score
@@ -205,7 +205,7 @@ def test_pictures_and_examples_use_the_failure_threshold_of_the_report(cases, re
     test.loc[test["case_id"] == "case000", "dice"] = [0.93, np.nan, 0.9]
     macro = patient_table.macro(test, "dice", 0.94)
     assert abs(macro["case000"] - patient_table.macro(test, "dice")["case000"]) > 1e-4
-    assert page.macro_by_group(test, ["sex"], "dice", 0.94)["sex=female"][0] == macro["case000"]
+    assert draw.macro_by_group(test, ["sex"], "dice", 0.94)["sex=female"][0] == macro["case000"]
     of_size = scatter.areas(test.assign(true_area_mm2=100.0), ["sex"], "dice", 0.94)
     assert of_size["score"]["case000"] == macro["case000"]
     chosen = {one.case_id: one.score for one in choose(test, ["sex"], worst=100, failure_dice=0.94)}
@@ -217,7 +217,7 @@ def test_pictures_and_examples_use_the_failure_threshold_of_the_report(cases, re
     def stop(*args):
         raise FiguresError(args[3])
 
-    monkeypatch.setattr(page, "macro_by_group", stop)
+    monkeypatch.setattr(draw, "macro_by_group", stop)
     report["rates"] = failed_cohort.rates(failed_cohort.cases(3)) | {"failure_dice": 0.94}
     with pytest.raises(FiguresError, match=r"^0\.94$"):
         page.page(page.plain(report), test, [], [])

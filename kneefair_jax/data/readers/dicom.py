@@ -63,7 +63,8 @@ def read(path: Path, mask: bool) -> Radiograph:
     grid, view = dicom_header.geometry(dataset)
     side = dicom_header.laterality(dataset)
     notes = (*notes, *side.notes)
-    return Radiograph(pixels, spacing, kind, valid, grid, view, notes, side.side, side.bilateral)
+    in_bones = dicom_header.bone_spacing(dataset, path)
+    return Radiograph(pixels, spacing, kind, valid, grid, view, notes, side.side, side.bilateral, *in_bones)
 
 
 def load(path: Path, *, header: bool = False) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 
 from kneefair_jax.data.readers import orientation
 from kneefair_jax.data.readers.limits import (
+    MAX_MAGNIFICATION,
     SPACING_REMEDY,
     UNKNOWN_SPACING,
     exceeds_magnification,
@@ -29,6 +30,7 @@ _SPACINGS = {
     "PixelSpacing": "calibrated",
     "NominalScannedPixelSpacing": "scanned",
 }
+_SAME_RTOL = 1e-3  # of two fields that state one spacing with other digits
 SIDE_COLUMNS = ("side", "laterality")  # of tables, and attributes of groups
 SIDES = {"R": "right", "L": "left"}
 _CODES = {"R": "R", "RIGHT": "R", "L": "L", "LEFT": "L", "B": "B", "BOTH": "B", "BILATERAL": "B"}
@@ -88,6 +90,56 @@ def spacing(dataset: Any, path: Path) -> tuple[np.ndarray, str, tuple[str, ...]]
                 f"{field} {format_mm(mm)} and {name} {format_mm(field_mm)} disagree; areas use {field}"
             )
     return mm, _SPACINGS.get(field, "unknown"), tuple(notes)
+
+
+def bone_spacing(dataset: Any, path: Path) -> tuple[np.ndarray, str]:
+    """Return the best estimate of the spacing in the plane of the bones, f32[2], and its kind.
+
+    Kinds are those of `Radiograph.bone_spacing_kind`. PixelSpacing is calibrated if PixelSpacingCalibrationType says
+    so, or if it differs from ImagerPixelSpacing: the standard has both equal without a calibration (PS3.3, 10.7.1.3).
+    Otherwise the spacing at the detector is divided by EstimatedRadiographicMagnificationFactor, or by the ratio of
+    DistanceSourceToDetector to DistanceSourceToPatient.
+
+    Raises:
+        InputError: as `spacing`.
+    """
+    mm: dict[str, np.ndarray] = {}
+    for name in _SPACINGS:
+        try:
+            stated = _stated_spacing(dataset, name, path)
+            if stated is not None:
+                mm[name] = require_spacing(stated, path, name)
+        except InputError:
+            continue  # `spacing` refuses or notes it
+    imager, pixel = mm.get("ImagerPixelSpacing"), mm.get("PixelSpacing")
+    if pixel is not None:
+        has_type = bool(str(dataset.get("PixelSpacingCalibrationType") or "").strip())
+        differs = imager is not None and not np.allclose(imager, pixel, rtol=_SAME_RTOL)
+        is_plausible = imager is None or not exceeds_magnification(imager, pixel)
+        if is_plausible and (has_type or differs):
+            return pixel, "calibrated"
+    if imager is not None:
+        factor = _number(dataset, "EstimatedRadiographicMagnificationFactor")
+        if 1 < factor <= MAX_MAGNIFICATION:
+            return imager / np.float32(factor), "magnification"
+        detector, patient = (
+            _number(dataset, name) for name in ("DistanceSourceToDetector", "DistanceSourceToPatient")
+        )
+        if 0 < patient < detector <= MAX_MAGNIFICATION * patient:
+            return imager * np.float32(patient / detector), "distances"
+        return imager, "detector"
+    if pixel is not None:
+        return pixel, "uncalibrated"
+    scanned = mm.get("NominalScannedPixelSpacing")
+    return (UNKNOWN_SPACING, "unknown") if scanned is None else (scanned, "scanned")
+
+
+def _number(dataset: Any, name: str) -> float:
+    """Return a field as a number; NaN if it is absent or no number."""
+    try:
+        return float(dataset.get(name))
+    except (TypeError, ValueError):
+        return float("nan")
 
 
 def _stated_spacing(dataset: Any, name: str, path: Path) -> Any:

@@ -44,6 +44,7 @@ def read_radiograph(path: str | Path) -> Radiograph:
     return decoded._replace(
         pixels=orientation.apply(to_native_dtype(pixels, path)),
         spacing=orientation.of_pair(decoded.spacing),
+        bone_spacing=orientation.of_pair(decoded.bone_spacing),
         valid=None if decoded.valid is None else orientation.apply(decoded.valid),
     )
 

@@ -34,7 +34,9 @@ def read(path: Path, mask: bool) -> Radiograph:
     qform = image.header.get_qform(coded=True)[0]
     if grid is not None and qform is not None and orientation.of_affine(qform, *axes) != grid:
         notes.append("qform and sform state different orientations; the sform is used")
-    return Radiograph(stored, mm, kind, orientation=grid, notes=tuple(notes))
+    return Radiograph(
+        stored, mm, kind, orientation=grid, notes=tuple(notes), bone_spacing=mm, bone_spacing_kind=kind
+    )
 
 
 def header_spacing(path: Path) -> tuple[np.ndarray, str]:

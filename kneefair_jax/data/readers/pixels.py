@@ -29,6 +29,11 @@ class Radiograph(NamedTuple):
         notes: warnings on the header.
         laterality: the knee that a DICOM header states: R, L, B (both) or "".
         bilateral: whether a DICOM header states that the film shows both knees.
+        bone_spacing: f32[2], the best estimate of the spacing in the plane of the bones; NaN where nothing is stated.
+        bone_spacing_kind: `calibrated` (PixelSpacing with a calibration), `magnification` and `distances`
+            (ImagerPixelSpacing over the magnification that the header states, or that its distances give), `header`
+            (NIfTI); or what no measure of bones is: `detector`, `uncalibrated` (PixelSpacing alone), `scanned`,
+            `unknown`.
     """
 
     pixels: np.ndarray
@@ -40,6 +45,8 @@ class Radiograph(NamedTuple):
     notes: tuple[str, ...] = ()
     laterality: str = ""
     bilateral: bool = False
+    bone_spacing: np.ndarray = UNKNOWN_SPACING
+    bone_spacing_kind: str = "unknown"
 
 
 class Mask(NamedTuple):

@@ -65,7 +65,7 @@ def size(frame: pd.DataFrame, groups: Sequence[AttributeGroups], title: str, nam
     """
     correlation = frame["area"].rank().corr(frame["score"].rank())
     with svg.style():
-        figure, panels = _panels(len(groups))
+        figure, panels = panel_grid(len(groups))
         for axes, entry in zip(panels, groups, strict=True):
             plane(axes)
             axes.set_title(entry.title)
@@ -117,7 +117,7 @@ def intersections_figure(
     """Draw the figure of `intersections`; return its means in words too."""
     texts = []
     with svg.style():
-        figure, panels = _panels(len(groups))
+        figure, panels = panel_grid(len(groups))
         for axes, entry in zip(panels, groups, strict=True):
             cells = _cells(entry)
             line_attribute, x_attribute = entry.key.split(",")
@@ -174,7 +174,7 @@ def reliability(
     """
     texts = []
     with svg.style():
-        figure, panels = _panels(len(groups))
+        figure, panels = panel_grid(len(groups))
         for axes, entry in zip(panels, groups, strict=True):
             plane(axes)
             axes.set_title(entry.title or "all patients")
@@ -203,7 +203,7 @@ def reliability(
         return svg.text(figure, name, alt)
 
 
-def _panels(count: int) -> tuple[Figure, list[Axes]]:
+def panel_grid(count: int) -> tuple[Figure, list[Axes]]:
     """Create a figure of panels, two in a row."""
     columns = min(2, count)
     lines = -(-count // columns)

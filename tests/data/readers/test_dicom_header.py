@@ -94,3 +94,70 @@ def test_a_horizontal_flip_without_an_orientation_is_a_note(tmp_path, tags, note
 )
 def test_only_one_knee_against_the_other_is_a_contradiction(side, other, odd):
     assert bool(dicom_header.contradiction(side, other, "the table")) == odd
+
+
+@pytest.mark.parametrize(
+    ("tags", "kind", "spacing"),
+    [
+        ({"ImagerPixelSpacing": [0.2, 0.15]}, "detector", (0.2, 0.15)),
+        ({"ImagerPixelSpacing": [0.2, 0.2], "PixelSpacing": [0.2, 0.2]}, "detector", (0.2, 0.2)),
+        ({"ImagerPixelSpacing": [0.2, 0.2], "PixelSpacing": [0.18, 0.18]}, "calibrated", (0.18, 0.18)),
+        (
+            {"PixelSpacing": [0.18, 0.18], "PixelSpacingCalibrationType": "FIDUCIAL"},
+            "calibrated",
+            (0.18, 0.18),
+        ),
+        ({"PixelSpacing": [0.18, 0.18]}, "uncalibrated", (0.18, 0.18)),
+        (
+            {"ImagerPixelSpacing": [0.22, 0.11], "EstimatedRadiographicMagnificationFactor": "1.1"},
+            "magnification",
+            (0.2, 0.1),
+        ),
+        (
+            {
+                "ImagerPixelSpacing": [0.22, 0.22],
+                "DistanceSourceToDetector": "1100",
+                "DistanceSourceToPatient": "1000",
+            },
+            "distances",
+            (0.2, 0.2),
+        ),
+        (
+            {
+                "ImagerPixelSpacing": [0.22, 0.22],
+                "DistanceSourceToDetector": "1000",
+                "DistanceSourceToPatient": "1100",
+            },
+            "detector",
+            (0.22, 0.22),
+        ),
+        (
+            {"ImagerPixelSpacing": [0.2, 0.2], "EstimatedRadiographicMagnificationFactor": "15"},
+            "detector",
+            (0.2, 0.2),
+        ),
+        # A factor of three is no magnification, so the two fields contradict each other.
+        ({"ImagerPixelSpacing": [0.6, 0.6], "PixelSpacing": [0.2, 0.2]}, "detector", (0.6, 0.6)),
+        ({"NominalScannedPixelSpacing": [0.1, 0.1]}, "scanned", (0.1, 0.1)),
+    ],
+)
+def test_the_spacing_in_the_plane_of_the_bones(tmp_path, tags, kind, spacing):
+    film = readers.read_radiograph(film_of(tmp_path, tags))
+    assert film.bone_spacing_kind == kind
+    assert film.bone_spacing == pytest.approx(spacing, rel=1e-5)
+
+
+def test_an_unknown_spacing_of_bones(tmp_path):
+    film = readers.read_radiograph(film_of(tmp_path, {}))
+    assert film.bone_spacing_kind == "unknown"
+    assert np.isnan(film.bone_spacing).all()
+
+
+def film_of(folder, tags):
+    """Write a film that states the spacings of `tags` alone."""
+    dataset = films.dataset(FILM, "MONOCHROME2", 12)
+    del dataset.PixelSpacing
+    for name, value in tags.items():
+        setattr(dataset, name, value)
+    dataset.save_as(folder / "film.dcm", enforce_file_format=True)
+    return folder / "film.dcm"

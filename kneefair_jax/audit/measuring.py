@@ -1,0 +1,282 @@
+"""Measurements of the masks of an audit: the errors of the predictions against the reference masks, or a reader.
+
+Both masks of a case are measured with one spacing, so an error of the spacing cancels in part; where it is not known in
+the plane of the bones, no length is stated.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kneefair_jax.audit import mask_pair
+from kneefair_jax.audit.cases import Cohort
+from kneefair_jax.audit.mask_pair import Reading
+from kneefair_jax.audit.options import MeasurementOptions
+from kneefair_jax.data import cell_text, metadata, readers, typed_tables
+from kneefair_jax.data.mask_files import MaskSource
+from kneefair_jax.data.readers import dicom_header
+from kneefair_jax.errors import InputError
+from kneefair_jax.measurements import MEASUREMENTS, Measurement, measure, spacing, whole_bones
+from kneefair_jax.measurements.spacing import BoneSpacing
+from kneefair_jax.report.text import formatting
+from kneefair_jax.runtime import progress
+
+FILE = "measurements.csv"
+COLUMNS = (
+    "case_id",
+    "model",
+    "knee",
+    "measurement",
+    "unit",
+    "reference",
+    "predicted",
+    "error",
+    "reference_reason",
+    "predicted_reason",
+    "note",
+    "spacing_kind",
+)
+_SIDES = {"R": "right", "L": "left"}
+
+
+def parse_values(words: Sequence[str], option: str) -> dict[str, float]:
+    """Parse `["fta=1", "jsw_min_medial=0.5"]` to measurement -> number.
+
+    Raises:
+        InputError: a word has another form, names no measurement, or one twice.
+    """
+    result: dict[str, float] = {}
+    for word in words:
+        name, _, text = word.partition("=")
+        require_names([name], option)
+        try:
+            number = cell_text.parse_number(text)
+        except ValueError:
+            raise InputError(f"{option} {word!r}: write MEASUREMENT=NUMBER, such as fta=1") from None
+        if name in result:
+            raise InputError(f"{option}: {name!r} occurs twice")
+        result[name] = number
+    return result
+
+
+def require_names(names: Sequence[str], source: str) -> None:
+    """Refuse names that are no measurements.
+
+    Raises:
+        InputError: the message lists the measurements.
+    """
+    if unknown := [name for name in names if name not in MEASUREMENTS]:
+        raise InputError(
+            f"{source}: {unknown[0]!r} is no measurement; the measurements are {', '.join(MEASUREMENTS)}"
+        )
+
+
+def measure_cases(
+    cohort: Cohort,
+    truth: Mapping[str, MaskSource],
+    predictions: Mapping[str, Mapping[str, MaskSource]],
+    films: Mapping[str, MaskSource],
+    reading: Reading,
+    options: MeasurementOptions,
+) -> pd.DataFrame:
+    """Measure the masks of all cases; each file is decoded once more.
+
+    Args:
+        cohort: the cases.
+        truth: case id -> reference mask.
+        predictions: model -> case id -> predicted mask.
+        films: case id -> radiograph, whose header may state the spacing in the plane of the bones.
+        reading: of the masks.
+        options: how to measure.
+
+    Returns:
+        A row per model, case, knee and measurement, of `COLUMNS`; values are NaN where a measurement cannot be taken.
+
+    Raises:
+        InputError: the structures are no bones of a knee, or a side or magnification of the table is wrong (by row).
+    """
+    sides = _sides(reading.structures)
+    knees = _knees(cohort)
+    by_row = dict(zip(cohort.frame["case_id"], cohort.frame.index, strict=True))
+    stated = dict(zip(cohort.frame["case_id"], cohort.spacing, strict=True))
+
+    def rows(item: tuple[str, str]) -> list[tuple[object, ...]]:
+        model, case = item
+        values = reading.of_model(model)
+        true = mask_pair.reference(truth[case], values)
+        masks = mask_pair.pair(true, predictions[model].get(case), values)
+        side, magnification = knees[by_row[case]]
+        if np.isnan(magnification):
+            magnification = options.magnification
+        pixel = _bone_spacing(stated[case], true, films.get(case), magnification)
+        result: list[tuple[object, ...]] = []
+        for knee in sides:
+            of_true, of_predicted = (
+                _measure(label, reading.structures, knee, knee or side, pixel)
+                for label in (masks.true, masks.predicted)
+            )
+            result += _rows(case, model, knee, of_true, of_predicted, pixel.kind)
+        return result
+
+    cases = list(product(predictions, cohort.frame["case_id"]))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        parts = list(progress.track(pool.map(rows, cases), len(cases), "measuring"))
+    return pd.DataFrame([row for part in parts for row in part], columns=list(COLUMNS))
+
+
+def _sides(structures: Sequence[str]) -> tuple[str, ...]:
+    """Return the knees of a mask: `right` and `left`, or "" for one knee.
+
+    Raises:
+        InputError: femur or tibia is missing.
+    """
+    sides = tuple(side for side in _SIDES.values() if any(name.startswith(f"{side} ") for name in structures))
+    for side in sides or ("",):
+        bones = whole_bones(np.zeros((1, 1), np.uint8), structures, side)
+        if not {"femur", "tibia"} <= bones.keys():
+            raise InputError(
+                f"--measure: the structures are {', '.join(structures)}, and measurements need femur and tibia; name "
+                "them so with --labels"
+            )
+    return sides or ("",)
+
+
+def _knees(cohort: Cohort) -> dict[int, tuple[str, float]]:
+    """Return row of the table -> side and magnification, "" and NaN where it states none."""
+    problems: list[metadata.Problem] = []
+    result = {}
+    for row, side, magnification in cohort.knees.itertuples():
+        code = dicom_header.parse_side(side)
+        if not cell_text.is_missing(side) and code not in _SIDES:
+            problems.append((row, f"side {side!r}: write right or left"))
+        try:
+            number = (
+                float("nan") if cell_text.is_missing(magnification) else cell_text.parse_number(magnification)
+            )
+        except ValueError:
+            number = 0.0
+        if number < 1 or number > spacing.LARGEST_MAGNIFICATION:
+            problems.append(
+                (
+                    row,
+                    f"magnification {magnification!r}: give a number from 1 to {spacing.LARGEST_MAGNIFICATION:g}",
+                )
+            )
+        result[row] = (_SIDES.get(code, ""), number)
+    metadata.refuse(cohort.path, problems)
+    return result
+
+
+def _bone_spacing(
+    stated: np.ndarray, true: mask_pair.Reference, film: MaskSource | None, magnification: float
+) -> BoneSpacing:
+    """Return the spacing of a case: of the table, or the mask's header, or else the radiograph's."""
+    if np.isfinite(stated).all():
+        return spacing.bone_spacing(stated, "table")
+    # A mask has copied its spacing from the film, and lost what kind it was.
+    kind = "header" if true.mask.spacing_kind == "header" else "uncalibrated"
+    of_mask = spacing.bone_spacing(true.mask.spacing, kind, magnification)
+    if not of_mask.refusal or not isinstance(film, Path):
+        return of_mask
+    radiograph = readers.read_radiograph(film)
+    of_film = spacing.bone_spacing(radiograph.bone_spacing, radiograph.bone_spacing_kind, magnification)
+    return of_mask if of_film.mm is None or radiograph.pixels.shape[:2] != true.label.shape else of_film
+
+
+def _measure(
+    label: np.ndarray, structures: Sequence[str], knee: str, side: str, pixel: BoneSpacing
+) -> dict[str, Measurement]:
+    return measure(whole_bones(label, structures, knee), pixel.mm, side, refusal=pixel.refusal)
+
+
+def _rows(
+    case: str,
+    model: str,
+    knee: str,
+    true: Mapping[str, Measurement],
+    predicted: Mapping[str, Measurement],
+    kind: str,
+) -> list[tuple[object, ...]]:
+    return [
+        (
+            case,
+            model,
+            knee,
+            name,
+            definition.unit,
+            true[name].value,
+            predicted[name].value,
+            predicted[name].value - true[name].value,
+            true[name].reason,
+            predicted[name].reason,
+            "; ".join(dict.fromkeys(filter(None, (true[name].note, predicted[name].note)))),
+            kind,
+        )
+        for name, definition in MEASUREMENTS.items()
+    ]
+
+
+def with_manual(
+    table: pd.DataFrame, source: Path | pd.DataFrame, cases: Sequence[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the measurements with a reader's values as reference, and notes.
+
+    Args:
+        table: of `measure_cases`.
+        source: a table with `case_id`, `measurement`, `value`, and optionally `reader`, `knee` and `unit`; a file or a
+            data frame. Values of several readers are averaged.
+        cases: all case ids of the audit.
+
+    Raises:
+        InputError: a column is missing; a measurement, unit or value is wrong (by row); or no case is in the audit.
+    """
+    path = typed_tables.FRAME if isinstance(source, pd.DataFrame) else source
+    cells = typed_tables.read_as_text(source)[0].cells
+    for column in ("case_id", "measurement", "value"):
+        if column not in cells:
+            raise InputError(f"{path}: column {column!r} is missing; the columns are {', '.join(cells)}")
+    knee = cells["knee"] if "knee" in cells else pd.Series("", cells.index)
+    problems: list[metadata.Problem] = []
+    values = []
+    for row, name, text in cells[["measurement", "value"]].itertuples():
+        number = float("nan")
+        if name not in MEASUREMENTS:
+            problems.append(
+                (row, f"{name!r} is no measurement; the measurements are {', '.join(MEASUREMENTS)}")
+            )
+        elif "unit" in cells and cells.at[row, "unit"] not in ("", MEASUREMENTS[name].unit):
+            unit = cells.at[row, "unit"]
+            problems.append(
+                (row, f"{name} is in {MEASUREMENTS[name].unit}, not in {unit}; convert the value")
+            )
+        elif not cell_text.is_missing(text):
+            try:
+                number = cell_text.parse_number(text)
+            except ValueError:
+                problems.append((row, f"value {text!r} is no number"))
+        values.append(number)
+    metadata.refuse(path, problems)
+    manual = pd.DataFrame(
+        {"case_id": cells["case_id"], "knee": knee, "measurement": cells["measurement"], "manual": values}
+    )
+    if not set(manual["case_id"]) & set(cases):
+        raise InputError(
+            f"{path}: none of its cases ({formatting.examples(list(dict.fromkeys(manual['case_id'])))}) is in the audit"
+        )
+    means = manual.groupby(["case_id", "knee", "measurement"])["manual"].mean().reset_index()
+    result = table.merge(means, on=["case_id", "knee", "measurement"], how="left")
+    result["reference"] = result.pop("manual")
+    result["error"] = result["predicted"] - result["reference"]
+    result["reference_reason"] = np.where(result["reference"].isna(), "no value of a reader", "")
+    counted = int(means["case_id"].isin(cases).sum())
+    note = (
+        f"measurements are compared with {counted} values of {Path(path).name}, not with the reference masks"
+    )
+    unlisted = sorted(set(manual["case_id"]) - set(cases))
+    notes = [note] + ([f"{Path(path).name}: {len(unlisted)} cases are not in the audit"] if unlisted else [])
+    return result, notes

@@ -1,0 +1,64 @@
+"""Which pixel spacings are millimeters of the bones, and which are refused.
+
+A bone in front of the detector is magnified on it, by 5 to 20 %. A spacing at the detector is thus no measure of the
+bone: a site that places its patients further from the detector would have larger knees.
+
+Kinds are those of `data.readers.Radiograph.bone_spacing_kind`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+# Kinds in the plane of the bones. `table` and `stated` are the user's, `header` is a NIfTI file's.
+IN_BONES = ("calibrated", "magnification", "distances", "table", "stated", "header")
+AT_DETECTOR = {
+    "detector": "the spacing is that of the detector (ImagerPixelSpacing), where bones are magnified",
+    "scanned": "the spacing is that of the scanned film (NominalScannedPixelSpacing), where bones are magnified",
+    "uncalibrated": "the header's PixelSpacing states no calibration, so it may be that of the detector, where bones "
+    "are magnified",
+}
+_REMEDY = "state the magnification (--magnification, or a column of this name), or the spacing in the table"
+UNKNOWN = "the pixel spacing is unknown: state it (--spacing, or a column spacing_mm)"
+LARGEST_MAGNIFICATION = 2.0
+
+
+class BoneSpacing(NamedTuple):
+    """The pixel spacing of a film in the plane of the bones.
+
+    Attributes:
+        mm: mm of a pixel down and across, None if nothing is known of it.
+        kind: where it comes from; `detector, magnification stated` where a stated magnification corrects it.
+        refusal: why `mm` is no measure of the bones; "" if it is.
+    """
+
+    mm: tuple[float, float] | None
+    kind: str
+    refusal: str
+
+
+def bone_spacing(spacing: np.ndarray, kind: str, magnification: float = float("nan")) -> BoneSpacing:
+    """Return the spacing in the plane of the bones, or why it is not known.
+
+    Args:
+        spacing: f[2], mm per pixel down and across; NaN where unknown.
+        kind: of the spacing.
+        magnification: of the bones on the detector, as the user states it; NaN if nothing is stated.
+
+    Raises:
+        ValueError: the magnification is not between 1 and 2.
+    """
+    if np.isfinite(magnification) and not 1 <= magnification <= LARGEST_MAGNIFICATION:
+        raise ValueError(f"magnification {magnification}: give a number from 1 to {LARGEST_MAGNIFICATION:g}")
+    if not np.isfinite(spacing).all():
+        return BoneSpacing(None, "unknown", UNKNOWN)
+    down, across = (float(mm) for mm in spacing)
+    if kind in IN_BONES:
+        return BoneSpacing((down, across), kind, "")
+    if np.isfinite(magnification):
+        return BoneSpacing(
+            (down / magnification, across / magnification), f"{kind}, magnification stated", ""
+        )
+    return BoneSpacing(
+        (down, across), kind, f"{AT_DETECTOR.get(kind, f'spacing of the kind {kind}')}: {_REMEDY}"
+    )

@@ -1,0 +1,148 @@
+"""Describe the errors of measurements by group in sentences."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kneefair_jax.groups import is_missing
+from kneefair_jax.report.schema import Report
+from kneefair_jax.report.text.formatting import (
+    DASH,
+    amount,
+    attribute_groups,
+    interval,
+    listing,
+    number,
+    p_equals,
+    percent,
+    signed,
+)
+
+LEVEL = 0.05
+# The measurements that a page shows first.
+MAIN = ("jsw_min_medial", "jsw_min_lateral", "fta")
+_TITLES = {
+    "jsw_min": "minimum joint space width",
+    "jsw_mean": "mean joint space width at fixed locations",
+    "jsw_area": "joint space area",
+    "fta": "femorotibial angle",
+    "aldfa": "anatomical lateral distal femoral angle",
+    "ampta": "anatomical medial proximal tibial angle",
+    "jlca": "joint line convergence angle",
+}
+
+
+def title(name: str, *, capital: bool = False) -> str:
+    """Return a measurement's name for a reader: `minimum joint space width, medial`."""
+    stem, _, compartment = name.rpartition("_")
+    text = f"{_TITLES[stem]}, {compartment}" if stem in _TITLES else _TITLES.get(name, name.replace("_", " "))
+    return text[:1].upper() + text[1:] if capital else text
+
+
+def digits(value: float | None) -> str:
+    """Format a number with two digits."""
+    return number(value, 2)
+
+
+def signed_digits(value: float | None) -> str:
+    """Format a number with its sign and two digits."""
+    return signed(value, 2)
+
+
+def ends(values: Any) -> str:
+    """Format an interval with two digits."""
+    return interval(values, 2)
+
+
+def limits(values: Any) -> str:
+    """Format limits of agreement, `−0.41 to +0.32`."""
+    return DASH if not values else f"{signed(values[0], 2)} to {signed(values[1], 2)}"
+
+
+def sentences(report: Report) -> list[str]:
+    """Return what a reader needs first: how wrong each main measurement is, for whom, and whether that matters."""
+    measurements = report["measurements"]
+    attributes = report["cohort"]["attributes"]
+    texts = [
+        " ".join(_sentences(name, measurements["errors"][name], attributes))
+        for name in MAIN
+        if name in measurements["errors"]
+    ]
+    return [*texts, *_refusals(measurements), *_spacings(measurements, attributes)]
+
+
+def _sentences(name: str, errors: Mapping[str, Any], attributes: list[str]) -> Iterator[str]:
+    overall, unit, margin = errors["overall"], errors["unit"], errors["margin"]
+    bias, absolute = overall["bias"], overall["absolute"]
+    if bias["estimate"] is None:
+        yield f"{title(name, capital=True)}: no prediction gives a value."
+        return
+    beyond = ""
+    if overall["beyond"] and overall["beyond"]["rate"]["n"]:
+        share = percent(overall["beyond"]["rate"]["estimate"])
+        beyond = f"; {share} of the patients have an error beyond {margin:g} {unit}"
+    yield (
+        f"{title(name, capital=True)}: the mean absolute error is {digits(absolute['estimate'])} {unit}, the bias "
+        f"{signed(bias['estimate'], 2)} {unit} {ends(bias['interval'])} in {amount(bias['n'], 'patient')}{beyond}."
+    )
+    for attribute in attributes:
+        if text := _comparison(attribute, errors, attributes):
+            yield text
+
+
+def _comparison(attribute: str, errors: Mapping[str, Any], attributes: list[str]) -> str:
+    compared, unit, margin = errors["attributes"][attribute], errors["unit"], errors["margin"]
+    if not compared["pairs"]:
+        return f"By {attribute}, too few patients are in a group to compare."
+    labels = next(g.labels for g in attribute_groups(errors["groups"], attributes) if g.key == attribute)
+    pair = max(compared["pairs"], key=lambda one: abs(one["bias"]["estimate"]))
+    difference = pair["bias"]
+    first, second = (
+        f"{labels[pair[side]]} {signed(errors['groups'][pair[side]]['bias']['estimate'], 2)} {unit}"
+        for side in ("first", "second")
+    )
+    numbers = (
+        f"{first}, {second}, difference {signed(difference['estimate'], 2)} {unit} {ends(difference['interval'])}, "
+        f"{p_equals(compared['p_adjusted'])}"
+    )
+    if compared["p_adjusted"] is not None and compared["p_adjusted"] < LEVEL:
+        if margin is None or abs(difference["estimate"]) >= margin:
+            size = "" if margin is None else f", by more than the {margin:g} {unit} that matter"
+        else:
+            size = f", by less than the {margin:g} {unit} that matter"
+        return f"By {attribute}, the bias differs significantly{size} ({numbers})."
+    if compared["equivalent"]:
+        return f"By {attribute}, the biases are equivalent within ±{margin:g} {unit} ({numbers})."
+    return f"By {attribute}, no difference of the biases is shown ({numbers})."
+
+
+def _refusals(measurements: Mapping[str, Any]) -> Iterator[str]:
+    """Yield which measurements the reference masks do not give, and why."""
+    by_reason: dict[tuple[str, int], list[str]] = {}
+    for name, counts in measurements["reasons"].items():
+        for reason, count in counts.items():
+            by_reason.setdefault((reason, count), []).append(name)
+    for (reason, count), names in sorted(by_reason.items(), key=lambda item: -item[0][1])[:3]:
+        which = listing(map(title, names)) if len(names) <= 3 else f"{len(names)} measurements"
+        yield f"Not measurable by the reference in {amount(count, 'knee')}, {which}: {reason}."
+
+
+def _spacings(measurements: Mapping[str, Any], attributes: list[str]) -> Iterator[str]:
+    """Yield the kinds of spacing, by group where groups differ."""
+    kinds = measurements["spacing_kinds"]
+
+    def describe(counts: Mapping[str, int]) -> str:
+        return listing(f"{kind} {count}" for kind, count in counts.items())
+
+    yield f"Pixel spacing, by where it comes from: {describe(kinds['all'])}."
+    for groups in attribute_groups([name for name in kinds if name != "all"], attributes):
+        if len({frozenset(kinds[name]) for name in groups.labels if not is_missing(name)}) > 1:
+            parts = "; ".join(f"{label} {describe(kinds[name])}" for name, label in groups.labels.items())
+            yield (
+                f"By {groups.title}, spacings come from different sources ({parts}), so that a difference of lengths "
+                "may be one of magnification."
+            )
+
+
+def terminal(report: Report) -> list[str]:
+    """Return the lines for a terminal; none without measurements."""
+    return ["", *sentences(report), ""] if "measurements" in report else []
