@@ -29,7 +29,7 @@ ALLOWED = {
     "measurements": {"anatomy"},
     "data": {"anatomy", "cohort", "groups", "runtime"},
     "weights": {"anatomy", "models", "runtime"},
-    "report": {"anatomy", "cohort", "fairness", "groups", "runtime"},
+    "report": {"anatomy", "cohort", "fairness", "groups", "measurements", "runtime"},
     "training": {
         *("anatomy", "data", "fairness", "groups", "runtime", "weights"),
         *("losses", "metrics", "mitigation", "models"),
@@ -48,8 +48,8 @@ ALLOWED = {
         "training",
     },
     "cli": {
-        *("anatomy", "audit", "cohort", "data", "export", "groups", "predict", "preflight", "report", "runs"),
-        *("runtime", "training", "weights"),
+        *("anatomy", "audit", "cohort", "data", "export", "groups", "measurements", "predict", "preflight"),
+        *("report", "runs", "runtime", "training", "weights"),
     },
 }
 # Third-party dependencies of the rooms that other projects import.

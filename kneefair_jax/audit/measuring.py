@@ -19,7 +19,7 @@ from kneefair_jax.audit.mask_pair import Reading
 from kneefair_jax.audit.options import MeasurementOptions
 from kneefair_jax.data import cell_text, metadata, readers, typed_tables
 from kneefair_jax.data.mask_files import MaskSource
-from kneefair_jax.data.readers import dicom_header
+from kneefair_jax.data.readers import Mask, dicom_header
 from kneefair_jax.errors import InputError
 from kneefair_jax.measurements import MEASUREMENTS, Measurement, measure, spacing, whole_bones
 from kneefair_jax.measurements.spacing import BoneSpacing
@@ -100,8 +100,8 @@ def measure_cases(
     Raises:
         InputError: the structures are no bones of a knee, or a side or magnification of the table is wrong (by row).
     """
-    sides = _sides(reading.structures)
-    knees = _knees(cohort)
+    sides = sides_of(reading.structures)
+    of_row = knees(cohort.knees, cohort.path)
     by_row = dict(zip(cohort.frame["case_id"], cohort.frame.index, strict=True))
     stated = dict(zip(cohort.frame["case_id"], cohort.spacing, strict=True))
 
@@ -110,10 +110,11 @@ def measure_cases(
         values = reading.of_model(model)
         true = mask_pair.reference(truth[case], values)
         masks = mask_pair.pair(true, predictions[model].get(case), values)
-        side, magnification = knees[by_row[case]]
+        side, magnification = of_row[by_row[case]]
         if np.isnan(magnification):
             magnification = options.magnification
-        pixel = _bone_spacing(stated[case], true, films.get(case), magnification)
+        film = films.get(case)
+        pixel = bone_spacing(stated[case], true.mask, film if isinstance(film, Path) else None, magnification)
         result: list[tuple[object, ...]] = []
         for knee in sides:
             of_true, of_predicted = (
@@ -129,7 +130,7 @@ def measure_cases(
     return pd.DataFrame([row for part in parts for row in part], columns=list(COLUMNS))
 
 
-def _sides(structures: Sequence[str]) -> tuple[str, ...]:
+def sides_of(structures: Sequence[str]) -> tuple[str, ...]:
     """Return the knees of a mask: `right` and `left`, or "" for one knee.
 
     Raises:
@@ -140,17 +141,25 @@ def _sides(structures: Sequence[str]) -> tuple[str, ...]:
         bones = whole_bones(np.zeros((1, 1), np.uint8), structures, side)
         if not {"femur", "tibia"} <= bones.keys():
             raise InputError(
-                f"--measure: the structures are {', '.join(structures)}, and measurements need femur and tibia; name "
+                f"measurements: the structures are {', '.join(structures)}; they need femur and tibia: name "
                 "them so with --labels"
             )
     return sides or ("",)
 
 
-def _knees(cohort: Cohort) -> dict[int, tuple[str, float]]:
-    """Return row of the table -> side and magnification, "" and NaN where it states none."""
+def knees(table: pd.DataFrame, path: Path) -> dict[int, tuple[str, float]]:
+    """Return row of a table -> side and magnification, "" and NaN where it states none.
+
+    Args:
+        table: text, `side` and `magnification`.
+        path: of the table, for messages.
+
+    Raises:
+        InputError: a side or a magnification is wrong (by row).
+    """
     problems: list[metadata.Problem] = []
     result = {}
-    for row, side, magnification in cohort.knees.itertuples():
+    for row, side, magnification in table[["side", "magnification"]].itertuples():
         code = dicom_header.parse_side(side)
         if not cell_text.is_missing(side) and code not in _SIDES:
             problems.append((row, f"side {side!r}: write right or left"))
@@ -168,24 +177,31 @@ def _knees(cohort: Cohort) -> dict[int, tuple[str, float]]:
                 )
             )
         result[row] = (_SIDES.get(code, ""), number)
-    metadata.refuse(cohort.path, problems)
+    metadata.refuse(path, problems)
     return result
 
 
-def _bone_spacing(
-    stated: np.ndarray, true: mask_pair.Reference, film: MaskSource | None, magnification: float
-) -> BoneSpacing:
-    """Return the spacing of a case: of the table, or the mask's header, or else the radiograph's."""
+def bone_spacing(stated: np.ndarray, mask: Mask, film: Path | None, magnification: float) -> BoneSpacing:
+    """Return the spacing of a case in the plane of the bones: of the table, or the mask's header, or the radiograph's.
+
+    Args:
+        stated: f[2], of the table; NaN where it states none.
+        mask: of the case.
+        film: its radiograph, which must have as many pixels; None without one.
+        magnification: as for `spacing.bone_spacing`.
+    """
     if np.isfinite(stated).all():
         return spacing.bone_spacing(stated, "table")
     # A mask has copied its spacing from the film, and lost what kind it was.
-    kind = "header" if true.mask.spacing_kind == "header" else "uncalibrated"
-    of_mask = spacing.bone_spacing(true.mask.spacing, kind, magnification)
-    if not of_mask.refusal or not isinstance(film, Path):
+    kind = "header" if mask.spacing_kind == "header" else "uncalibrated"
+    of_mask = spacing.bone_spacing(mask.spacing, kind, magnification)
+    if not of_mask.refusal or film is None:
         return of_mask
     radiograph = readers.read_radiograph(film)
+    if radiograph.pixels.shape[:2] != mask.values.shape:
+        return of_mask
     of_film = spacing.bone_spacing(radiograph.bone_spacing, radiograph.bone_spacing_kind, magnification)
-    return of_mask if of_film.mm is None or radiograph.pixels.shape[:2] != true.label.shape else of_film
+    return of_mask if of_film.mm is None else of_film
 
 
 def _measure(

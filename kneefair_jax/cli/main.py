@@ -47,6 +47,9 @@ TASKS = {
     "audit": Task(
         "kneefair_jax.audit.__main__:main", "audit masks or scores of any tool for gaps between groups"
     ),
+    "measure": Task(
+        "kneefair_jax.cli.measure:main", "measure joint space, angles and widths from masks of knees"
+    ),
     "export": Task(
         "kneefair_jax.export.__main__:main", "export a network: weights with a model card, ONNX, JAX"
     ),
@@ -158,13 +161,14 @@ def completion_parser() -> argparse.ArgumentParser:
 def all_tasks() -> argparse.ArgumentParser:
     """Return one parser with a sub-command for each task, for the completion alone."""
     from kneefair_jax.audit import cli as audit_cli
-    from kneefair_jax.cli import demo, init_folder, run_help
+    from kneefair_jax.cli import demo, init_folder, measure, run_help
     from kneefair_jax.export import __main__ as export
     from kneefair_jax.predict import cli as predict_cli
 
     parsers = {
         "predict": predict_cli.parser,
         "audit": audit_cli.parser,
+        "measure": measure.parser,
         "export": export.parser,
         "demo": demo.parser,
         "init": init_folder.parser,

@@ -19,7 +19,18 @@ def run(capsys, *words):
 def test_the_help_names_every_task_with_an_example(capsys):
     status, out, _ = run(capsys, "--help")
     assert status == 0
-    for name in ("train", "evaluate", "check", "study", "predict", "audit", "export", "demo", "init"):
+    for name in (
+        "train",
+        "evaluate",
+        "check",
+        "study",
+        "predict",
+        "audit",
+        "measure",
+        "export",
+        "demo",
+        "init",
+    ):
         assert f"\n  {name} " in out
     assert "\n  kneefair demo\n" in out
 
@@ -41,7 +52,7 @@ def test_the_help_of_a_run_has_an_example_and_the_fields(mode, capsys):
     assert out == run_help.text(f"kneefair {mode}", mode)
 
 
-@pytest.mark.parametrize("task", ["predict", "audit", "export"])
+@pytest.mark.parametrize("task", ["predict", "audit", "measure", "export"])
 def test_the_help_of_a_task_has_an_example(task, capsys):
     status, out, _ = run(capsys, task, "--help")
     assert status == 0 and f"\n  kneefair {task} " in out

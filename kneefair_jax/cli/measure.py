@@ -1,0 +1,297 @@
+"""`kneefair measure`: joint space, angles and widths of knees from masks, in millimeters and degrees."""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import command
+
+if TYPE_CHECKING:  # they take seconds
+    import numpy as np
+    import pandas as pd
+
+REMEDIES = command.Remedies(
+    option="--out",
+    memory="give fewer masks",
+    resume=lambda: "results are written at the end; the same command starts again",
+)
+TABLE, OVERLAYS = "measurements.csv", "overlays"
+_EPILOG = """\
+examples:
+  kneefair measure masks --labels knee --metadata metadata.csv --out measured
+  kneefair measure segmented/masks --images films --out measured
+  kneefair measure knee.png --spacing 0.15 --out measured
+
+OUT gets measurements.csv, a row per mask, knee and measurement: value, unit, or the reason why there is no value; and
+overlays with the lines that were measured. The lateral side is that of the fibula; where the mask has none, a column
+side (right, left) states the knee, on a film with the patient's right at its left.
+
+Lengths need the pixel spacing in the plane of the bones: the column spacing_mm, --spacing, a calibrated PixelSpacing of
+the film in --images, or its ImagerPixelSpacing with a magnification (in the header, --magnification, or a column of
+this name). Where only the spacing of the detector is known, angles alone are measured.
+
+measurements: {names}
+
+For research only, not for the care of patients.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    from kneefair_jax.measurements import MEASUREMENTS
+
+    result = command.Parser(
+        prog="kneefair measure",
+        description="Measure knees from masks: PNG, TIFF, NPY, NIfTI, DICOM-SEG.",
+        epilog=_EPILOG.format(names=", ".join(MEASUREMENTS)),
+    )
+    result.add_argument("masks", nargs="+", type=Path, metavar="PATH", help="masks, or folders of them")
+    result.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
+    result.add_argument("--overwrite", action="store_true", help="replace earlier measurements in --out")
+    result.add_argument(
+        "--labels",
+        nargs="+",
+        default=["knee"],
+        metavar="NAME=VALUES",
+        help="femur=1 tibia=2 ..., or a scheme: knee (default), knee_overlaps, knees",
+    )
+    result.add_argument("--images", type=Path, metavar="DIR", help="their radiographs, of the same names")
+    result.add_argument(
+        "--metadata",
+        type=Path,
+        metavar="FILE",
+        help="table with case_id (a mask's path below its folder, or its name, without ending), and optionally "
+        "spacing_mm, side and magnification",
+    )
+    result.add_argument(
+        "--spacing", metavar="MM", help="of pixels in the plane of the bones: MM, or ROW,COLUMN"
+    )
+    result.add_argument(
+        "--magnification",
+        type=float,
+        metavar="FACTOR",
+        help="of the bones on the detector, where the spacing is the detector's",
+    )
+    result.add_argument("--no-overlays", action="store_true", help="write the table alone")
+    return result
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure masks; return 0, or the status of `runtime.command`."""
+    return command.run(lambda: _main(argv), REMEDIES)
+
+
+class _Case(NamedTuple):
+    """A mask to measure.
+
+    Attributes:
+        name: its path below the folder that was given, without ending.
+        path: its file.
+        film: its radiograph, if there is one.
+        spacing: f[2], as stated; NaN where nothing is.
+        side: right, left, or "".
+        magnification: NaN where it is not stated.
+    """
+
+    name: str
+    path: Path
+    film: Path | None
+    spacing: "np.ndarray"
+    side: str
+    magnification: float
+
+
+def _main(argv: Sequence[str]) -> int:
+    options = parser().parse_args(argv)
+    from kneefair_jax.data import label_map
+    from kneefair_jax.measurements.spacing import LARGEST_MAGNIFICATION
+    from kneefair_jax.runtime import output_folder, written_files
+
+    output_folder.require_writable(options.out, "--out")
+    written_files.require_new(
+        options.out, "measurement", "--out", [TABLE], overwrite=options.overwrite, inputs=options.masks
+    )
+    if options.magnification is not None and not 1 <= options.magnification <= LARGEST_MAGNIFICATION:
+        raise InputError(f"--magnification {options.magnification:g}: give 1 to {LARGEST_MAGNIFICATION:g}")
+    labels = label_map.check(label_map.parse(options.labels))
+    cases = _cases(options)
+    with written_files.replacement(
+        options.out, "measurement", "--out", overwrite=options.overwrite, inputs=options.masks
+    ) as stage:
+        table = _measure_all(cases, labels, stage, with_overlays=not options.no_overlays)
+        table.to_csv(stage / TABLE, index=False)
+    print(_summary(table))
+    print(f"measurements: {options.out / TABLE}")
+    return 0
+
+
+def _cases(options: argparse.Namespace) -> list[_Case]:
+    """List the masks, and what the table and the options state of each."""
+    import numpy as np
+
+    paths = _by_name(options.masks)
+    films = {} if options.images is None else _by_name([options.images])
+    stated = _stated(options)
+    spacing = np.full(2, np.nan)
+    if options.spacing is not None:
+        from kneefair_jax.predict.films import parse_spacing
+
+        spacing = parse_spacing(options.spacing)
+    magnification = float("nan") if options.magnification is None else options.magnification
+    cases = []
+    for name, path in paths.items():
+        last = Path(name).name
+        of_table = stated.get(name, stated.get(last, (np.full(2, np.nan), "", float("nan"))))
+        if stated and name not in stated and last not in stated:
+            raise InputError(f"{options.metadata}: no case {name!r}, of the mask {path}; add a row")
+        cases.append(
+            _Case(
+                name,
+                path,
+                films.get(name, films.get(last)),
+                of_table[0] if np.isfinite(of_table[0]).all() else spacing,
+                of_table[1],
+                magnification if np.isnan(of_table[2]) else of_table[2],
+            )
+        )
+    return cases
+
+
+def _by_name(arguments: Sequence[Path]) -> dict[str, Path]:
+    """Return name -> file of files and folders; a name is a path below the folder without ending.
+
+    Raises:
+        InputError: a path does not exist, a folder holds no image, or two files have one name.
+    """
+    from kneefair_jax.data import mask_files, readers
+
+    files: list[tuple[str, Path]] = []
+    for argument in arguments:
+        if argument.is_dir():
+            listing = mask_files.list_files(argument)
+            for error in listing.errors:
+                raise error
+            images = [path for path in listing.paths if path.name.lower().endswith(readers.SUFFIXES)]
+            if not images:
+                raise InputError(f"{argument}: holds no image; give a folder of images")
+            files += [(path.relative_to(argument).as_posix(), path) for path in images]
+        elif argument.exists():
+            files.append((argument.name, argument))
+        else:
+            raise InputError(f"{argument}: no such file or folder; correct the path")
+    names = [name[: len(name) - len(readers.suffix_of(name))] for name, _ in files]
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+        raise InputError(f"two files have the name {twice!r}; rename one, or measure them separately")
+    return dict(zip(names, (path for _, path in files), strict=True))
+
+
+def _stated(options: argparse.Namespace) -> dict[str, tuple["np.ndarray", str, float]]:
+    """Return case id -> spacing, side and magnification of the table; empty without a table."""
+    if options.metadata is None:
+        return {}
+    import pandas as pd
+
+    from kneefair_jax.audit import measuring
+    from kneefair_jax.data import metadata
+
+    cells = metadata.read(options.metadata).cells
+    problems: list[metadata.Problem] = []
+    metadata.check_identifiers(cells, problems, ("case_id",))
+    spacings = metadata.spacings(cells, problems)
+    metadata.refuse(options.metadata, problems)
+    knees = pd.DataFrame({name: cells.get(name, "") for name in ("side", "magnification")}, index=cells.index)
+    of_row = measuring.knees(knees, options.metadata)
+    return {
+        case: (spacing, *of_row[row])
+        for (row, case), spacing in zip(cells["case_id"].items(), spacings, strict=True)
+    }
+
+
+def _measure_all(
+    cases: Sequence[_Case], labels: dict[str, tuple[int, ...]], out: Path, *, with_overlays: bool
+) -> "pd.DataFrame":
+    """Measure every mask, and write the overlays.
+
+    Raises:
+        InputError: a file cannot be used.
+    """
+    import os
+    from concurrent.futures import ThreadPoolExecutor
+
+    import pandas as pd
+
+    from kneefair_jax.runtime import progress
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        parts = pool.map(lambda case: _measure(case, labels, out if with_overlays else None), cases)
+        rows = [row for part in progress.track(parts, len(cases), "measuring") for row in part]
+    return pd.DataFrame(rows)
+
+
+def _measure(case: _Case, labels: dict[str, tuple[int, ...]], out: Path | None) -> list[dict[str, object]]:
+    import numpy as np
+    from PIL import Image
+
+    from kneefair_jax.audit import measuring
+    from kneefair_jax.data import label_map, mask_files, readers
+    from kneefair_jax.measurements import MEASUREMENTS, measure, whole_bones
+    from kneefair_jax.report import measurement_overlay
+    from kneefair_jax.runtime import atomic
+
+    mask = mask_files.read(case.path, labels)
+    label = label_map.to_labels(mask.values, labels, case.path)
+    structures = label_map.structure_names(labels)
+    pixel = measuring.bone_spacing(case.spacing, mask, case.film, case.magnification)
+    results = {
+        knee: measure(
+            whole_bones(label, structures, knee), pixel.mm, knee or case.side, refusal=pixel.refusal
+        )
+        for knee in measuring.sides_of(structures)
+    }
+    if out is not None:
+        image = np.zeros(label.shape, np.uint8)
+        if case.film is not None:
+            film = readers.read_radiograph(case.film)
+            if film.pixels.shape[:2] == label.shape:
+                image = readers.to_gray(readers.to_uint8(film.pixels, valid=film.valid))
+        picture = measurement_overlay.draw(image, label, results, pixel.mm or (1.0, 1.0))
+        path = out / OVERLAYS / f"{case.name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic.replacement(path) as temporary:
+            Image.fromarray(picture).save(temporary, format="PNG")
+    return [
+        {
+            "case_id": case.name,
+            "knee": knee or case.side,
+            "measurement": name,
+            "value": one.value,
+            "unit": MEASUREMENTS[name].unit,
+            "reason": one.reason,
+            "note": one.note,
+            "spacing_kind": pixel.kind,
+        }
+        for knee, result in results.items()
+        for name, one in result.items()
+    ]
+
+
+def _summary(table: "pd.DataFrame") -> str:
+    """Return a text table: of each measurement, the knees, the mean, and the most frequent reason for no value."""
+    from kneefair_jax import safe_text
+
+    rows = [("", "knees", "mean", "not measured")]
+    for (name, unit), part in table.groupby(["measurement", "unit"], sort=False):
+        measured = part["value"].dropna()
+        refused = part.loc[part["reason"] != "", "reason"]
+        why = f"{len(refused)}: {refused.value_counts().index[0]}" if len(refused) else "0"
+        mean = f"{measured.mean():.2f} {unit}" if len(measured) else "-"
+        rows.append((str(name), str(len(measured)), mean, why))
+    return "\n".join(safe_text.align_columns(rows))
+
+
+if __name__ == "__main__":
+    command.exit_process(main(sys.argv[1:]))
