@@ -21,6 +21,7 @@ SOURCES = (
     *("phantom_scores", "real_bones", "real_bones_v1", "real_bones_stretch", "real_bones_pad"),
     *(
         "real_bones_yardstick",
+        "real_bones_few",
         "plausibility",
         "predicted_dice",
         "label_errors",
@@ -70,6 +71,10 @@ YARDSTICK = """How much of the errors comes from the films? A network of the sam
 trainings on a CPU, trained further on 240 films of six of the knees (300 steps of 4 films),
 shows what is possible on the films of the other six (`python -m benchmarks.real_bones_training
 yardstick`; that network is not shipped):"""
+
+FEW = """Fine-tuning on {films} films of six of the knees ({steps} steps of {batch} films, two seeds, the learning rate
+chosen on other films of the same six): mean Dice on the films of the other six (`python -m
+benchmarks.real_bones_training few`). Networks that are trained from phantoms need few films of real knees."""
 
 ASPECT = """`predict` pads films with black to the network's square grid, so that their aspect ratio is kept. Of {films}
 of these films, only the middle {width:.0%} of the columns, stretched to a square (`--fit stretch`) or padded:"""
@@ -133,8 +138,6 @@ benchmarks.phantom_attributes`):"""
 WORST = """The twelve phantoms with the lowest mean Dice, masks as lines, predictions as tints:
 
 ![Twelve phantoms with the lowest Dice](worst_phantoms.png)"""
-
-EARLIER = "These are scores of the weights before the trainings on a CPU (`phantom_weights_cpu*.json`)."
 
 TRAINING = """## Training on new phantoms
 
@@ -212,10 +215,21 @@ def real_bones(results: Scores) -> str:
             of_bones(
                 ["films of six knees", "before", "after training on films of the others"], [before, after]
             ),
+            few(results["real_bones_few"]),
             ASPECT.format(width=fits[0]["width"], films=fits[0]["dice"]["tibia"]["films"]),
             of_bones(["narrow films", "stretched", "padded"], [entry["dice"] for entry in fits]),
         ]
     )
+
+
+def few(measured: Scores) -> str:
+    """Scores after training on a few films, by the weights that training starts from."""
+    rows = [
+        [start, *(" and ".join(f"{seed[bone]:.3f}" for seed in seeds) for bone in BONES)]
+        for start, seeds in measured["dice"].items()
+    ]
+    text = FEW.format(films=measured["films"], steps=measured["steps"], batch=measured["batch_size"])
+    return "\n\n".join([text, table(["training", *BONES.values()], rows)])
 
 
 def warnings(results: Scores) -> str:
@@ -278,7 +292,7 @@ def robustness(results: Scores) -> str:
         ]
         rows.append([name, curve["axis"], ", ".join(lowest)])
     text = ROBUSTNESS.format(cases=measured["cases"])
-    return "\n\n".join([text, EARLIER, table(["property", "values", "lowest mean at each value"], rows)])
+    return "\n\n".join([text, table(["property", "values", "lowest mean at each value"], rows)])
 
 
 def cleaning(results: Scores) -> str:
@@ -293,7 +307,7 @@ def cleaning(results: Scores) -> str:
                 for bone in anatomy.SCHEMES["knee"]
             ]
             rows.append([f"`{network}`", kind, *cells])
-    return "\n\n".join([CLEANING, EARLIER, table(["network", "films", *anatomy.SCHEMES["knee"]], rows)])
+    return "\n\n".join([CLEANING, table(["network", "films", *anatomy.SCHEMES["knee"]], rows)])
 
 
 def conventions(results: Scores) -> str:
@@ -322,7 +336,7 @@ def hard(results: Scores) -> str:
         for level, entry in levels.items()
     ]
     head = ["attribute", "films", "number", *bones]
-    return "\n\n".join([HARD.format(films=measured["films"]), EARLIER, table(head, rows), WORST])
+    return "\n\n".join([HARD.format(films=measured["films"]), table(head, rows), WORST])
 
 
 def time(results: Scores) -> str:
