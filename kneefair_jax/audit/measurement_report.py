@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from kneefair_jax import groups
+from kneefair_jax.audit.cases import Cohort
+from kneefair_jax.audit.measuring import ContourOfCase, Measured
 from kneefair_jax.audit.options import MeasurementOptions, Settings
 from kneefair_jax.audit.result import Audit
-from kneefair_jax.fairness import measurement_errors
+from kneefair_jax.fairness import contour_bands, measurement_errors
 from kneefair_jax.fairness.measurement_errors import GroupErrors, MeasurementErrors
 from kneefair_jax.fairness.results import Estimate
 from kneefair_jax.measurements import MEASUREMENTS
@@ -18,27 +21,24 @@ from kneefair_jax.report.build import sentences
 
 def add(
     audit: Audit,
-    cases: pd.DataFrame,
-    attributes: Sequence[str],
-    measured: pd.DataFrame,
+    cohort: Cohort,
+    measured: Measured,
     options: MeasurementOptions,
     settings: Settings,
-    notes: Sequence[str] = (),
 ) -> Audit:
     """Return the audit with the errors of measurements by group, of every model.
 
     Args:
         audit: of masks.
-        cases: a row per case with `case_id`, `patient_id` and categorical attributes.
-        attributes: columns to group by.
+        cohort: the cases.
         measured: of `measuring.measure_cases`.
         options: how to measure.
         settings: how to compute the numbers.
-        notes: on the measurements, of `measuring.with_manual`.
     """
-    with_groups = cases[["case_id", "patient_id", *attributes]].merge(measured, on="case_id", how="right")
-    for name in attributes:  # a merge of one category more or less gives objects
-        with_groups[name] = pd.Categorical(with_groups[name], cases[name].cat.categories, ordered=True)
+    attributes = cohort.attributes
+    about = cohort.frame[["case_id", "patient_id", *attributes]]
+    notes = sentences(list(measured.notes))
+    with_groups = _with_groups(measured.table, about, attributes)
     tables = []
     for model, report in audit.reports.items():
         rows = with_groups[with_groups["model"] == model]
@@ -68,14 +68,47 @@ def add(
             },
             "spacing_kinds": _kinds(rows, attributes),
             "reasons": _reasons(rows),
+            "contours": _contours(
+                [entry for entry in measured.contours if entry.model == model], about, attributes, settings
+            ),
         }
-        report["cohort"]["notes"] = [*report["cohort"]["notes"], *sentences(list(notes))]
+        report["cohort"]["notes"] = [*report["cohort"]["notes"], *notes]
         tables += [{"model": model, **row} for name, entry in errors.items() for row in _rows(name, entry)]
     return audit._replace(
         measurements=with_groups,
         measurement_errors=pd.DataFrame(tables),
-        notes=[*audit.notes, *sentences(list(notes))],
+        notes=[*audit.notes, *notes],
     )
+
+
+def _with_groups(table: pd.DataFrame, about: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
+    """Return a table of cases with their patients and attributes."""
+    result = about.merge(table, on="case_id", how="right")
+    for name in attributes:
+        result[name] = pd.Categorical(result[name], about[name].cat.categories, ordered=True)
+    return result
+
+
+def _contours(
+    entries: Sequence[ContourOfCase], about: pd.DataFrame, attributes: Sequence[str], settings: Settings
+) -> dict[str, dict[str, Any]]:
+    """Return bone -> errors along its contour by group."""
+    result = {}
+    for bone in dict.fromkeys(entry.bone for entry in entries):
+        of_bone = [entry for entry in entries if entry.bone == bone]
+        cases = _with_groups(
+            pd.DataFrame({"case_id": [entry.case_id for entry in of_bone]}), about, attributes
+        )
+        bands = contour_bands.contour_bands(
+            np.stack([entry.errors.errors for entry in of_bone]),
+            np.stack([entry.errors.places for entry in of_bone]),
+            cases,
+            attributes,
+            minimum=settings.min_group_patients,
+            seed=settings.seed,
+        )
+        result[bone] = asdict(bands)
+    return result
 
 
 def _margin(name: str, options: MeasurementOptions) -> float | None:

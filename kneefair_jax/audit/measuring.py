@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.data.readers import Mask, dicom_header
 from kneefair_jax.errors import InputError
 from kneefair_jax.measurements import MEASUREMENTS, Measurement, measure, spacing, whole_bones
+from kneefair_jax.measurements.contour_errors import ContourErrors, errors_of_bones
 from kneefair_jax.measurements.spacing import BoneSpacing
 from kneefair_jax.report.text import formatting
 from kneefair_jax.runtime import progress
@@ -42,6 +44,30 @@ COLUMNS = (
     "spacing_kind",
 )
 _SIDES = {"R": "right", "L": "left"}
+
+
+class ContourOfCase(NamedTuple):
+    """The errors along the contour of one bone of a case by a model."""
+
+    case_id: str
+    model: str
+    bone: str
+    errors: ContourErrors
+
+
+class Measured(NamedTuple):
+    """The measurements of an audit.
+
+    Attributes:
+        table: a row per model, case, knee and measurement, of `COLUMNS`; values are NaN where a measurement cannot be
+            taken.
+        contours: the errors along the contours, of knees whose spacing is known.
+        notes: on readers' values.
+    """
+
+    table: pd.DataFrame
+    contours: list[ContourOfCase]
+    notes: tuple[str, ...] = ()
 
 
 def parse_values(words: Sequence[str], option: str) -> dict[str, float]:
@@ -83,7 +109,7 @@ def measure_cases(
     films: Mapping[str, MaskSource],
     reading: Reading,
     options: MeasurementOptions,
-) -> pd.DataFrame:
+) -> Measured:
     """Measure the masks of all cases; each file is decoded once more.
 
     Args:
@@ -95,17 +121,18 @@ def measure_cases(
         options: how to measure.
 
     Returns:
-        A row per model, case, knee and measurement, of `COLUMNS`; values are NaN where a measurement cannot be taken.
+        The table, and the errors along the contours.
 
     Raises:
-        InputError: the structures are no bones of a knee, or a side or magnification of the table is wrong (by row).
+        InputError: the structures are no bones of a knee, a side or magnification of the table is wrong (by row), or
+            the table of readers' values is (`_with_manual`).
     """
     sides = sides_of(reading.structures)
     of_row = knees(cohort.knees, cohort.path)
     by_row = dict(zip(cohort.frame["case_id"], cohort.frame.index, strict=True))
     stated = dict(zip(cohort.frame["case_id"], cohort.spacing, strict=True))
 
-    def rows(item: tuple[str, str]) -> list[tuple[object, ...]]:
+    def measure_case(item: tuple[str, str]) -> tuple[list[tuple[object, ...]], list[ContourOfCase]]:
         model, case = item
         values = reading.of_model(model)
         true = mask_pair.reference(truth[case], values)
@@ -115,19 +142,33 @@ def measure_cases(
             magnification = options.magnification
         film = films.get(case)
         pixel = bone_spacing(stated[case], true.mask, film if isinstance(film, Path) else None, magnification)
-        result: list[tuple[object, ...]] = []
+        rows: list[tuple[object, ...]] = []
+        of_contours: list[ContourOfCase] = []
         for knee in sides:
             of_true, of_predicted = (
                 _measure(label, reading.structures, knee, knee or side, pixel)
                 for label in (masks.true, masks.predicted)
             )
-            result += _rows(case, model, knee, of_true, of_predicted, pixel.kind)
-        return result
+            rows += _rows(case, model, knee, of_true, of_predicted, pixel.kind)
+            if pixel.mm and not pixel.refusal:
+                true_bones = whole_bones(masks.true, reading.structures, knee)
+                predicted_bones = whole_bones(masks.predicted, reading.structures, knee)
+                of_contours += [
+                    ContourOfCase(case, model, bone, entry)
+                    for bone, entry in errors_of_bones(
+                        true_bones, predicted_bones, pixel.mm, knee or side
+                    ).items()
+                ]
+        return rows, of_contours
 
     cases = list(product(predictions, cohort.frame["case_id"]))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        parts = list(progress.track(pool.map(rows, cases), len(cases), "measuring"))
-    return pd.DataFrame([row for part in parts for row in part], columns=list(COLUMNS))
+        parts = list(progress.track(pool.map(measure_case, cases), len(cases), "measuring"))
+    table = pd.DataFrame([row for part, _ in parts for row in part], columns=list(COLUMNS))
+    measured = Measured(table, [entry for _, part in parts for entry in part])
+    if options.manual is None:
+        return measured
+    return _with_manual(measured, options.manual, cohort.frame["case_id"].tolist())
 
 
 def sides_of(structures: Sequence[str]) -> tuple[str, ...]:
@@ -237,13 +278,11 @@ def _rows(
     ]
 
 
-def with_manual(
-    table: pd.DataFrame, source: Path | pd.DataFrame, cases: Sequence[str]
-) -> tuple[pd.DataFrame, list[str]]:
-    """Return the measurements with a reader's values as reference, and notes.
+def _with_manual(measured: Measured, source: Path | pd.DataFrame, cases: Sequence[str]) -> Measured:
+    """Return the measurements with readers' values as reference.
 
     Args:
-        table: of `measure_cases`.
+        measured: of the masks.
         source: a table with `case_id`, `measurement`, `value`, and optionally `reader`, `knee` and `unit`; a file or a
             data frame. Values of several readers are averaged.
         cases: all case ids of the audit.
@@ -285,7 +324,7 @@ def with_manual(
             f"{path}: none of its cases ({formatting.examples(list(dict.fromkeys(manual['case_id'])))}) is in the audit"
         )
     means = manual.groupby(["case_id", "knee", "measurement"])["manual"].mean().reset_index()
-    result = table.merge(means, on=["case_id", "knee", "measurement"], how="left")
+    result = measured.table.merge(means, on=["case_id", "knee", "measurement"], how="left")
     result["reference"] = result.pop("manual")
     result["error"] = result["predicted"] - result["reference"]
     result["reference_reason"] = np.where(result["reference"].isna(), "no value of a reader", "")
@@ -294,5 +333,6 @@ def with_manual(
         f"measurements are compared with {counted} values of {Path(path).name}, not with the reference masks"
     )
     unlisted = sorted(set(manual["case_id"]) - set(cases))
-    notes = [note] + ([f"{Path(path).name}: {len(unlisted)} cases are not in the audit"] if unlisted else [])
-    return result, notes
+    if unlisted:
+        note += f"; {len(unlisted)} of its cases are not in the audit"
+    return measured._replace(table=result, notes=(note,))

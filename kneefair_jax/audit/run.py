@@ -79,7 +79,11 @@ def masks(
     predictions = _predictions(options, len(by_model))
     matched, reading = _match_files(truth, by_model, metadata, attributes, options)
     cohort = matched.cohort
-    measured, measurement_notes = _measurements(matched, reading, options)
+    measured = None
+    if options.measurements:
+        measured = measuring.measure_cases(
+            cohort, matched.truth, matched.predictions, matched.films, reading, options.measurements
+        )
     settings = equivalence_margin.with_readers(settings, options, cohort, matched.truth, reading)
     errors = None
     headers: dict[str, FilmHeader] = {}
@@ -119,15 +123,7 @@ def masks(
         report["cohort"]["warnings"][:0] = [*warnings, *mask_faults.short_warnings(faults)]
     audit = _with_predictions(audit, cohort, predictions)
     if measured is not None and options.measurements:
-        audit = measurement_report.add(
-            audit,
-            cohort.frame,
-            cohort.attributes,
-            measured,
-            options.measurements,
-            settings,
-            measurement_notes,
-        )
+        audit = measurement_report.add(audit, cohort, measured, options.measurements, settings)
     return audit._replace(label_errors=errors, mask_faults=mask_faults.table(faults))
 
 
@@ -211,21 +207,6 @@ def predicted(
     )
     audit.report["cohort"]["warnings"].insert(0, predicted_dice.WARNING)
     return predicted_dice.add(audit, read.cohort.listed, attributes, predictions, measured=False)
-
-
-def _measurements(
-    matched: MatchedFiles, reading: Reading, options: MaskOptions
-) -> tuple[pd.DataFrame | None, list[str]]:
-    """Return the measurements of all cases, and notes on them; None if nothing is to be measured."""
-    if options.measurements is None:
-        return None, []
-    cohort, films = matched.cohort, matched.films
-    table = measuring.measure_cases(
-        cohort, matched.truth, matched.predictions, films, reading, options.measurements
-    )
-    if options.measurements.manual is None:
-        return table, []
-    return measuring.with_manual(table, options.measurements.manual, cohort.frame["case_id"].tolist())
 
 
 def _predictions(options: CaseOptions, models: int) -> Predictions | None:

@@ -25,6 +25,7 @@ from typing import (
 from kneefair_jax.fairness import (
     adjusted_model,
     attribute_power,
+    contour_bands,
     endpoints,
     equivalence,
     group_calibration,
@@ -52,6 +53,7 @@ type AdjustedModel = Annotated[dict[str, Any], adjusted_model.AdjustedModel]
 type GroupCalibration = Annotated[dict[str, Any], group_calibration.GroupCalibration]
 type ReaderAgreement = Annotated[dict[str, Any], equivalence.ReaderAgreement]
 type PredictedScores = Annotated[dict[str, Any], predicted_scores.PredictedScores]
+type ContourBands = Annotated[dict[str, Any], contour_bands.ContourBands]
 type MeasurementErrors = Annotated[dict[str, Any], measurement_errors.MeasurementErrors]
 type ModelPair = Annotated[dict[str, Any], results.ModelPair]
 
@@ -310,6 +312,7 @@ class Measurements(TypedDict):
     definitions: dict[str, MeasurementDefinition]
     spacing_kinds: dict[str, dict[str, int]]
     reasons: dict[str, dict[str, int]]
+    contours: dict[str, ContourBands]
 
 
 class Report(TypedDict):

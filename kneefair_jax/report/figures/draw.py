@@ -65,6 +65,8 @@ def figures_of(
         figures["curves"] = cohort_figures.curves(curves, "curves")
     if measured is not None:
         figures |= measurement_figures.agreement(measured, by_attribute)
+        if by_attribute and (contours := report["measurements"]["contours"]):
+            figures["contours"] = measurement_figures.contours(contours, by_attribute, "contours")
     external = report.get("external")
     if external and (external_scores := external["scores"].get(score)):
         groups = formatting.attribute_groups(external_scores["groups"], attributes)

@@ -1,6 +1,7 @@
-"""Draw the agreement of measurements by group (Bland and Altman, Lancet 327:307, 1986)."""
+"""Draw the agreement of measurements by group (Bland and Altman, Lancet 327:307, 1986), and errors along contours."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,3 +65,71 @@ def agreement(measured: pd.DataFrame, groups: Sequence[AttributeGroups]) -> dict
             name = f"{PREFIX}{measurement}"
             figures[name] = svg.text(figure, name, alt)
     return figures
+
+
+def contours(bones: Mapping[str, Any], groups: Sequence[AttributeGroups], name: str) -> str:
+    """Draw the mean knee, and each group's mean contour with its errors enlarged, a panel an attribute.
+
+    Parts at which groups differ, by the simultaneous bands, are marked on the mean knee.
+
+    Args:
+        bones: bone -> `contour_bands.ContourBands` as a mapping.
+        groups: one attribute each.
+        name: the figure's name, unique on the page.
+    """
+    largest = max(
+        np.abs(band["mean"]).max()
+        for bone in bones.values()
+        for band in (bone["overall"], *bone["groups"].values())
+    )
+    # Errors are in mm, places in bicondylar widths: the largest error is drawn as a twentieth of the width.
+    scale = 0.05 / largest if largest > 0 else 0.0
+    texts = []
+    with svg.style():
+        figure, axes_of = panel_grid(len(groups))
+        figure.set_size_inches(svg.WIDTH, 4.2 * -(-len(groups) // 2))
+        for axes, entry in zip(axes_of, groups, strict=True):
+            axes.set_title(entry.title)
+            axes.set_aspect("equal")
+            axes.invert_yaxis()
+            axes.set_axis_off()
+            differs = []
+            for bone, result in bones.items():
+                places = _closed(np.array(result["places"]), bone)
+                axes.plot(*places.T, color=svg.MUTED, linewidth=0.9)
+                marked = np.zeros(len(result["places"]), bool)
+                for pair in result["pairs"][entry.key]:
+                    band = pair["difference"]
+                    if band["low"] is not None:
+                        marked |= (np.array(band["low"]) > 0) | (np.array(band["high"]) < 0)
+                axes.plot(
+                    *np.array(result["places"])[marked].T,
+                    "o",
+                    color=svg.ALERT,
+                    markersize=4,
+                    markeredgewidth=0,
+                )
+                if marked.any():
+                    differs.append(f"{bone} {marked.mean():.0%}")
+                outwards = _normals(np.array(result["places"]), bone)
+                for group, look in zip(entry.labels, looks(), strict=False):
+                    if group in result["groups"]:
+                        shift = scale * np.array(result["groups"][group]["mean"])[:, None] * outwards
+                        line = {"color": look["color"], "linestyle": look["linestyle"], "linewidth": 1.3}
+                        label = entry.labels[group] if bone == next(iter(bones)) else None
+                        axes.plot(*_closed(np.array(result["places"]) + shift, bone).T, **line, label=label)
+            axes.legend(loc="lower center", ncols=3, fontsize=8)
+            texts.append(f"{entry.title}: groups differ along {', '.join(differs) or 'no part'}")
+        return svg.text(figure, name, f"Errors along the contours by group. {'; '.join(texts)}.")
+
+
+def _closed(points: np.ndarray, bone: str) -> np.ndarray:
+    return np.concatenate([points, points[:1]]) if bone == "patella" else points
+
+
+def _normals(points: np.ndarray, bone: str) -> np.ndarray:
+    """Return the outward directions f64[J, 2] along a contour that runs from the medial to the lateral side."""
+    along = np.gradient(points, axis=0)
+    along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-12)
+    turned = np.stack([-along[:, 1], along[:, 0]], axis=1)  # down, where the contour runs to the lateral side
+    return turned if bone == "femur" else -turned
