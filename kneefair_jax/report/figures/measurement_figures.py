@@ -118,7 +118,7 @@ def contours(bones: Mapping[str, Any], groups: Sequence[AttributeGroups], name: 
                         line = {"color": look["color"], "linestyle": look["linestyle"], "linewidth": 1.3}
                         label = entry.labels[group] if bone == next(iter(bones)) else None
                         axes.plot(*_closed(np.array(result["places"]) + shift, bone).T, **line, label=label)
-            axes.legend(loc="lower center", ncols=3, fontsize=8)
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, fontsize=8)
             texts.append(f"{entry.title}: groups differ along {', '.join(differs) or 'no part'}")
         return svg.text(figure, name, f"Errors along the contours by group. {'; '.join(texts)}.")
 
