@@ -107,25 +107,29 @@ def crossings(
 
     Args:
         points: f64[V, 2].
-        levels: f64[L], first coordinates of the lines.
+        levels: f64[L], first coordinates of the lines, ascending.
 
     Returns:
         The least and the greatest second coordinate of the crossings, f64[L] each, NaN for a line that the polygon does
         not meet; and the numbers of the edges that cross there, i64[L] each. Edge v joins vertices v and v + 1.
     """
-    a, b = points, np.roll(points, -1, axis=0)
-    spans = (a[:, 0] <= levels[:, None]) != (b[:, 0] <= levels[:, None])
-    rise = np.where(b[:, 0] == a[:, 0], 1.0, b[:, 0] - a[:, 0])
-    at = a[:, 1] + (levels[:, None] - a[:, 0]) * ((b[:, 1] - a[:, 1]) / rise)
-    low, high = np.where(spans, at, np.inf), np.where(spans, at, -np.inf)
-    first, last = low.argmin(axis=1), high.argmax(axis=1)
-    rows, meets = np.arange(len(levels)), spans.any(axis=1)
-    return (
-        np.where(meets, low[rows, first], np.nan),
-        np.where(meets, high[rows, last], np.nan),
-        first,
-        last,
-    )
+    ends = np.roll(points, -1, axis=0)
+    low, high = np.minimum(points[:, 0], ends[:, 0]), np.maximum(points[:, 0], ends[:, 0])
+    # An edge crosses the levels from its lower end on, without its upper end, so that a vertex is crossed once.
+    start = np.searchsorted(levels, low)
+    counts = np.searchsorted(levels, high) - start
+    edges = np.repeat(np.arange(len(points)), counts)
+    rows = np.arange(len(edges)) - np.repeat(np.cumsum(counts) - counts, counts) + start[edges]
+    a, b = points[edges], ends[edges]
+    at = a[:, 1] + (levels[rows] - a[:, 0]) * (b[:, 1] - a[:, 1]) / (b[:, 0] - a[:, 0])
+    order = np.lexsort((at, rows))
+    outermost = np.full((2, len(levels)), np.nan)
+    crossed = np.zeros((2, len(levels)), np.int64)
+    # Of several assignments to one place, the last one stays.
+    for side, sequence in enumerate((order[::-1], order)):
+        outermost[side, rows[sequence]] = at[sequence]
+        crossed[side, rows[sequence]] = edges[sequence]
+    return (*outermost, *crossed)
 
 
 def distance(points: np.ndarray, line: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

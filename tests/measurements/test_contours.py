@@ -102,6 +102,27 @@ def test_crossings_are_the_outermost():
     assert (first[0], last[0]) == (7, 1)
 
 
+@given(
+    st.lists(st.tuples(st.integers(-4, 4), st.integers(-4, 4)), min_size=3, max_size=12),
+    st.lists(st.sampled_from([-4.0, -2.5, -1.0, 0.0, 0.25, 2.0, 4.0]), min_size=1, max_size=7, unique=True),
+)
+def test_crossings_are_those_of_each_edge(points, levels):
+    """Vertices on a level and edges along one included: an edge has its lower end, and not its upper one."""
+    points, levels = np.array(points, float), np.array(sorted(levels))
+    low, high, first, last = contours.crossings(points, levels)
+    for row, level in enumerate(levels):
+        crossed = {}
+        for edge, (a, b) in enumerate(zip(points, np.roll(points, -1, axis=0), strict=True)):
+            if min(a[0], b[0]) <= level < max(a[0], b[0]):
+                crossed[edge] = a[1] + (level - a[0]) * (b[1] - a[1]) / (b[0] - a[0])
+        if not crossed:
+            assert np.isnan([low[row], high[row]]).all()
+            continue
+        assert (low[row], high[row]) == pytest.approx((min(crossed.values()), max(crossed.values())))
+        assert crossed[first[row]] == pytest.approx(low[row])
+        assert crossed[last[row]] == pytest.approx(high[row])
+
+
 POINTS = st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9)), min_size=2, max_size=6)
 
 
