@@ -28,7 +28,7 @@ SOURCES = (
         "robustness",
         "robustness_v1",
     ),
-    *("cleaning", "conventions", "phantom_attributes", "predict_time", "artifacts"),
+    *("cleaning", "conventions", "phantom_attributes", "predict_time", "artifacts", "twins"),
 )
 type Scores = Mapping[str, Any]
 
@@ -138,6 +138,12 @@ benchmarks.phantom_attributes`):"""
 WORST = """The twelve phantoms with the lowest mean Dice, masks as lines, predictions as tints:
 
 ![Twelve phantoms with the lowest Dice](worst_phantoms.png)"""
+
+TWINS = """## Twins
+
+The same {cases} clinical knees twice, once with one switch of the phantom at full strength and all else equal: the change
+of Dice by whole bone, and of the absolute error of the medial minimum joint space width, with Student's 95 % interval
+(`python -m benchmarks.twins --cases {cases}`). Each film is compared with its own exact mask."""
 
 TRAINING = """## Training on new phantoms
 
@@ -339,6 +345,25 @@ def hard(results: Scores) -> str:
     return "\n\n".join([HARD.format(films=measured["films"]), table(head, rows), WORST])
 
 
+def twins(results: Scores) -> str:
+    """The effect of each switch on the same knee."""
+    measured = results["twins"]
+    columns = {
+        **{bone: f"dice {bone}" for bone in anatomy.SCHEMES["knee"]},
+        "joint space error, mm": "error jsw_min_medial",
+    }
+
+    def cell(entry: Scores) -> str:
+        low, high = entry["interval"]
+        return f"{entry['mean']:+.4f} [{low:+.4f}, {high:+.4f}]"
+
+    rows = [
+        [switch.replace("_", " "), *(cell(effects[key]) for key in columns.values())]
+        for switch, effects in measured["effects"].items()
+    ]
+    return "\n\n".join([TWINS.format(cases=measured["cases"]), table(["switch", *columns], rows)])
+
+
 def time(results: Scores) -> str:
     """Times of a large film."""
     seconds = results["predict_time"]["seconds"]
@@ -371,7 +396,7 @@ def exported(results: Scores) -> str:
 
 SECTIONS = (
     *(phantoms, real_bones, warnings, predicted_dice, label_errors, robustness),
-    *(cleaning, conventions, hard, time, exported),
+    *(cleaning, conventions, hard, twins, time, exported),
 )
 
 
