@@ -141,9 +141,9 @@ WORST = """The twelve phantoms with the lowest mean Dice, masks as lines, predic
 
 TWINS = """## Twins
 
-The same {cases} clinical knees twice, once with one switch of the phantom at full strength and all else equal: the change
-of Dice by whole bone, and of the absolute error of the medial minimum joint space width, with Student's 95 % interval
-(`python -m benchmarks.twins --cases {cases}`). Each film is compared with its own exact mask."""
+The same {cases} clinical knees twice, once with one switch of the phantom at full strength and all else equal: the
+change of Dice by whole bone, and of the absolute error of the medial minimum joint space width, with Student's 95 %
+interval (`python -m benchmarks.twins --cases {cases}`). Each film is compared with its own exact mask."""
 
 TRAINING = """## Training on new phantoms
 
