@@ -136,6 +136,7 @@ def parser() -> argparse.ArgumentParser:
     measured.add_argument(
         "--clinical-margin",
         nargs="+",
+        action="extend",
         default=[],
         metavar="NAME=ERROR",
         help="error that matters, as jsw_min_medial=0.5 fta=2 (default: the reproducibility, 0.2 mm and 1 degree)",
@@ -143,6 +144,7 @@ def parser() -> argparse.ArgumentParser:
     measured.add_argument(
         "--decision",
         nargs="+",
+        action="extend",
         default=[],
         metavar="NAME=VALUE",
         help="value on whose sides decisions differ, as jsw_min_medial=3: patients on the wrong side are counted",

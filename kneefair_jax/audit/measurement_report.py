@@ -158,6 +158,7 @@ def _cells(entry: GroupErrors) -> dict[str, object]:
     low, high = entry.limits or (np.nan, np.nan)
     cells |= {"agreement_low": low, "agreement_high": high}
     for column, rate in (
+        ("without_reference", entry.without_reference),
         ("not_measured", entry.not_measured),
         ("beyond_margin", entry.beyond),
         ("wrong_side", entry.wrong_side),

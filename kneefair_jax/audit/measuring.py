@@ -22,7 +22,7 @@ from kneefair_jax.data import cell_text, metadata, readers, typed_tables
 from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.data.readers import Mask, dicom_header
 from kneefair_jax.errors import InputError
-from kneefair_jax.measurements import MEASUREMENTS, Measurement, measure, spacing, whole_bones
+from kneefair_jax.measurements import MEASUREMENTS, Measurement, measure, side_of, spacing, whole_bones
 from kneefair_jax.measurements.contour_errors import ContourErrors, errors_of_bones
 from kneefair_jax.measurements.spacing import BoneSpacing
 from kneefair_jax.report.text import formatting
@@ -137,7 +137,7 @@ def measure_cases(
         values = reading.of_model(model)
         true = mask_pair.reference(truth[case], values)
         masks = mask_pair.pair(true, predictions[model].get(case), values)
-        side, magnification = of_row[by_row[case]]
+        stated_side, magnification = of_row[by_row[case]]
         if np.isnan(magnification):
             magnification = options.magnification
         film = films.get(case)
@@ -145,20 +145,19 @@ def measure_cases(
         rows: list[tuple[object, ...]] = []
         of_contours: list[ContourOfCase] = []
         for knee in sides:
-            of_true, of_predicted = (
-                _measure(label, reading.structures, knee, knee or side, pixel)
-                for label in (masks.true, masks.predicted)
+            bones_of_truth, bones_of_prediction = (
+                whole_bones(label, reading.structures, knee) for label in (masks.true, masks.predicted)
             )
-            rows += _rows(case, model, knee, of_true, of_predicted, pixel.kind)
+            # A prediction without a fibula, or with one on the wrong side, is measured on the knee's own side.
+            side = knee or stated_side or side_of(bones_of_truth)
+            of_truth, of_prediction = (
+                measure(bones, pixel.mm, side, refusal=pixel.refusal)
+                for bones in (bones_of_truth, bones_of_prediction)
+            )
+            rows += _rows(case, model, knee, of_truth, of_prediction, pixel.kind)
             if pixel.mm and not pixel.refusal:
-                true_bones = whole_bones(masks.true, reading.structures, knee)
-                predicted_bones = whole_bones(masks.predicted, reading.structures, knee)
-                of_contours += [
-                    ContourOfCase(case, model, bone, entry)
-                    for bone, entry in errors_of_bones(
-                        true_bones, predicted_bones, pixel.mm, knee or side
-                    ).items()
-                ]
+                errors = errors_of_bones(bones_of_truth, bones_of_prediction, pixel.mm, side)
+                of_contours += [ContourOfCase(case, model, bone, entry) for bone, entry in errors.items()]
         return rows, of_contours
 
     cases = list(product(predictions, cohort.frame["case_id"]))
@@ -243,12 +242,6 @@ def bone_spacing(stated: np.ndarray, mask: Mask, film: Path | None, magnificatio
         return of_mask
     of_film = spacing.bone_spacing(radiograph.bone_spacing, radiograph.bone_spacing_kind, magnification)
     return of_mask if of_film.mm is None else of_film
-
-
-def _measure(
-    label: np.ndarray, structures: Sequence[str], knee: str, side: str, pixel: BoneSpacing
-) -> dict[str, Measurement]:
-    return measure(whole_bones(label, structures, knee), pixel.mm, side, refusal=pixel.refusal)
 
 
 def _rows(

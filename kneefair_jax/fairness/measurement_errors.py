@@ -37,6 +37,7 @@ class GroupErrors:
 
     Attributes:
         cases: with a reference value.
+        without_reference: patients with a case that has no reference value.
         not_measured: patients with a case that has a reference value and no predicted one.
         bias: mean error over patients.
         absolute: mean absolute error over patients.
@@ -47,6 +48,7 @@ class GroupErrors:
     """
 
     cases: int
+    without_reference: GroupRate
     not_measured: GroupRate
     bias: Estimate
     absolute: Estimate
@@ -126,7 +128,7 @@ def measurement_errors(
 
     Args:
         cases: a row per knee with `patient_id`, categorical attributes, and `reference` and `predicted`, f64, NaN where
-            the measurement could not be taken. A knee without a reference value does not count.
+            the measurement could not be taken. A knee without a reference value has no error; its patient is counted.
         attributes: columns to group by.
         unit: of the values.
         margin: the absolute error that matters.
@@ -135,7 +137,6 @@ def measurement_errors(
         draws: permutations.
         seed: of the permutations.
     """
-    cases = cases[cases["reference"].notna()]
     all_cases = groups.Partition((), ("all",), np.zeros(len(cases), np.int32))
     options = _Options(margin, threshold, minimum)
     overall = _by_group(cases, all_cases, options._replace(minimum=0))["all"]
@@ -197,6 +198,8 @@ def _by_group(cases: pd.DataFrame, partition: groups.Partition, options: _Option
 
 def _describe(name: str, cases: pd.DataFrame, errors: np.ndarray, options: _Options) -> GroupErrors:
     margin, threshold, minimum = options.margin, options.threshold, options.minimum
+    has_none = _rate(name, cases["reference"].isna(), cases["patient_id"], minimum)
+    cases = cases[cases["reference"].notna()]
     measured = cases[cases["predicted"].notna()]
     error = measured["predicted"] - measured["reference"]
     missing = cases["predicted"].isna()
@@ -206,9 +209,10 @@ def _describe(name: str, cases: pd.DataFrame, errors: np.ndarray, options: _Opti
     by_patient = measured.assign(error=error).groupby("patient_id")[["error", "reference"]].mean()
     return GroupErrors(
         len(cases),
+        has_none,
         _rate(name, missing, cases["patient_id"], minimum),
         _mean(errors[0]),
-        _mean(errors[1]),
+        _mean(errors[1], 0.0),
         _limits(error, measured["patient_id"]),
         None if margin is None else _rate(name, error.abs() > margin, measured["patient_id"], minimum),
         None if crossed is None else _rate(name, crossed, measured["patient_id"], minimum),
@@ -224,8 +228,8 @@ def _rate(name: str, flags: pd.Series, patients: pd.Series, minimum: int) -> Gro
     return GroupRate(tally.events, rates.rate(tally), reason is None, reason)
 
 
-def _mean(values: np.ndarray) -> Estimate:
-    """Return the mean with Student's interval."""
+def _mean(values: np.ndarray, least: float = -np.inf) -> Estimate:
+    """Return the mean with Student's interval, cut at the least possible value."""
     count = len(values)
     if not count:
         return Estimate(None, None, 0)
@@ -233,7 +237,8 @@ def _mean(values: np.ndarray) -> Estimate:
     if count < 2:
         return Estimate(mean, None, 1)
     half = float(stats.t.ppf(0.975, count - 1) * values.std(ddof=1) / np.sqrt(count))
-    return Estimate(mean, (mean - half, mean + half), count, method="Student interval over patients")
+    ends = max(mean - half, least), mean + half
+    return Estimate(mean, ends, count, method="Student interval over patients")
 
 
 def _limits(errors: pd.Series, patients: pd.Series) -> tuple[float, float] | None:

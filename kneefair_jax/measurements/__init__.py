@@ -10,6 +10,6 @@ A measurement that cannot be taken has no value but a reason. `MEASUREMENTS` def
 """
 
 from kneefair_jax.measurements.definitions import MEASUREMENTS, Definition
-from kneefair_jax.measurements.measure import BONES, Measurement, measure, whole_bones
+from kneefair_jax.measurements.measure import BONES, Measurement, measure, side_of, whole_bones
 
-__all__ = ["BONES", "MEASUREMENTS", "Definition", "Measurement", "measure", "whole_bones"]
+__all__ = ["BONES", "MEASUREMENTS", "Definition", "Measurement", "measure", "side_of", "whole_bones"]

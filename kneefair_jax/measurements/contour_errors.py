@@ -17,6 +17,7 @@ from kneefair_jax.measurements.knee import Knee
 from kneefair_jax.measurements.landmarks import NotMeasurableError
 
 SHAFT = 0.5
+ROUNDING = 1e-9  # bicondylar widths
 # Points between two landmarks, in the order of the landmarks of each bone.
 POINTS = {"femur": (20, 15, 15, 15, 15, 20), "tibia": (20, 50, 20), "patella": (15, 15, 15, 15)}
 
@@ -77,6 +78,7 @@ def contour_errors(reference: Knee, prediction: Contour, bone: str) -> ContourEr
     target = frame.of_film(prediction.points)
     closed = np.concatenate([target, target[:1]])
     distances, _ = distance(points, closed)
+    distances[distances < ROUNDING * frame.width] = 0.0  # equal contours have no sign
     signs = np.where(inside(points, target), 1.0, -1.0)
     return ContourErrors(points / frame.width, signs * distances)
 

@@ -63,6 +63,14 @@ class Knee:
         self._is_lateral_right(self.frame)
         return self.frame
 
+    @property
+    def side(self) -> str:
+        """The side of the knee, "right" or "left", on a film with the patient's right at its left; "" if unknown."""
+        try:
+            return SIDES[self._is_lateral_right(self.frame)]
+        except NotMeasurableError:
+            return ""
+
     def _is_lateral_right(self, frame: Frame) -> bool:
         """Return whether the lateral side is that of the film's right."""
         stated = {"right": False, "left": True}.get(self._side)
@@ -74,7 +82,10 @@ class Knee:
         if abs(offset) < MIN_FIBULA_OFFSET * frame.width:
             if stated is None:
                 place = "lies behind the middle of the tibia" if fibula else "is not in the mask"
-                raise NotMeasurableError(f"the fibula {place}, so the side of the knee is unknown: state it")
+                raise NotMeasurableError(
+                    f"the fibula {place}, so the side of the knee is unknown: state it (right or left; column side of "
+                    "the table of cases)"
+                )
             return stated
         if stated is not None and stated != (offset > 0):
             raise NotMeasurableError(

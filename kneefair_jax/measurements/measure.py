@@ -91,6 +91,12 @@ def measure_contours(
     return {name: _take(knee, name, refusal, is_square=is_square) for name in MEASUREMENTS}
 
 
+def side_of(bones: Mapping[str, np.ndarray]) -> str:
+    """Return the side of a knee by its fibula, "right" or "left"; "" if that is unknown. Arguments as for `measure`."""
+    pixel = (1.0, 1.0)
+    return Knee({name: contours.contour(bone, pixel) for name, bone in bones.items()}).side
+
+
 def whole_bones(mask: np.ndarray, structures: Sequence[str], side: str = "") -> dict[str, np.ndarray]:
     """Return the whole bones of one knee.
 

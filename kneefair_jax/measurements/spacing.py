@@ -19,7 +19,7 @@ AT_DETECTOR = {
     "are magnified",
 }
 _REMEDY = "state the magnification (--magnification, or a column of this name), or the spacing in the table"
-UNKNOWN = "the pixel spacing is unknown: state it (--spacing, or a column spacing_mm)"
+UNKNOWN = "the pixel spacing is unknown: state it (column spacing_mm of the table of cases)"
 LARGEST_MAGNIFICATION = 2.0
 
 

@@ -159,6 +159,7 @@ def _first_screen(report: Report) -> dict[str, Any]:
         "model_rows": models.rows(report),
         "model_patients": models.patients(report),
         "model_changes": models.changes_by_group(report),
+        "measurement_headline": measurements.headline(report),
         "model_headline": [formatting.keep_together(text) for text in models.headline(report)],
         "model_gaps": formatting.keep_together(models.significant_gaps(report)),
     }
@@ -234,6 +235,7 @@ def _helpers(report: Report) -> dict[str, Any]:
         "warnings": _warnings,
         "endpoint_title": failures.endpoint_title,
         "measurement_title": measurements.title,
+        "measurement_differences": lambda name: measurements.differences(report, name),
         "drawn_measurements": measurements.MAIN,
         "computed_endpoints": _computed_endpoints,
         "has_small_means": lambda rates: any(rates["small_groups"].values()),

@@ -276,3 +276,25 @@ def test_a_mirror_test_compares_the_masks_of_mirrored_films(cohort, tmp_path):
     errors = result.measurements["error"].dropna()
     assert len(errors) > 300
     assert (errors == 0).all()
+
+
+def test_a_prediction_without_a_fibula_is_measured_on_the_side_of_the_reference(cohort, tmp_path):
+    for path in (cohort / "truth").iterdir():
+        label = np.asarray(Image.open(path))
+        Image.fromarray(np.where(label == LABELS["fibula"], 0, label)).save(tmp_path / path.name)
+    table = pd.read_csv(cohort / "metadata.csv").drop(columns="side")
+    options = audit.MaskOptions(labels=LABELS, measurements=DEFAULT)
+    result = audit.masks(cohort / "truth", tmp_path, table, ["sex"], options, audit.Settings(draws=999))
+    rows = result.measurements
+    assert set(rows["predicted_reason"]) == {""}
+    assert (rows["error"].dropna() == 0).all()
+
+
+def test_knees_without_a_reference_value_are_counted_by_group(cohort):
+    """A closed joint space of women has no value, and the page says so."""
+    table = pd.read_csv(cohort / "metadata.csv")
+    table.loc[table["sex"] == "female", "spacing_mm"] = np.nan
+    errors = run(cohort, table).report["measurements"]["errors"]["jsw_min_medial"]
+    assert errors["groups"]["sex=female"]["without_reference"]["count"] == 12
+    assert errors["groups"]["sex=male"]["without_reference"]["count"] == 0
+    assert errors["groups"]["sex=female"]["bias"]["estimate"] is None

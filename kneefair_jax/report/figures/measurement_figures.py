@@ -89,7 +89,7 @@ def contours(bones: Mapping[str, Any], groups: Sequence[AttributeGroups], name: 
         figure, axes_of = panel_grid(len(groups))
         figure.set_size_inches(svg.WIDTH, 4.2 * -(-len(groups) // 2))
         for axes, entry in zip(axes_of, groups, strict=True):
-            axes.set_title(entry.title)
+            axes.set_title(f"{entry.title} (largest mean error {largest:.2f} mm)")
             axes.set_aspect("equal")
             axes.invert_yaxis()
             axes.set_axis_off()

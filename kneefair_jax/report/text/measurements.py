@@ -79,7 +79,7 @@ def _sentences(name: str, errors: Mapping[str, Any], attributes: list[str]) -> I
     beyond = ""
     if overall["beyond"] and overall["beyond"]["rate"]["n"]:
         share = percent(overall["beyond"]["rate"]["estimate"])
-        beyond = f"; {share} of the patients have an error beyond {margin:g} {unit}"
+        beyond = f"; {share} of the patients have an error beyond {amount_of(margin, unit)}"
     yield (
         f"{title(name, capital=True)}: the mean absolute error is {digits(absolute['estimate'])} {unit}, the bias "
         f"{signed(bias['estimate'], 2)} {unit} {ends(bias['interval'])} in {amount(bias['n'], 'patient')}{beyond}."
@@ -104,15 +104,77 @@ def _comparison(attribute: str, errors: Mapping[str, Any], attributes: list[str]
         f"{first}, {second}, difference {signed(difference['estimate'], 2)} {unit} {ends(difference['interval'])}, "
         f"{p_equals(compared['p_adjusted'])}"
     )
-    if compared["p_adjusted"] is not None and compared["p_adjusted"] < LEVEL:
-        if margin is None or abs(difference["estimate"]) >= margin:
-            size = "" if margin is None else f", by more than the {margin:g} {unit} that matter"
-        else:
-            size = f", by less than the {margin:g} {unit} that matter"
-        return f"By {attribute}, the bias differs significantly{size} ({numbers})."
-    if compared["equivalent"]:
-        return f"By {attribute}, the biases are equivalent within ±{margin:g} {unit} ({numbers})."
-    return f"By {attribute}, no difference of the biases is shown ({numbers})."
+    return f"By {attribute}, {_verdict(compared, difference, unit, margin)} ({numbers})."
+
+
+def _verdict(
+    compared: Mapping[str, Any], difference: Mapping[str, Any], unit: str, margin: float | None
+) -> str:
+    """Return whether groups differ, and whether by more than the margin, as far as the interval shows it."""
+    p = compared["p_adjusted"]
+    if p is not None and p < LEVEL:
+        if margin is None or difference["interval"] is None:
+            return "the bias differs significantly"
+        low, high = difference["interval"]
+        if low > margin or high < -margin:
+            return f"the bias differs significantly, by more than {amount_of(margin, unit)}"
+        if -margin < low and high < margin:
+            return f"the bias differs significantly, by less than {amount_of(margin, unit)}"
+        return f"the bias differs significantly; whether by more than {amount_of(margin, unit)} remains open"
+    if compared["equivalent"] and margin is not None:
+        return f"the biases are equivalent within ±{amount_of(margin, unit)}"
+    return "no difference of the biases is shown"
+
+
+def amount_of(value: float, unit: str) -> str:
+    """Format a margin with its unit, `0.2 mm`, `1 degree`."""
+    return f"{value:g} {'degree' if unit == 'degrees' and value == 1 else unit}"
+
+
+def headline(report: Report) -> list[str]:
+    """Return a sentence for each attribute: which main measurements have errors that differ between its groups."""
+    if "measurements" not in report:
+        return []
+    errors, texts = report["measurements"]["errors"], []
+    for attribute in report["cohort"]["attributes"]:
+        differing = [
+            f"{title(name)} ({signed(_largest(entry['attributes'][attribute]), 2)} {entry['unit']})"
+            for name in MAIN
+            if (entry := errors.get(name))
+            and (p := entry["attributes"][attribute]["p_adjusted"]) is not None
+            and p < LEVEL
+        ]
+        texts.append(
+            f"Measurements by {attribute}: the bias differs significantly in the {listing(differing)}."
+            if differing
+            else f"Measurements by {attribute}: no bias of joint space or femorotibial angle differs significantly."
+        )
+
+    return texts
+
+
+def _largest(compared: Mapping[str, Any]) -> float:
+    """Return the largest difference of biases between two groups."""
+    return float(max((pair["bias"]["estimate"] for pair in compared["pairs"]), key=abs))
+
+
+def differences(report: Report, name: str) -> list[dict[str, Any]]:
+    """Return a row for each pair of groups: their names, the differences, p of the attribute, and the verdict."""
+    errors, attributes = report["measurements"]["errors"][name], report["cohort"]["attributes"]
+    rows = []
+    for groups in attribute_groups(errors["groups"], attributes):
+        compared = errors["attributes"].get(groups.key)
+        for pair in compared["pairs"] if compared else ():
+            rows.append(
+                {
+                    "groups": f"{groups.title}: {groups.labels[pair['first']]} - {groups.labels[pair['second']]}",
+                    "bias": pair["bias"],
+                    "absolute": pair["absolute"],
+                    "p": compared["p_adjusted"],
+                    "verdict": _verdict(compared, pair["bias"], errors["unit"], errors["margin"]),
+                }
+            )
+    return rows
 
 
 def _refusals(measurements: Mapping[str, Any]) -> Iterator[str]:
@@ -121,9 +183,9 @@ def _refusals(measurements: Mapping[str, Any]) -> Iterator[str]:
     for name, counts in measurements["reasons"].items():
         for reason, count in counts.items():
             by_reason.setdefault((reason, count), []).append(name)
-    for (reason, count), names in sorted(by_reason.items(), key=lambda item: -item[0][1])[:3]:
+    for (reason, count), names in sorted(by_reason.items(), key=lambda item: -item[0][1]):
         which = listing(map(title, names)) if len(names) <= 3 else f"{len(names)} measurements"
-        yield f"Not measurable by the reference in {amount(count, 'knee')}, {which}: {reason}."
+        yield f"{amount(count, 'knee')} without a reference value of {which}: {reason}."
 
 
 def _spacings(measurements: Mapping[str, Any], attributes: list[str]) -> Iterator[str]:

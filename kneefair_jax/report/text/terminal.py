@@ -6,7 +6,7 @@ from typing import Any
 from kneefair_jax import safe_text
 from kneefair_jax.fairness import family
 from kneefair_jax.report.schema import Report
-from kneefair_jax.report.text import cards, failures, findings, formatting, models, summary
+from kneefair_jax.report.text import cards, failures, findings, formatting, measurements, models, summary
 
 
 def scores(report: Report) -> str:
@@ -108,6 +108,11 @@ def verdicts(reports: Mapping[str, Report]) -> list[str]:
             f"{f'{model}, ' if len(reports) > 1 else ''}{verdict.groups.title}: {_verdict(report, verdict)}"
             for model, report in reports.items()
             for verdict in summary.verdicts(report)
+        ),
+        *(
+            f"{f'{model}, ' if len(reports) > 1 else ''}{text}"
+            for model, report in reports.items()
+            for text in measurements.headline(report)
         ),
     ]
 
