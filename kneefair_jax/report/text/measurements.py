@@ -171,10 +171,18 @@ def differences(report: Report, name: str) -> list[dict[str, Any]]:
                     "bias": pair["bias"],
                     "absolute": pair["absolute"],
                     "p": compared["p_adjusted"],
-                    "verdict": _verdict(compared, pair["bias"], errors["unit"], errors["margin"]),
+                    "verdict": _short(_verdict(compared, pair["bias"], errors["unit"], errors["margin"])),
                 }
             )
     return rows
+
+
+def _short(verdict: str) -> str:
+    """Return a verdict for a cell of a table, where its subject is clear."""
+    for subject in ("the bias ", "the biases are ", "no difference of the biases is "):
+        if verdict.startswith(subject):
+            return verdict.removeprefix(subject).replace("shown", "no difference shown")
+    return verdict
 
 
 def _refusals(measurements: Mapping[str, Any]) -> Iterator[str]:
