@@ -25,7 +25,7 @@ def test_one_line_and_the_right_status_pass():
         ("import sys; sys.exit(2)", "refused", "0 error lines"),
         ("open('left.txt', 'w')", "works", "files outside: left.txt"),
         ("import time; time.sleep(9)", "works", "more than 1 s"),
-        ("import time; x = b"1" * (30 << 20); time.sleep(0.3)", "works", "more than 0.02 GiB"),
+        ("import time; x = b'1' * (30 << 20); time.sleep(0.3)", "works", "more than 0.02 GiB"),
     ],
 )
 def test_each_fault_is_named(text, outcome, fault, monkeypatch):
