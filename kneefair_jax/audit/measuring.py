@@ -29,6 +29,7 @@ from kneefair_jax.report.text import formatting
 from kneefair_jax.runtime import progress
 
 FILE = "measurements.csv"
+MARGIN = "--clinical-margin"
 COLUMNS = (
     "case_id",
     "model",
@@ -71,7 +72,7 @@ class Measured(NamedTuple):
 
 
 def parse_values(words: Sequence[str], option: str) -> dict[str, float]:
-    """Parse `["fta=1", "jsw_min_medial=0.5"]` to measurement -> number.
+    """Parse `["fta=1", "jsw_min_medial=0.5"]` to measurement -> number, above 0 for `MARGIN`.
 
     Raises:
         InputError: a word has another form, names no measurement, or one twice.
@@ -86,6 +87,8 @@ def parse_values(words: Sequence[str], option: str) -> dict[str, float]:
             raise InputError(f"{option} {word!r}: write MEASUREMENT=NUMBER, such as fta=1") from None
         if name in result:
             raise InputError(f"{option}: {name!r} occurs twice")
+        if option == MARGIN and not number > 0:
+            raise InputError(f"{option} {word!r}: give an error above 0")
         result[name] = number
     return result
 
@@ -128,7 +131,11 @@ def measure_cases(
             the table of readers' values is (`_with_manual`).
     """
     sides = sides_of(reading.structures)
-    of_row = knees(cohort.knees, cohort.path)
+    if reserved := sorted(set(cohort.attributes) & set(COLUMNS)):
+        raise InputError(
+            f"{cohort.path}: the attribute {reserved[0]!r} has the name of a column of {FILE}; rename it"
+        )
+    of_row = knees(cohort.knees, cohort.spacing, cohort.path)
     by_row = dict(zip(cohort.frame["case_id"], cohort.frame.index, strict=True))
     stated = dict(zip(cohort.frame["case_id"], cohort.spacing, strict=True))
 
@@ -151,12 +158,12 @@ def measure_cases(
             # A prediction without a fibula, or with one on the wrong side, is measured on the knee's own side.
             side = knee or stated_side or side_of(bones_of_truth)
             of_truth, of_prediction = (
-                measure(bones, pixel.mm, side, refusal=pixel.refusal)
+                measure(bones, pixel.mm, side, refusal=pixel.refusal, void=masks.ignored)
                 for bones in (bones_of_truth, bones_of_prediction)
             )
             rows += _rows(case, model, knee, of_truth, of_prediction, pixel.kind)
             if pixel.mm and not pixel.refusal:
-                errors = errors_of_bones(bones_of_truth, bones_of_prediction, pixel.mm, side)
+                errors = errors_of_bones(bones_of_truth, bones_of_prediction, pixel.mm, side, masks.ignored)
                 of_contours += [ContourOfCase(case, model, bone, entry) for bone, entry in errors.items()]
         return rows, of_contours
 
@@ -187,11 +194,12 @@ def sides_of(structures: Sequence[str]) -> tuple[str, ...]:
     return sides or ("",)
 
 
-def knees(table: pd.DataFrame, path: Path) -> dict[int, tuple[str, float]]:
+def knees(table: pd.DataFrame, spacings: np.ndarray, path: Path) -> dict[int, tuple[str, float]]:
     """Return row of a table -> side and magnification, "" and NaN where it states none.
 
     Args:
         table: text, `side` and `magnification`.
+        spacings: f[N, 2], of the table; NaN where it states none.
         path: of the table, for messages.
 
     Raises:
@@ -199,9 +207,10 @@ def knees(table: pd.DataFrame, path: Path) -> dict[int, tuple[str, float]]:
     """
     problems: list[metadata.Problem] = []
     result = {}
+    is_stated = dict(zip(table.index, np.isfinite(spacings).all(axis=1), strict=True))
     for row, side, magnification in table[["side", "magnification"]].itertuples():
         code = dicom_header.parse_side(side)
-        if not cell_text.is_missing(side) and code not in _SIDES:
+        if not cell_text.is_missing(side) and code not in (*_SIDES, "B"):
             problems.append((row, f"side {side!r}: write right or left"))
         try:
             number = (
@@ -214,6 +223,13 @@ def knees(table: pd.DataFrame, path: Path) -> dict[int, tuple[str, float]]:
                 (
                     row,
                     f"magnification {magnification!r}: give a number from 1 to {spacing.LARGEST_MAGNIFICATION:g}",
+                )
+            )
+        elif np.isfinite(number) and is_stated[row]:
+            problems.append(
+                (
+                    row,
+                    "spacing_mm is in the plane of the bones, so that no magnification applies; leave one of the two",
                 )
             )
         result[row] = (_SIDES.get(code, ""), number)
@@ -232,16 +248,21 @@ def bone_spacing(stated: np.ndarray, mask: Mask, film: Path | None, magnificatio
     """
     if np.isfinite(stated).all():
         return spacing.bone_spacing(stated, "table")
-    # A mask has copied its spacing from the film, and lost what kind it was.
+    # A mask has copied its spacing from the film, and lost what kind it was, so the film comes first.
     kind = "header" if mask.spacing_kind == "header" else "uncalibrated"
     of_mask = spacing.bone_spacing(mask.spacing, kind, magnification)
-    if not of_mask.refusal or film is None:
+    if film is None:
         return of_mask
     radiograph = readers.read_radiograph(film)
     if radiograph.pixels.shape[:2] != mask.values.shape:
+        if of_mask.mm is None:
+            reason = (
+                "the radiograph has another number of pixels than the mask, so its spacing does not apply"
+            )
+            return of_mask._replace(refusal=reason)
         return of_mask
-    of_film = spacing.bone_spacing(radiograph.bone_spacing, radiograph.bone_spacing_kind, magnification)
-    return of_mask if of_film.mm is None else of_film
+    result = spacing.bone_spacing(radiograph.bone_spacing, radiograph.bone_spacing_kind, magnification)
+    return of_mask if result.mm is None else result
 
 
 def _rows(
@@ -289,6 +310,10 @@ def _with_manual(measured: Measured, source: Path | pd.DataFrame, cases: Sequenc
         if column not in cells:
             raise InputError(f"{path}: column {column!r} is missing; the columns are {', '.join(cells)}")
     knee = cells["knee"] if "knee" in cells else pd.Series("", cells.index)
+    if set(measured.table["knee"]) == {""}:  # one knee a mask, whose side a table may state
+        knee = pd.Series("", cells.index)
+    else:
+        knee = knee.map(lambda text: _SIDES.get(dicom_header.parse_side(text), ""))
     problems: list[metadata.Problem] = []
     values = []
     for row, name, text in cells[["measurement", "value"]].itertuples():
@@ -321,7 +346,11 @@ def _with_manual(measured: Measured, source: Path | pd.DataFrame, cases: Sequenc
     result["reference"] = result.pop("manual")
     result["error"] = result["predicted"] - result["reference"]
     result["reference_reason"] = np.where(result["reference"].isna(), "no value of a reader", "")
-    counted = int(means["case_id"].isin(cases).sum())
+    counted = int(result["error"].notna().sum())
+    if not counted:
+        raise InputError(
+            f"{path}: no value belongs to a measurement of a prediction; check case_id, knee and measurement"
+        )
     note = (
         f"measurements are compared with {counted} values of {Path(path).name}, not with the reference masks"
     )

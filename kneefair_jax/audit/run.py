@@ -79,11 +79,6 @@ def masks(
     predictions = _predictions(options, len(by_model))
     matched, reading = _match_files(truth, by_model, metadata, attributes, options)
     cohort = matched.cohort
-    measured = None
-    if options.measurements:
-        measured = measuring.measure_cases(
-            cohort, matched.truth, matched.predictions, matched.films, reading, options.measurements
-        )
     settings = equivalence_margin.with_readers(settings, options, cohort, matched.truth, reading)
     errors = None
     headers: dict[str, FilmHeader] = {}
@@ -93,6 +88,11 @@ def masks(
         )
         cohort.notes.append(radiographs.label_error_note(errors))
     results = scoring.score_cases(cohort, matched.truth, matched.predictions, reading)
+    measured = None
+    if options.measurements:
+        measured = measuring.measure_cases(
+            cohort, matched.truth, matched.predictions, matched.films, reading, options.measurements
+        )
     of_references = mask_notes.of_references(cohort, results)
     cohort.notes.extend(of_references.notes)
     faults = of_references.faults

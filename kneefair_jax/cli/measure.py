@@ -109,9 +109,16 @@ def _main(argv: Sequence[str]) -> int:
     options = parser().parse_args(argv)
     from kneefair_jax.data import label_map
     from kneefair_jax.measurements.spacing import LARGEST_MAGNIFICATION
+    from kneefair_jax.report import csv_tables
     from kneefair_jax.runtime import output_folder, written_files
 
     output_folder.require_writable(options.out, "--out")
+    for folder in options.masks:
+        if folder.is_dir() and options.out.resolve().is_relative_to(folder.resolve()):
+            raise InputError(
+                f"--out {options.out}: lies in the folder of the masks, where overlays would be taken for masks; "
+                "give another folder"
+            )
     written_files.require_new(
         options.out, "measurement", "--out", [TABLE], overwrite=options.overwrite, inputs=options.masks
     )
@@ -123,7 +130,7 @@ def _main(argv: Sequence[str]) -> int:
         options.out, "measurement", "--out", overwrite=options.overwrite, inputs=options.masks
     ) as stage:
         table = _measure_all(cases, labels, stage, with_overlays=not options.no_overlays)
-        table.to_csv(stage / TABLE, index=False)
+        csv_tables.escape_formulas(table).to_csv(stage / TABLE, index=False)
     print(_summary(table))
     print(f"measurements: {options.out / TABLE}")
     return 0
@@ -143,8 +150,10 @@ def _cases(options: argparse.Namespace) -> list[_Case]:
         spacing = parse_spacing(options.spacing)
     magnification = float("nan") if options.magnification is None else options.magnification
     cases = []
+    counts = Counter(Path(name).name for name in paths)
     for name, path in paths.items():
-        last = Path(name).name
+        # A name without folders stands for a mask if no other mask has it.
+        last = Path(name).name if counts[Path(name).name] == 1 else name
         of_table = stated.get(name, stated.get(last, (np.full(2, np.nan), "", float("nan"))))
         if stated and name not in stated and last not in stated:
             raise InputError(f"{options.metadata}: no case {name!r}, of the mask {path}; add a row")
@@ -204,7 +213,7 @@ def _stated(options: argparse.Namespace) -> dict[str, tuple["np.ndarray", str, f
     spacings = metadata.spacings(cells, problems)
     metadata.refuse(options.metadata, problems)
     knees = pd.DataFrame({name: cells.get(name, "") for name in ("side", "magnification")}, index=cells.index)
-    of_row = measuring.knees(knees, options.metadata)
+    of_row = measuring.knees(knees, spacings, options.metadata)
     return {
         case: (spacing, *of_row[row])
         for (row, case), spacing in zip(cells["case_id"].items(), spacings, strict=True)

@@ -67,12 +67,14 @@ class PairErrors:
         second: name of another.
         bias: difference of the mean errors; its p is corrected over the pairs of the attribute.
         absolute: difference of the mean absolute errors, likewise.
+        equivalent: whether the biases of the two differ by less than the margin; None without a margin.
     """
 
     first: str
     second: str
     bias: Estimate
     absolute: Estimate
+    equivalent: bool | None
 
 
 @dataclass(frozen=True)
@@ -309,12 +311,14 @@ def _compare(
                 for j, (first, second) in enumerate(combinations(range(len(ranked)), 2))
             ]
         )
-    pairs = [
-        PairErrors(first, second, bias, absolute)
-        for (first, second), bias, absolute in zip(combinations(ranked, 2), *estimates, strict=True)
-    ]
-    equivalent = None
+    within: list[bool | None] = [None] * len(estimates[0])
     if margin is not None:
         ends = hypothesis_tests.welch_intervals(scores[:1], sizes, 0.9)[0]
-        equivalent = bool((np.abs(ends) < margin).all())
-    return AttributeErrors(pairs, float(tests.p[0]), None, equivalent)
+        within = [bool(low > -margin and high < margin) for low, high in ends]
+    pairs = [
+        PairErrors(first, second, bias, absolute, equivalent)
+        for (first, second), bias, absolute, equivalent in zip(
+            combinations(ranked, 2), *estimates, within, strict=True
+        )
+    ]
+    return AttributeErrors(pairs, float(tests.p[0]), None, None if margin is None else all(within))

@@ -40,6 +40,7 @@ def errors_of_bones(
     prediction: Mapping[str, np.ndarray],
     spacing: tuple[float, float],
     side: str = "",
+    void: np.ndarray | None = None,
 ) -> dict[str, ContourErrors]:
     """Return the errors of the bones that both masks of a knee show; others are left out.
 
@@ -48,15 +49,16 @@ def errors_of_bones(
         prediction: the same of the prediction.
         spacing: mm of a pixel down and across.
         side: as for `measure`.
+        void: as for `measure`.
     """
-    outlines = {name: contour(bone, spacing) for name, bone in reference.items()}
-    knee = Knee(outlines, side, min(spacing))
+    outlines = {name: contour(bone, spacing, void) for name, bone in reference.items()}
+    knee = Knee(outlines, side, max(spacing))
+    predicted = Knee({name: contour(bone, spacing) for name, bone in prediction.items()}, side, max(spacing))
     result = {}
     for bone in POINTS:
-        predicted = contour(prediction[bone], spacing) if bone in prediction else None
-        if predicted is not None and outlines.get(bone) is not None:
-            with contextlib.suppress(NotMeasurableError):
-                result[bone] = contour_errors(knee, predicted, bone)
+        with contextlib.suppress(NotMeasurableError):
+            knee.bone(bone)
+            result[bone] = contour_errors(knee, predicted.bone(bone), bone)
     return result
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import contourpy
 import numpy as np
-from scipy import signal
+from scipy import ndimage, signal
 
 LEVEL = 0.5
 STEP_PIXELS = 1.0  # between the vertices of a contour
@@ -34,12 +34,13 @@ class Contour(NamedTuple):
     other_pieces: float = 0.0
 
 
-def contour(bone: np.ndarray, spacing: tuple[float, float]) -> Contour | None:
+def contour(bone: np.ndarray, spacing: tuple[float, float], void: np.ndarray | None = None) -> Contour | None:
     """Return the outline of a bone; None if it is absent.
 
     Args:
         bone: a mask bool[H, W], or its probability f[H, W].
         spacing: length of a pixel down and across.
+        void: bool[H, W], pixels of which nothing is known; a contour beside them is cut. None for none.
 
     Raises:
         ValueError: the array has another shape or type, or holds a value outside [0, 1].
@@ -66,6 +67,12 @@ def contour(bone: np.ndarray, spacing: tuple[float, float]) -> Contour | None:
     points = lines[int(np.argmax(areas))][:-1] + np.array([left, top])
     points = _resample(points)
     is_cut = ((points < 0) | (points > np.array(bone.shape[::-1]) - 1)).any(axis=1)
+    if void is not None and void.any():
+        near = ndimage.binary_dilation(void, iterations=2)
+        rows, columns = (
+            np.clip(np.rint(points[:, axis]).astype(int), 0, bone.shape[1 - axis] - 1) for axis in (1, 0)
+        )
+        is_cut |= near[rows, columns]
     rounding = 0
     if bone.dtype == bool:
         rounding = WINDOW // 2

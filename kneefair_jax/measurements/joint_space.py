@@ -35,7 +35,8 @@ class JointSpace(NamedTuple):
     Attributes:
         minimum: the least distance between femur and tibia; 0 where they touch.
         line: f64[2, 2], its ends in the frame, on femur and tibia.
-        widths: JSW(x) at `LOCATIONS` along the normal of the condylar tangent, f64[X]; at least 0.
+        widths: JSW(x) at `LOCATIONS` along the normal of the condylar tangent, f64[X]; at least 0, NaN where one of the
+            bones is not above or below the other.
         lines: f64[X, 2, 2], their ends.
     """
 
@@ -86,7 +87,9 @@ def joint_space(
     distances = np.where(gaps > 0, distances, 0.0)
     best = int(distances.argmin())
     fixed = frame.bicondylar[0, 0] + frame.width * np.array(LOCATIONS[compartment])
-    heights = [np.interp(fixed, line[:, 0], line[:, 1]) for line in (condyle, plateau)]
+    heights = [
+        np.interp(fixed, line[:, 0], line[:, 1], left=np.nan, right=np.nan) for line in (condyle, plateau)
+    ]
     lines = np.stack([np.stack([fixed, height], axis=1) for height in heights], axis=1)
     return JointSpace(
         float(distances[best]),

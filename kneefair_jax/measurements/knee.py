@@ -51,7 +51,15 @@ class Knee:
     @cached_property
     def frame(self) -> Frame:
         """The knee's frame, which faces the lateral side if that is known."""
-        frame = landmarks.knee_frame(self.bone("femur"), self.bone("tibia"))
+        femur = self.bone("femur")
+        frame = landmarks.knee_frame(femur, self.bone("tibia"))
+        points = frame.of_film(femur.points)
+        straight = landmarks.is_straight(
+            points, np.array([1.0, 0.0]), landmarks.STRAIGHT["femur"] * frame.width, self.pixel
+        )
+        ends = [int(np.linalg.norm(points - end, axis=1).argmin()) for end in frame.bicondylar]
+        if straight[ends].any():
+            raise NotMeasurableError("the femur ends in a straight line, as if the collimated field cut it")
         try:
             return landmarks.facing_lateral(frame, is_lateral_right=self._is_lateral_right(frame))
         except NotMeasurableError:

@@ -16,6 +16,8 @@ from kneefair_jax.measurements.landmarks import NotMeasurableError, Shaft
 
 BONES = ("femur", "tibia", "fibula", "patella")
 SHORT_SHAFT = 0.7  # bicondylar widths; shorter shafts get a note
+COARSE_MM = 0.8  # larger pixels get a note on joint spaces
+_RUN = 0.08  # share of the femur's width that both bones end in one column, if the collimated field cuts them
 _MIRRORED = 0.005  # largest share of differing pixels of a film that is composed of mirrored halves
 
 
@@ -41,6 +43,7 @@ def measure(
     side: str = "",
     *,
     refusal: str = "",
+    void: np.ndarray | None = None,
 ) -> dict[str, Measurement]:
     """Take all measurements of one knee.
 
@@ -53,6 +56,7 @@ def measure(
         side: "right" or "left" knee on a film that is displayed as from the front, the patient's right at the film's
             left; "" leaves it to the fibula.
         refusal: why lengths are not known in millimeters although the spacing is, such as that it is of the detector.
+        void: bool[H, W], pixels of which nothing is known, as for `contours.contour`.
 
     Returns:
         name of `MEASUREMENTS` -> its value, or why there is none.
@@ -62,12 +66,15 @@ def measure(
     """
     _check(bones, spacing, side)
     pixel = spacing or (1.0, 1.0)
-    outlines = {name: contours.contour(bone, pixel) for name, bone in bones.items()}
+    outlines = {name: contours.contour(bone, pixel, void) for name, bone in bones.items()}
     if _is_mirrored(bones):
         reason = "the mask equals its mirror image: the film is composed of mirrored halves"
         return {name: Measurement(float("nan"), reason) for name in MEASUREMENTS}
+    if _ends_in_one_column(bones):
+        reason = "femur and tibia end in the same column of pixels: the collimated field cuts the knee"
+        return {name: Measurement(float("nan"), reason) for name in MEASUREMENTS}
     lengths = refusal or ("" if spacing else "the pixel spacing is unknown")
-    return measure_contours(outlines, side, min(pixel), refusal=lengths, is_square=spacing is None)
+    return measure_contours(outlines, side, max(pixel), refusal=lengths, is_square=spacing is None)
 
 
 def measure_contours(
@@ -141,7 +148,13 @@ def _take(knee: Knee, name: str, lengths: str, *, is_square: bool) -> Measuremen
         return Measurement(float("nan"), lengths)
     try:
         result = _FUNCTIONS[name](knee)
-        note = "; ".join(filter(None, (result.note, "square pixels are assumed" if is_square else "")))
+        coarse = name.startswith("jsw") and knee.pixel > COARSE_MM and not is_square
+        notes = (
+            result.note,
+            "square pixels are assumed" if is_square else "",
+            f"pixels of {knee.pixel:.2g} mm are coarse for a joint space" if coarse else "",
+        )
+        note = "; ".join(filter(None, notes))
         return Measurement(result.value, "", note, knee.frame.to_film(np.array(result.lines)))
     except NotMeasurableError as reason:
         return Measurement(float("nan"), str(reason))
@@ -157,11 +170,18 @@ def _minimum(space: JointSpace) -> _Result:
     return _Result(space.minimum, [space.line], "" if space.minimum else "the bones touch")
 
 
+def _require_locations(space: JointSpace) -> None:
+    if np.isnan(space.widths).any():
+        raise NotMeasurableError("the tibia does not face the femur at all fixed locations")
+
+
 def _mean(space: JointSpace) -> _Result:
+    _require_locations(space)
     return _Result(float(space.widths.mean()), list(space.lines))
 
 
 def _area(space: JointSpace, locations: Sequence[float], width: float) -> _Result:
+    _require_locations(space)
     return _Result(float(np.trapezoid(space.widths, np.array(locations) * width)), list(space.lines))
 
 
@@ -245,6 +265,20 @@ def _is_mirrored(bones: Mapping[str, np.ndarray]) -> bool:
     columns = np.flatnonzero(union.any(axis=0))
     part = union[:, columns[0] : columns[-1] + 1]
     return bool((part != part[:, ::-1]).sum() < _MIRRORED * part.sum())
+
+
+def _ends_in_one_column(bones: Mapping[str, np.ndarray]) -> bool:
+    """Return whether femur and tibia both end along one column inside of the film, as where a field ends."""
+    masks = [np.asarray(bones[name]) > contours.LEVEL for name in ("femur", "tibia") if name in bones]
+    if len(masks) < 2 or not all(mask.any() for mask in masks):
+        return False
+    spans = [np.flatnonzero(mask.any(axis=0))[[0, -1]] for mask in masks]
+    longest = _RUN * (spans[0][1] - spans[0][0])
+    return any(
+        spans[0][end] == spans[1][end]
+        and min(mask[:, spans[0][end]].sum() for mask in masks) >= max(longest, 3)
+        for end in (0, 1)
+    )
 
 
 def _check(bones: Mapping[str, np.ndarray], spacing: tuple[float, float] | None, side: str) -> None:

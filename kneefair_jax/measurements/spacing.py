@@ -10,17 +10,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Kinds in the plane of the bones. `table` and `stated` are the user's, `header` is a NIfTI file's.
-IN_BONES = ("calibrated", "magnification", "distances", "table", "stated", "header")
+# Kinds in the plane of the bones; `table` is stated by the user.
+IN_BONES = ("calibrated", "magnification", "distances", "table")
 AT_DETECTOR = {
     "detector": "the spacing is that of the detector (ImagerPixelSpacing), where bones are magnified",
     "scanned": "the spacing is that of the scanned film (NominalScannedPixelSpacing), where bones are magnified",
+    "header": "the header of a NIfTI file does not state whether its spacing is that of the detector, where bones are "
+    "magnified",
     "uncalibrated": "the header's PixelSpacing states no calibration, so it may be that of the detector, where bones "
     "are magnified",
 }
 _REMEDY = "state the magnification (--magnification, or a column of this name), or the spacing in the table"
 UNKNOWN = "the pixel spacing is unknown: state it (column spacing_mm of the table of cases)"
-LARGEST_MAGNIFICATION = 2.0
+LARGEST_MAGNIFICATION = 1.5  # as `data.readers.limits.MAX_MAGNIFICATION`
 
 
 class BoneSpacing(NamedTuple):
@@ -46,7 +48,7 @@ def bone_spacing(spacing: np.ndarray, kind: str, magnification: float = float("n
         magnification: of the bones on the detector, as the user states it; NaN if nothing is stated.
 
     Raises:
-        ValueError: the magnification is not between 1 and 2.
+        ValueError: the magnification is not between 1 and 1.5.
     """
     if np.isfinite(magnification) and not 1 <= magnification <= LARGEST_MAGNIFICATION:
         raise ValueError(f"magnification {magnification}: give a number from 1 to {LARGEST_MAGNIFICATION:g}")

@@ -286,15 +286,16 @@ def clipped(polygon, size_mm, step=0.1):
 
 
 def test_masks_of_phantoms_measure_like_their_drawing():
-    """Six knees at 0.25 mm; `benchmarks/measurements.py` has many at 0.2 mm."""
-    size, fov = (720, 720), 180.0
+    """Four knees at 0.35 mm; `benchmarks/measurements.py` has many at 0.2 mm."""
+    size, fov = (512, 512), 180.0
+    spacing = (fov / 512, fov / 512)
     differences = {name: [] for name in MEASUREMENTS}
-    for number in range(6):
+    for number in range(4):
         key, side = jax.random.key(40 + number), number % 2
         film = case.draw_case(key, side, size=size, fov_mm=fov, overlaps=True)
         drawing = case.draw_contours(key, side, size=size, fov_mm=fov)
         bones = measurements.whole_bones(np.asarray(film.exact), anatomy.SCHEMES["knee_overlaps"])
-        result = measure(bones, (0.25, 0.25))
+        result = measure(bones, spacing)
         exact = measure_contours(
             {name: clipped(np.asarray(getattr(drawing, name)), fov) for name in measurements.BONES}
         )
@@ -302,6 +303,6 @@ def test_masks_of_phantoms_measure_like_their_drawing():
             if not result[name].reason and not exact[name].reason:
                 differences[name].append(abs(result[name].value - exact[name].value))
     for name, errors in differences.items():
-        assert len(errors) >= 4, name
+        assert len(errors) >= 2, name
         limit = {"mm": 0.15, "mm2": 1.0, "degrees": 0.4, "ratio": 0.005}[MEASUREMENTS[name].unit]
         assert np.median(errors) < limit, name

@@ -20,6 +20,7 @@ from kneefair_jax.data.readers.limits import (
     exceeds_magnification,
     format_mm,
     require_spacing,
+    same_spacing,
 )
 from kneefair_jax.data.readers.orientation import NONE, Orientation
 from kneefair_jax.errors import InputError
@@ -30,7 +31,6 @@ _SPACINGS = {
     "PixelSpacing": "calibrated",
     "NominalScannedPixelSpacing": "scanned",
 }
-_SAME_RTOL = 1e-3  # of two fields that state one spacing with other digits
 SIDE_COLUMNS = ("side", "laterality")  # of tables, and attributes of groups
 SIDES = {"R": "right", "L": "left"}
 _CODES = {"R": "R", "RIGHT": "R", "L": "L", "LEFT": "L", "B": "B", "BOTH": "B", "BILATERAL": "B"}
@@ -96,7 +96,7 @@ def bone_spacing(dataset: Any, path: Path) -> tuple[np.ndarray, str]:
     """Return the best estimate of the spacing in the plane of the bones, f32[2], and its kind.
 
     Kinds are those of `Radiograph.bone_spacing_kind`. PixelSpacing is calibrated if PixelSpacingCalibrationType says
-    so, or if it differs from ImagerPixelSpacing: the standard has both equal without a calibration (PS3.3, 10.7.1.3).
+    so, or if it is smaller than ImagerPixelSpacing: without a calibration, both are equal (PS3.3, 10.7.1.3).
     Otherwise the spacing at the detector is divided by EstimatedRadiographicMagnificationFactor, or by the ratio of
     DistanceSourceToDetector to DistanceSourceToPatient.
 
@@ -114,7 +114,8 @@ def bone_spacing(dataset: Any, path: Path) -> tuple[np.ndarray, str]:
     imager, pixel = mm.get("ImagerPixelSpacing"), mm.get("PixelSpacing")
     if pixel is not None:
         has_type = bool(str(dataset.get("PixelSpacingCalibrationType") or "").strip())
-        differs = imager is not None and not np.allclose(imager, pixel, rtol=_SAME_RTOL)
+        # A bone is larger on the detector, so that its own spacing is smaller.
+        differs = imager is not None and not same_spacing(imager, pixel) and bool((pixel < imager).all())
         is_plausible = imager is None or not exceeds_magnification(imager, pixel)
         if is_plausible and (has_type or differs):
             return pixel, "calibrated"

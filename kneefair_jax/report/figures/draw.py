@@ -64,7 +64,7 @@ def figures_of(
     if curves:
         figures["curves"] = cohort_figures.curves(curves, "curves")
     if measured is not None:
-        figures |= measurement_figures.agreement(measured, by_attribute)
+        figures |= measurement_figures.agreement(measured, by_attribute, report["measurements"]["errors"])
         if by_attribute and (contours := report["measurements"]["contours"]):
             figures["contours"] = measurement_figures.contours(contours, by_attribute, "contours")
     external = report.get("external")

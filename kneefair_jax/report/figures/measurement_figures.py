@@ -17,13 +17,16 @@ PREFIX = "agreement_"
 MOST_DOTS = 400  # of a group
 
 
-def agreement(measured: pd.DataFrame, groups: Sequence[AttributeGroups]) -> dict[str, str]:
+def agreement(
+    measured: pd.DataFrame, groups: Sequence[AttributeGroups], errors: Mapping[str, Any]
+) -> dict[str, str]:
     """Draw error against the mean of reference and prediction, a panel an attribute, a color a group.
 
     Args:
         measured: a row per knee and measurement: `measurement`, `unit`, `reference`, `predicted` and the categorical
             attributes.
         groups: one attribute each.
+        errors: measurement -> `measurement_errors.MeasurementErrors` as a mapping, for bias and limits of agreement.
 
     Returns:
         `agreement_` and the measurement -> SVG, of measurements that two knees have or more.
@@ -46,15 +49,15 @@ def agreement(measured: pd.DataFrame, groups: Sequence[AttributeGroups]) -> dict
                 for (g, group), look in zip(enumerate(levels.names), looks(), strict=False):
                     members = np.flatnonzero(levels.index == g)
                     label = entry.labels.get(group, group)
-                    bias, deviation = error.iloc[members].mean(), error.iloc[members].std()
+                    of_group = errors[measurement]["groups"][group]
+                    bias = of_group["bias"]["estimate"]
                     rows_shown = members[:: max(1, len(members) // MOST_DOTS)]
                     dots = look | {"linestyle": "", "markersize": 3, "alpha": 0.35, "markeredgewidth": 0}
                     axes.plot(mean.iloc[rows_shown], error.iloc[rows_shown], **dots)
                     line = {"color": look["color"], "linestyle": look["linestyle"]}
                     axes.axhline(bias, linewidth=1.5, label=label, **line)
-                    if len(members) > 1:
-                        for limit in (bias - 1.96 * deviation, bias + 1.96 * deviation):
-                            axes.axhline(limit, linewidth=0.8, alpha=0.6, **line)
+                    for limit in of_group["limits"] or ():
+                        axes.axhline(limit, linewidth=0.8, alpha=0.6, **line)
                     texts.append(f"{label}: mean error {signed(bias, 2)} {unit}")
                 low, high = axes.get_ylim()
                 axes.set_ylim(low, high + 0.25 * (high - low))  # room for the legend

@@ -104,15 +104,17 @@ def _comparison(attribute: str, errors: Mapping[str, Any], attributes: list[str]
         f"{first}, {second}, difference {signed(difference['estimate'], 2)} {unit} {ends(difference['interval'])}, "
         f"{p_equals(compared['p_adjusted'])}"
     )
-    return f"By {attribute}, {_verdict(compared, difference, unit, margin)} ({numbers})."
+    return f"By {attribute}, {_verdict(compared, pair, unit, margin)} ({numbers})."
 
 
-def _verdict(
-    compared: Mapping[str, Any], difference: Mapping[str, Any], unit: str, margin: float | None
-) -> str:
-    """Return whether groups differ, and whether by more than the margin, as far as the interval shows it."""
-    p = compared["p_adjusted"]
-    if p is not None and p < LEVEL:
+def _verdict(compared: Mapping[str, Any], pair: Mapping[str, Any], unit: str, margin: float | None) -> str:
+    """Return whether two groups differ, and whether by more than the margin, as far as the interval shows it.
+
+    The p value of the pair is corrected over the pairs of its attribute, that of the attribute over all attributes and
+    measurements; both must be below the level.
+    """
+    p, difference = compared["p_adjusted"], pair["bias"]
+    if p is not None and max(p, difference["p"]) < LEVEL:
         if margin is None or difference["interval"] is None:
             return "the bias differs significantly"
         low, high = difference["interval"]
@@ -121,7 +123,7 @@ def _verdict(
         if -margin < low and high < margin:
             return f"the bias differs significantly, by less than {amount_of(margin, unit)}"
         return f"the bias differs significantly; whether by more than {amount_of(margin, unit)} remains open"
-    if compared["equivalent"] and margin is not None:
+    if pair["equivalent"] and margin is not None:
         return f"the biases are equivalent within ±{amount_of(margin, unit)}"
     return "no difference of the biases is shown"
 
@@ -137,19 +139,23 @@ def headline(report: Report) -> list[str]:
         return []
     errors, texts = report["measurements"]["errors"], []
     for attribute in report["cohort"]["attributes"]:
-        differing = [
-            f"{title(name)} ({signed(_largest(entry['attributes'][attribute]), 2)} {entry['unit']})"
+        compared = {
+            name: entry
             for name in MAIN
-            if (entry := errors.get(name))
-            and (p := entry["attributes"][attribute]["p_adjusted"]) is not None
-            and p < LEVEL
+            if (entry := errors.get(name)) and entry["attributes"][attribute]["p_adjusted"] is not None
+        }
+        different = [
+            f"{title(name)} ({signed(_largest(entry['attributes'][attribute]), 2)} {entry['unit']})"
+            for name, entry in compared.items()
+            if entry["attributes"][attribute]["p_adjusted"] < LEVEL
         ]
-        texts.append(
-            f"Measurements by {attribute}: the bias differs significantly in the {listing(differing)}."
-            if differing
-            else f"Measurements by {attribute}: no bias of joint space or femorotibial angle differs significantly."
-        )
-
+        if different:
+            verdict = f"the bias differs significantly in the {listing(different)}"
+        elif compared:
+            verdict = f"no significant difference of the bias in the {listing(map(title, compared))}"
+        else:
+            verdict = "joint space and femorotibial angle could not be compared"
+        texts.append(f"Measurements by {attribute}: {verdict}.")
     return texts
 
 
@@ -170,8 +176,8 @@ def differences(report: Report, name: str) -> list[dict[str, Any]]:
                     "groups": f"{groups.title}: {groups.labels[pair['first']]} - {groups.labels[pair['second']]}",
                     "bias": pair["bias"],
                     "absolute": pair["absolute"],
-                    "p": compared["p_adjusted"],
-                    "verdict": _short(_verdict(compared, pair["bias"], errors["unit"], errors["margin"])),
+                    "p": pair["bias"]["p"],
+                    "verdict": _short(_verdict(compared, pair, errors["unit"], errors["margin"])),
                 }
             )
     return rows
@@ -193,7 +199,7 @@ def _refusals(measurements: Mapping[str, Any]) -> Iterator[str]:
             by_reason.setdefault((reason, count), []).append(name)
     for (reason, count), names in sorted(by_reason.items(), key=lambda item: -item[0][1]):
         which = listing(map(title, names)) if len(names) <= 3 else f"{len(names)} measurements"
-        yield f"{amount(count, 'knee')} without a reference value of {which}: {reason}."
+        yield f"{amount(count, 'knee')} {'has' if count == 1 else 'have'} no reference value of {which}: {reason}."
 
 
 def _spacings(measurements: Mapping[str, Any], attributes: list[str]) -> Iterator[str]:
