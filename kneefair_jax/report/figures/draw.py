@@ -63,7 +63,7 @@ def figures_of(
         figures["attribute_leakage"] = forest.aucs(report["attribute_leakage"], "attribute_leakage")
     if curves:
         figures["curves"] = cohort_figures.curves(curves, "curves")
-    if measured is not None:
+    if measured is not None and "measurements" in report:
         figures |= measurement_figures.agreement(measured, by_attribute, report["measurements"]["errors"])
         if by_attribute and (contours := report["measurements"]["contours"]):
             figures["contours"] = measurement_figures.contours(contours, by_attribute, "contours")
