@@ -144,3 +144,17 @@ def test_no_reference_value_at_all():
     assert result.overall.cases == 0
     assert result.overall.bias.estimate is None
     assert result.overall.limits is None
+
+
+def test_only_the_pair_that_differs_is_called_so():
+    """Of three groups one has another bias; the other two are equivalent, though the attribute differs."""
+    rng = np.random.default_rng(1)
+    parts = [frame(rng.normal(shift, 0.1, 30), start=30 * i) for i, shift in enumerate((0.0, 0.0, 1.0))]
+    cases = pd.concat(parts, ignore_index=True).assign(sex=pd.Categorical(np.repeat(["a", "b", "c"], 30)))
+    pairs = {(pair.first, pair.second): pair for pair in of(cases, margin=0.2).attributes["sex"].pairs}
+    same = pairs["sex=a", "sex=b"]
+    assert same.bias.p > 0.05
+    assert same.equivalent is True
+    for first in ("sex=a", "sex=b"):
+        assert pairs[first, "sex=c"].bias.p < 0.001
+        assert pairs[first, "sex=c"].equivalent is False

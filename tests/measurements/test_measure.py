@@ -306,3 +306,33 @@ def test_masks_of_phantoms_measure_like_their_drawing():
         assert len(errors) >= 2, name
         limit = {"mm": 0.15, "mm2": 1.0, "degrees": 0.4, "ratio": 0.005}[MEASUREMENTS[name].unit]
         assert np.median(errors) < limit, name
+
+
+def test_a_field_that_cuts_both_bones_at_one_column_is_refused():
+    """Each side loses 3 mm: widths, joint spaces and angles would all be wrong."""
+    bones = knee(pixel=0.25)
+    columns = np.flatnonzero(bones["femur"][300:].any(axis=0))
+    field = np.zeros_like(bones["femur"])
+    field[:, columns[0] + 14 : columns[-1] - 13] = True  # 3.5 mm; the tibia is 3 mm narrower on each side
+    refused = reasons(measure({name: bone & field for name, bone in bones.items()}, (0.25, 0.25), "left"))
+    assert list(refused) == list(MEASUREMENTS)
+    assert "collimated" in refused["jsw_min_medial"]
+
+
+def test_void_pixels_beside_a_bone_cut_it():
+    bones = knee(pixel=0.25)
+    y, x = np.indices(bones["femur"].shape) * 0.25
+    void = (np.abs(x - 53) < 6) & (np.abs(y - 99) < 3)  # on the lowest part of the medial condyle
+    shown = {name: bone & ~void for name, bone in bones.items()}
+    assert "jsw_min_medial" in values(measure(shown, (0.25, 0.25)))  # wrong by the void pixels
+    # The condylar tangent touches there, so that the knee has no frame.
+    assert list(reasons(measure(shown, (0.25, 0.25), void=void))) == list(MEASUREMENTS)
+    # Elsewhere, void pixels change nothing.
+    far = np.zeros_like(void)
+    far[:8, :8] = True
+    assert values(measure(bones, (0.25, 0.25), void=far)) == values(measure(bones, (0.25, 0.25)))
+
+
+def test_coarse_pixels_get_a_note():
+    assert "coarse" in measure(knee(pixel=1.0), (1.0, 1.0))["jsw_min_medial"].note
+    assert measure(knee(pixel=0.5), (0.5, 0.5))["jsw_min_medial"].note == ""

@@ -108,6 +108,9 @@ def test_only_one_knee_against_the_other_is_a_contradiction(side, other, odd):
             (0.18, 0.18),
         ),
         ({"PixelSpacing": [0.18, 0.18]}, "uncalibrated", (0.18, 0.18)),
+        # Rounded to other digits, or larger than at the detector, it is no calibration.
+        ({"ImagerPixelSpacing": [0.2, 0.2], "PixelSpacing": [0.199, 0.199]}, "detector", (0.2, 0.2)),
+        ({"ImagerPixelSpacing": [0.2, 0.2], "PixelSpacing": [0.25, 0.25]}, "detector", (0.2, 0.2)),
         (
             {"ImagerPixelSpacing": [0.22, 0.11], "EstimatedRadiographicMagnificationFactor": "1.1"},
             "magnification",
