@@ -162,7 +162,10 @@ def measure_cases(
                 for bones in (bones_of_truth, bones_of_prediction)
             )
             rows += _rows(case, model, knee, of_truth, of_prediction, pixel.kind)
-            if pixel.mm and not pixel.refusal:
+            is_measured = all(
+                any(not one.reason for one in part.values()) for part in (of_truth, of_prediction)
+            )
+            if pixel.mm and not pixel.refusal and is_measured:  # not of a knee that is refused as a whole
                 errors = errors_of_bones(bones_of_truth, bones_of_prediction, pixel.mm, side, masks.ignored)
                 of_contours += [ContourOfCase(case, model, bone, entry) for bone, entry in errors.items()]
         return rows, of_contours
