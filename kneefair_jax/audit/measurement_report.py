@@ -9,7 +9,7 @@ import pandas as pd
 
 from kneefair_jax import groups
 from kneefair_jax.audit.cases import Cohort
-from kneefair_jax.audit.measuring import ContourOfCase, Measured
+from kneefair_jax.audit.measuring import AuditMeasurements, ContourOfCase
 from kneefair_jax.audit.options import MeasurementOptions, Settings
 from kneefair_jax.audit.result import Audit
 from kneefair_jax.fairness import contour_bands, measurement_errors
@@ -22,7 +22,7 @@ from kneefair_jax.report.build import sentences
 def add(
     audit: Audit,
     cohort: Cohort,
-    measured: Measured,
+    measured: AuditMeasurements,
     options: MeasurementOptions,
     settings: Settings,
 ) -> Audit:

@@ -56,7 +56,7 @@ class ContourOfCase(NamedTuple):
     errors: ContourErrors
 
 
-class Measured(NamedTuple):
+class AuditMeasurements(NamedTuple):
     """The measurements of an audit.
 
     Attributes:
@@ -112,7 +112,7 @@ def measure_cases(
     films: Mapping[str, MaskSource],
     reading: Reading,
     options: MeasurementOptions,
-) -> Measured:
+) -> AuditMeasurements:
     """Measure the masks of all cases; each file is decoded once more.
 
     Args:
@@ -174,7 +174,7 @@ def measure_cases(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         parts = list(progress.track(pool.map(measure_case, cases), len(cases), "measuring"))
     table = pd.DataFrame([row for part, _ in parts for row in part], columns=list(COLUMNS))
-    measured = Measured(table, [entry for _, part in parts for entry in part])
+    measured = AuditMeasurements(table, [entry for _, part in parts for entry in part])
     if options.manual is None:
         return measured
     return _with_manual(measured, options.manual, cohort.frame["case_id"].tolist())
@@ -295,7 +295,9 @@ def _rows(
     ]
 
 
-def _with_manual(measured: Measured, source: Path | pd.DataFrame, cases: Sequence[str]) -> Measured:
+def _with_manual(
+    measured: AuditMeasurements, source: Path | pd.DataFrame, cases: Sequence[str]
+) -> AuditMeasurements:
     """Return the measurements with readers' values as reference.
 
     Args:
@@ -318,6 +320,8 @@ def _with_manual(measured: Measured, source: Path | pd.DataFrame, cases: Sequenc
     else:
         knee = knee.map(lambda text: _SIDES.get(dicom_header.parse_side(text), ""))
     problems: list[metadata.Problem] = []
+    if set(measured.table["knee"]) != {""}:
+        problems += [(row, "knee: write right or left") for row, side in knee.items() if not side]
     values = []
     for row, name, text in cells[["measurement", "value"]].itertuples():
         number = float("nan")

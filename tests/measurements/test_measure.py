@@ -1,14 +1,13 @@
 """Measurements of a knee of simple shapes by hand, of phantoms by their drawing, and every refusal."""
 
-import itertools
-
 import jax
 import numpy as np
 import pytest
 
+from benchmarks.measurements import clip
 from kneefair_jax import anatomy, measurements
 from kneefair_jax.data.phantom import case
-from kneefair_jax.measurements import MEASUREMENTS, contours, measure
+from kneefair_jax.measurements import MEASUREMENTS, measure
 from kneefair_jax.measurements.measure import measure_contours
 from tests.measurements.knees import MIDDLE, PATELLA, PLATEAU, RADIUS, WIDTH, knee, values
 
@@ -272,19 +271,6 @@ def test_bad_arguments_are_refused(options):
         measure(**({"bones": knee()} | options))
 
 
-def clipped(polygon, size_mm, step=0.1):
-    """Return the part of a drawn outline that is on the film, with a vertex every 0.1 mm."""
-    corners = np.concatenate([polygon, polygon[:1]]).astype(float)
-    parts = []
-    for start, end in itertools.pairwise(corners):
-        count = max(1, int(np.linalg.norm(end - start) / step))
-        parts.append(start + (end - start) * (np.arange(count) / count)[:, None])
-    points = np.concatenate(parts)
-    inside = ((points >= 0) & (points <= size_mm)).all(axis=1)
-    is_cut = inside & ~(np.roll(inside, 1) & np.roll(inside, -1))
-    return contours.Contour(points[inside], is_cut[inside])
-
-
 def test_masks_of_phantoms_measure_like_their_drawing():
     """Four knees at 0.35 mm; `benchmarks/measurements.py` has many at 0.2 mm."""
     size, fov = (512, 512), 180.0
@@ -297,7 +283,7 @@ def test_masks_of_phantoms_measure_like_their_drawing():
         bones = measurements.whole_bones(np.asarray(film.exact), anatomy.SCHEMES["knee_overlaps"])
         result = measure(bones, spacing)
         exact = measure_contours(
-            {name: clipped(np.asarray(getattr(drawing, name)), fov) for name in measurements.BONES}
+            {name: clip(np.asarray(getattr(drawing, name)), fov) for name in measurements.BONES}
         )
         for name in MEASUREMENTS:
             if not result[name].reason and not exact[name].reason:
