@@ -30,8 +30,17 @@ MIN_CASES = 6
 _MIN_SCALE = 0.1  # log odds: Dice 0.990 against 0.989; a smaller difference is not visible
 _CUT = 2.5  # usual for reweighting (Rousseeuw and Leroy 1987)
 _ROUNDS = 100
-# A correction explains a case if it closes this share of the distance to the agreement of the correct masks.
+# A correction explains a case if it closes this share of the distance to the agreement of the correct masks, or if it
+# raises the log odds of Dice, of the structures that stand out and of all together, by this much (the odds of a wrong
+# pixel fall by a third) to at least `UNEXPLAINED_DICE`. The network may agree less with this film than with the others.
 _SHARE = 0.75
+_GAIN = float(np.log(1.5))
+# A correction is evidence beyond the agreement, so such masks are flagged up to this Dice of a structure, whatever Dice
+# the network expects.
+GOOD_EXPLAINED_DICE = 0.97
+# A structure that differs, which no correction explains, is also what a network's error looks like. Such a mask is
+# flagged where the structure is this far from the others or has a lower Dice than this: half a structure has 0.67.
+UNEXPLAINED_Z, UNEXPLAINED_DICE = 10.0, 0.85
 _MAX_SHIFT = 4  # shifts up to 1 / 4 of the sides are tried
 THUMBNAIL_SIDE = 64  # pixels; masks are compared with other films at this size
 
@@ -73,11 +82,25 @@ class LabelError(NamedTuple):
     reason: str
 
 
+class Mismatch(NamedTuple):
+    """What looks wrong with a mask.
+
+    Attributes:
+        reason: in words.
+        has_correction: whether a correction of the mask explains it.
+        is_unexplained: whether structures merely differ, as they also do where the network is wrong.
+    """
+
+    reason: str
+    has_correction: bool
+    is_unexplained: bool
+
+
 class Ranking(NamedTuple):
     """The cases of a cohort by how wrong their masks look.
 
     Attributes:
-        scores: f64[N], `max_z` of all cases.
+        scores: f64[N], `max_z` of all cases; at most `Z_THRESHOLD` of a mismatch that the network may have caused.
         median_dice: median Dice of all structures together, over the masks that agree as correct ones do. Where it is
             low, the network does not fit such films, and its ranking has little meaning.
         label_errors: the cases beyond the threshold, in descending order of score.
@@ -110,19 +133,33 @@ def rank(read: PairReader, case_ids: Sequence[str], structures: Sequence[str]) -
     odds = log_odds(np.stack(counts))
     agreement = correct_agreement(odds)
     z = without_expected(robust_z(odds, agreement), odds, np.stack(expected))
-    scores = max_z(z)
-    flagged = np.argsort(-scores, kind="stable")
-    rows = [int(row) for row in flagged if scores[row] > Z_THRESHOLD]
+    z_explained = robust_z(odds, agreement, GOOD_EXPLAINED_DICE)
+    scores, scores_explained = max_z(z), max_z(z_explained)
+    candidates = np.argsort(-scores_explained, kind="stable")
+    rows = [int(row) for row in candidates if scores_explained[row] > Z_THRESHOLD]
     predictions = np.stack(thumbnails)
     label_errors = []
     flagged_pairs = zip(rows, read(rows), strict=True)
     for row, pair in track(flagged_pairs, len(rows), "describing flagged masks", "masks"):
         film, gain = best_other_film(pair.label, row, predictions, len(structures))
-        reason = mismatch_reason(
-            pair.label, pair.prediction, structures, agreement.center, z[row], (case_ids[film], gain)
+        mismatch = describe_mismatch(
+            pair.label,
+            pair.prediction,
+            structures,
+            agreement.center,
+            z_explained[row],
+            (case_ids[film], gain),
         )
-        overall = float(dice(odds[row, -1]))
-        label_errors.append(LabelError(str(case_ids[row]), row, float(scores[row]), overall, reason))
+        if mismatch.has_correction:
+            scores[row] = scores_explained[row]
+        elif mismatch.is_unexplained and not is_beyond_network_errors(z[row], odds[row]):
+            scores[row] = min(scores[row], Z_THRESHOLD)
+        if scores[row] > Z_THRESHOLD:
+            overall = float(dice(odds[row, -1]))
+            label_errors.append(
+                LabelError(str(case_ids[row]), row, float(scores[row]), overall, mismatch.reason)
+            )
+    label_errors.sort(key=lambda error: -error.score)
     cases = (~np.isnan(odds[:, :-1])).sum(0)
     # Pixels of an overlap class count as the bone in front (`compare`), so the class itself has no cases.
     unscored = tuple(
@@ -210,21 +247,20 @@ def _center_and_scale(values: np.ndarray) -> tuple[float, float]:
     return float(center), max(float(scale), _MIN_SCALE)
 
 
-def robust_z(odds: np.ndarray, agreement: Agreement) -> np.ndarray:
+def robust_z(odds: np.ndarray, agreement: Agreement, good_dice: float = GOOD_DICE) -> np.ndarray:
     """Return how far each agreement is below that of the cohort's correct masks, in their standard deviations.
-
-    Where Dice is `GOOD_DICE` or more, the result is at most `Z_THRESHOLD`.
 
     Args:
         odds: f64[N, S + 1], the result of `log_odds`.
         agreement: of the cohort.
+        good_dice: the Dice from which the result is at most `Z_THRESHOLD`.
 
     Returns:
         f64[N, S + 1], negative above the center; NaN where `odds` is NaN, and for structures in fewer than `MIN_CASES`
         cases.
     """
     result: np.ndarray = (agreement.center - odds) / agreement.scale
-    return np.where(dice(odds) >= GOOD_DICE, np.minimum(result, Z_THRESHOLD), result)
+    return np.where(dice(odds) >= good_dice, np.minimum(result, Z_THRESHOLD), result)
 
 
 def without_expected(z: np.ndarray, odds: np.ndarray, expected: np.ndarray) -> np.ndarray:
@@ -251,14 +287,25 @@ def max_z(z: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(z).all(1), 0.0, np.nanmax(np.nan_to_num(z, nan=-np.inf), 1))
 
 
-def mismatch_reason(
+def is_beyond_network_errors(z: np.ndarray, odds: np.ndarray) -> bool:
+    """Return whether a structure differs more than a network's error explains.
+
+    Args:
+        z: f64[S + 1] of one case, the result of `without_expected`.
+        odds: f64[S + 1], the result of `log_odds`.
+    """
+    differs = z > Z_THRESHOLD
+    return bool((differs & ((z > UNEXPLAINED_Z) | (dice(odds) < UNEXPLAINED_DICE))).any())
+
+
+def describe_mismatch(
     label: np.ndarray,
     prediction: np.ndarray,
     structures: Sequence[str],
     center: np.ndarray,
     robust_z: np.ndarray,
     other_film: tuple[str, np.ndarray],
-) -> str:
+) -> Mismatch:
     """Describe what is probably wrong with a mask.
 
     The description names missing structures, the correction that fits best, and the worst structure that neither
@@ -283,21 +330,28 @@ def mismatch_reason(
     case_id, gain = other_film
     gains[f"fits another film: {case_id}"] = gain
     best = max(gains, key=lambda text: gains[text][-1])
-    is_restored = gains[best] >= _SHARE * (center - odds)
-    is_corrected = gains[best][-1] > 0 and is_restored[-1]
+    gain = gains[best]
+    in_both = in_label & in_prediction
+    is_restored = gain >= _SHARE * (center - odds)
+    stands_out = in_both & (robust_z[:-1] > Z_THRESHOLD)
+    parts = np.append(stands_out, True)
+    if ((gain >= _GAIN) & (dice(odds + gain) >= UNEXPLAINED_DICE))[parts].all() and stands_out.any():
+        is_restored = is_restored | parts
+    is_corrected = bool(gain[-1] > 0 and is_restored[-1])
     if is_corrected:
         findings.append(best)
     findings += [
         f"{structures[int(s)]} where the network sees none" for s in np.flatnonzero(in_label & ~in_prediction)
     ]
     # Structures of both masks that the correction does not restore; the findings above cover the others.
-    unexplained = in_label & in_prediction & ~(is_corrected & is_restored[:-1])
+    is_unexplained = not findings
+    unexplained = in_both & ~(is_corrected & is_restored[:-1])
     z = np.where(unexplained & ~np.isnan(robust_z[:-1]), robust_z[:-1], -np.inf)
     worst = int(z.argmax())
     if z[worst] > Z_THRESHOLD or not findings:
         worst = worst if np.isfinite(z[worst]) else int(np.nanargmin(odds[:-1]))
         findings.append(f"{structures[worst]} differs, Dice {dice(odds[worst]):.2f}")
-    return "; ".join(findings)
+    return Mismatch("; ".join(findings), is_corrected, is_unexplained)
 
 
 def thumbnail(mask: np.ndarray) -> np.ndarray:

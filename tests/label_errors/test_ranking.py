@@ -95,8 +95,59 @@ def test_a_correction_does_not_hide_a_structure_that_it_leaves_wrong(cohort, z_o
     wrong = masks[7][:, ::-1].copy()
     wrong[:, :52][wrong[:, :52] == 3] = 0  # more than a third of the bar, which is a small part of all
     median, z = np.array([3.0, 3.0, 6.0, 3.0]), np.array([9.0, 9.0, z_of_bar, 9.0])
-    reason = ranking.mismatch_reason(wrong, predictions[7], STRUCTURES, median, z, ("c1", np.full(4, -1.0)))
+    reason = ranking.describe_mismatch(
+        wrong, predictions[7], STRUCTURES, median, z, ("c1", np.full(4, -1.0))
+    ).reason
     assert reason.startswith("fits better mirrored left to right" + more) and bool(more) == ("bar" in reason)
+
+
+def disc(center, radius, offset=0, side=240):
+    y, x = np.mgrid[:side, :side]
+    return (np.hypot(y - center - offset, x - center + offset) < radius).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def discs():
+    """20 masks of one disc, and predictions whose radius differs by less than half a pixel: Dice 0.99."""
+    centers = 110 + np.arange(20)
+    radii = 60 + np.random.default_rng(0).uniform(0.1, 0.3, 20)
+    return [disc(center, 60) for center in centers], list(map(disc, centers, radii))
+
+
+@pytest.mark.parametrize(
+    ("mask", "prediction_radius", "reason"),
+    [
+        (disc(115, 60, 3), 60.3, "fits better when moved 3 pixels up and 3 pixels right"),  # Dice 0.955
+        (disc(115, 57.5), 60.3, None),  # Dice 0.95, as where the network is wrong
+        (disc(115, 40), 60.3, "disc differs, Dice 0."),  # Dice 0.61
+        (disc(115, 60, 8), 55.0, "fits better when moved"),  # at most 0.91 when moved
+    ],
+    ids=["slightly moved", "slightly smaller", "much smaller", "moved on a film with a wrong prediction"],
+)
+def test_a_correction_is_evidence_and_a_difference_may_be_the_networks(
+    discs, mask, prediction_radius, reason
+):
+    masks, predictions = list(discs[0]), list(discs[1])
+    masks[5], predictions[5] = mask, disc(115, prediction_radius)
+    ranking = ranked(masks, predictions, ("disc",))
+    assert [error.case_id for error in ranking.label_errors] == ([] if reason is None else ["c5"])
+    assert ranking.scores.max() <= label_errors.Z_THRESHOLD or reason
+    for error in ranking.label_errors:
+        assert error.reason.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("z", "dices", "flagged"),
+    [
+        ([6.0, np.nan, 4.0], [0.9, np.nan, 0.93], False),
+        ([6.0, np.nan, 4.0], [0.84, np.nan, 0.93], True),
+        ([10.1, np.nan, 4.0], [0.9, np.nan, 0.93], True),
+        ([4.9, np.nan, 4.0], [0.3, np.nan, 0.93], False),
+    ],
+)
+def test_limits_of_a_networks_errors(z, dices, flagged):
+    odds = np.log(np.array(dices) / (1 - np.array(dices)))
+    assert ranking.is_beyond_network_errors(np.array(z), odds) is flagged
 
 
 def test_few_films_are_not_scored(cohort):
@@ -232,7 +283,7 @@ def test_networks_expectations_reach_the_ranking():
     true = np.zeros((40, 40), np.uint8)
     true[8:32, 8:32] = 1
     masks = [np.roll(true, rng.integers(0, 2), axis=1) for _ in range(12)]
-    masks[3] = np.roll(true, 6, axis=1)
+    masks[3] = np.where(np.arange(40) < 18, 0, true).astype(np.uint8)
 
     def rank(low):
         def read(rows):
@@ -244,4 +295,4 @@ def test_networks_expectations_reach_the_ranking():
         ]
 
     assert rank(np.nan) == rank(0.9) == rank(0.3) == [3]
-    assert rank(0.7) == []  # its Dice is 0.75
+    assert rank(0.7) == []  # its Dice is 0.74
