@@ -29,8 +29,7 @@ from benchmarks.machine import conditions
 from kneefair_jax import anatomy, measurements
 from kneefair_jax.data.phantom import case, render, shapes
 from kneefair_jax.fairness.measurement_errors import measurement_errors
-from kneefair_jax.measurements import MEASUREMENTS, contours
-from kneefair_jax.measurements.measure import measure_contours
+from kneefair_jax.measurements import MEASUREMENTS, Knee, contours
 from kneefair_jax.predict import grid
 from kneefair_jax.runtime import atomic
 
@@ -86,7 +85,9 @@ def exact(cases: int, fov: float) -> dict[str, Any]:
     drawings = [outlines(jax.random.key(SEED + number), number % 2) for number in range(cases)]
     reference = [
         values(
-            measure_contours({name: clip(np.asarray(getattr(one, name)), fov) for name in measurements.BONES})
+            measurements.measure_knee(
+                Knee({name: clip(np.asarray(getattr(one, name)), fov) for name in measurements.BONES})
+            )
         )
         for one in drawings
     ]

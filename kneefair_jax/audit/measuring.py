@@ -7,7 +7,6 @@ the plane of the bones, no length is stated.
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +21,15 @@ from kneefair_jax.data import cell_text, metadata, readers, typed_tables
 from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.data.readers import Mask, dicom_header
 from kneefair_jax.errors import InputError
-from kneefair_jax.measurements import MEASUREMENTS, Measurement, measure, side_of, spacing, whole_bones
+from kneefair_jax.measurements import (
+    MEASUREMENTS,
+    Knee,
+    Measurement,
+    measure_knee,
+    spacing,
+    trace,
+    whole_bones,
+)
 from kneefair_jax.measurements.contour_errors import ContourErrors, errors_of_bones
 from kneefair_jax.measurements.spacing import BoneSpacing
 from kneefair_jax.report.text import formatting
@@ -135,49 +142,72 @@ def measure_cases(
         raise InputError(
             f"{cohort.path}: the attribute {reserved[0]!r} has the name of a column of {FILE}; rename it"
         )
+    models = list(predictions)
     of_row = knees(cohort.knees, cohort.spacing, cohort.path)
     by_row = dict(zip(cohort.frame["case_id"], cohort.frame.index, strict=True))
     stated = dict(zip(cohort.frame["case_id"], cohort.spacing, strict=True))
 
-    def measure_case(item: tuple[str, str]) -> tuple[list[tuple[object, ...]], list[ContourOfCase]]:
-        model, case = item
-        values = reading.of_model(model)
-        true = mask_pair.reference(truth[case], values)
-        masks = mask_pair.pair(true, predictions[model].get(case), values)
-        stated_side, magnification = of_row[by_row[case]]
+    def measure_case(case: str) -> tuple[list[tuple[object, ...]], list[ContourOfCase]]:
+        true = mask_pair.reference(truth[case], reading)
+        side, magnification = of_row[by_row[case]]
         if np.isnan(magnification):
             magnification = options.magnification
         film = films.get(case)
         pixel = bone_spacing(stated[case], true.mask, film if isinstance(film, Path) else None, magnification)
+        # A prediction without a fibula, or with one on the wrong side, is measured on the reference knee's side.
+        references = _trace(true.label, true.ignored, reading.structures, pixel, dict.fromkeys(sides, side))
         rows: list[tuple[object, ...]] = []
-        of_contours: list[ContourOfCase] = []
-        for knee in sides:
-            bones_of_truth, bones_of_prediction = (
-                whole_bones(label, reading.structures, knee) for label in (masks.true, masks.predicted)
-            )
-            # A prediction without a fibula, or with one on the wrong side, is measured on the knee's own side.
-            side = knee or stated_side or side_of(bones_of_truth)
-            of_truth, of_prediction = (
-                measure(bones, pixel.mm, side, refusal=pixel.refusal, void=masks.ignored)
-                for bones in (bones_of_truth, bones_of_prediction)
-            )
-            rows += _rows(case, model, knee, of_truth, of_prediction, pixel.kind)
-            is_measured = all(
-                any(not one.reason for one in part.values()) for part in (of_truth, of_prediction)
-            )
-            if pixel.mm and not pixel.refusal and is_measured:  # not of a knee that is refused as a whole
-                errors = errors_of_bones(bones_of_truth, bones_of_prediction, pixel.mm, side, masks.ignored)
-                of_contours += [ContourOfCase(case, model, bone, entry) for bone, entry in errors.items()]
-        return rows, of_contours
+        contours: list[ContourOfCase] = []
+        for model, paths in predictions.items():
+            masks = mask_pair.pair(true, paths.get(case), reading.of_model(model))
+            knees_of_truth = references
+            if not np.array_equal(masks.ignored, true.ignored):  # the prediction ignores further pixels
+                knees_of_truth = _trace(
+                    masks.true, masks.ignored, reading.structures, pixel, dict.fromkeys(sides, side)
+                )
+            sides_of_truth = {name: side or knee.side for name, knee in knees_of_truth.items()}
+            predicted = _trace(masks.predicted, masks.ignored, reading.structures, pixel, sides_of_truth)
+            for name, reference in knees_of_truth.items():
+                of_truth, of_prediction = (
+                    measure_knee(knee, pixel.refusal) for knee in (reference, predicted[name])
+                )
+                rows += _rows(case, model, name, of_truth, of_prediction, pixel.kind)
+                if pixel.mm and not pixel.refusal:
+                    errors = errors_of_bones(reference, predicted[name])
+                    contours += [ContourOfCase(case, model, bone, entry) for bone, entry in errors.items()]
+        return rows, contours
 
-    cases = list(product(predictions, cohort.frame["case_id"]))
+    cases = cohort.frame["case_id"].tolist()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         parts = list(progress.track(pool.map(measure_case, cases), len(cases), "measuring"))
-    table = pd.DataFrame([row for part, _ in parts for row in part], columns=list(COLUMNS))
+    rows = sorted((row for part, _ in parts for row in part), key=lambda row: models.index(str(row[1])))
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
     measured = AuditMeasurements(table, [entry for _, part in parts for entry in part])
     if options.manual is None:
         return measured
     return _with_manual(measured, options.manual, cohort.frame["case_id"].tolist())
+
+
+def _trace(
+    label: np.ndarray,
+    void: np.ndarray,
+    structures: Sequence[str],
+    pixel: BoneSpacing,
+    sides: Mapping[str, str],
+) -> dict[str, Knee]:
+    """Trace the knees of a mask.
+
+    Args:
+        label: u8[H, W].
+        void: bool[H, W], pixels of which nothing is known.
+        structures: names of labels 1, 2, ...
+        pixel: of the film.
+        sides: `right` and `left`, or "" for one knee -> the side of the knee, "" if it is not stated.
+    """
+    return {
+        name: trace(whole_bones(label, structures, name), pixel.mm, name or side, void=void)
+        for name, side in sides.items()
+    }
 
 
 def sides_of(structures: Sequence[str]) -> tuple[str, ...]:

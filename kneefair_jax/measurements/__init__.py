@@ -9,7 +9,19 @@
 A measurement that cannot be taken has no value but a reason. `MEASUREMENTS` defines each one.
 """
 
+from kneefair_jax.measurements.bones import BONES, trace, whole_bones
 from kneefair_jax.measurements.definitions import MEASUREMENTS, Definition
-from kneefair_jax.measurements.measure import BONES, Measurement, measure, side_of, whole_bones
+from kneefair_jax.measurements.knee import Knee
+from kneefair_jax.measurements.measure import Measurement, measure, measure_knee
 
-__all__ = ["BONES", "MEASUREMENTS", "Definition", "Measurement", "measure", "side_of", "whole_bones"]
+__all__ = [
+    "BONES",
+    "MEASUREMENTS",
+    "Definition",
+    "Knee",
+    "Measurement",
+    "measure",
+    "measure_knee",
+    "trace",
+    "whole_bones",
+]

@@ -7,12 +7,11 @@ less of them.
 
 import contextlib
 import itertools
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from kneefair_jax.measurements.contours import Contour, contour, crossings, distance
+from kneefair_jax.measurements.contours import Contour, crossings, distance
 from kneefair_jax.measurements.knee import Knee
 from kneefair_jax.measurements.landmarks import NotMeasurableError
 
@@ -35,30 +34,17 @@ class ContourErrors(NamedTuple):
     errors: np.ndarray
 
 
-def errors_of_bones(
-    reference: Mapping[str, np.ndarray],
-    prediction: Mapping[str, np.ndarray],
-    spacing: tuple[float, float],
-    side: str = "",
-    void: np.ndarray | None = None,
-) -> dict[str, ContourErrors]:
+def errors_of_bones(reference: Knee, prediction: Knee) -> dict[str, ContourErrors]:
     """Return the errors of the bones that both masks of a knee show; others are left out.
 
     Args:
-        reference: whole bones of the reference mask, as for `measure`.
-        prediction: the same of the prediction.
-        spacing: mm of a pixel down and across.
-        side: as for `measure`.
-        void: as for `measure`.
+        reference: the knee by its reference mask, in millimeters.
+        prediction: the knee by its predicted mask, on the same film.
     """
-    outlines = {name: contour(bone, spacing, void) for name, bone in reference.items()}
-    knee = Knee(outlines, side, max(spacing))
-    predicted = Knee({name: contour(bone, spacing) for name, bone in prediction.items()}, side, max(spacing))
     result = {}
     for bone in POINTS:
         with contextlib.suppress(NotMeasurableError):
-            knee.bone(bone)
-            result[bone] = contour_errors(knee, predicted.bone(bone), bone)
+            result[bone] = contour_errors(reference, prediction.bone(bone), bone)
     return result
 
 

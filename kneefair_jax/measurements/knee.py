@@ -21,19 +21,32 @@ class Knee:
     All that locate one raise `NotMeasurableError` with the reason if the film does not show it.
     """
 
-    def __init__(self, outlines: Mapping[str, Contour | None], side: str = "", pixel: float = 0.0):
+    def __init__(
+        self,
+        outlines: Mapping[str, Contour | None],
+        side: str = "",
+        pixel: float = 0.0,
+        *,
+        has_spacing: bool = True,
+        refusal: str = "",
+    ):
         """Take the contours of a film.
 
         Args:
             outlines: whole bones by name, None for one that is absent.
             side: "right" or "left", or "" to leave it to the fibula.
             pixel: length of a pixel; 0 for exact contours.
+            has_spacing: whether the unit of the contours is a millimeter; else it is a pixel.
+            refusal: why nothing of this knee can be measured; "" if it can.
         """
         self._outlines, self._side, self.pixel = outlines, side, pixel
+        self.has_spacing, self.refusal = has_spacing, refusal
         self._local: dict[str, Contour] = {}
 
     def bone(self, name: str) -> Contour:
         """Return a bone's contour on the film."""
+        if self.refusal:
+            raise NotMeasurableError(self.refusal)
         outline = self._outlines.get(name)
         if outline is None:
             raise NotMeasurableError(f"the mask has no {name}")

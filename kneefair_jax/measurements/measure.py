@@ -5,20 +5,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kneefair_jax import anatomy
-from kneefair_jax.errors import InputError
-from kneefair_jax.measurements import contours, landmarks
-from kneefair_jax.measurements.contours import Contour
+from kneefair_jax.measurements import landmarks
+from kneefair_jax.measurements.bones import trace
 from kneefair_jax.measurements.definitions import MEASUREMENTS
 from kneefair_jax.measurements.joint_space import LOCATIONS, JointSpace
-from kneefair_jax.measurements.knee import SIDES, Knee
+from kneefair_jax.measurements.knee import Knee
 from kneefair_jax.measurements.landmarks import NotMeasurableError, Shaft
 
-BONES = ("femur", "tibia", "fibula", "patella")
 SHORT_SHAFT = 0.7  # bicondylar widths; shorter shafts get a note
 COARSE_MM = 0.8  # larger pixels get a note on joint spaces
-_RUN = 0.08  # share of the femur's width that both bones end in one column, if the collimated field cuts them
-_MIRRORED = 0.005  # largest share of differing pixels of a film that is composed of mirrored halves
 
 
 class Measurement(NamedTuple):
@@ -45,18 +40,14 @@ def measure(
     refusal: str = "",
     void: np.ndarray | None = None,
 ) -> dict[str, Measurement]:
-    """Take all measurements of one knee.
+    """Take all measurements of one knee; `measure_knee` of `bones.trace`, whose arguments these are.
 
     Args:
-        bones: whole bones by the names of `BONES`, each a mask bool[H, W] or a probability f[H, W] of which 0.5 is the
-            outline; the fibula decides the side and may be missing if `side` is given. `whole_bones` makes them of a
-            label map.
-        spacing: mm of a pixel down and across in the plane of the bones, or None if it is unknown: lengths are refused
-            then, and angles assume square pixels.
-        side: "right" or "left" knee on a film that is displayed as from the front, the patient's right at the film's
-            left; "" leaves it to the fibula.
+        bones: whole bones by the names of `BONES`, each a mask bool[H, W] or a probability f[H, W].
+        spacing: mm of a pixel down and across in the plane of the bones, or None if it is unknown.
+        side: "right" or "left"; "" leaves it to the fibula.
         refusal: why lengths are not known in millimeters although the spacing is, such as that it is of the detector.
-        void: bool[H, W], pixels of which nothing is known, as for `contours.contour`.
+        void: bool[H, W], pixels of which nothing is known.
 
     Returns:
         name of `MEASUREMENTS` -> its value, or why there is none.
@@ -64,75 +55,18 @@ def measure(
     Raises:
         ValueError: an unknown bone or side, arrays of different shapes, or a spacing that is not positive.
     """
-    _check(bones, spacing, side)
-    pixel = spacing or (1.0, 1.0)
-    outlines = {name: contours.contour(bone, pixel, void) for name, bone in bones.items()}
-    if _is_mirrored(bones):
-        reason = "the mask equals its mirror image: the film is composed of mirrored halves"
-        return {name: Measurement(float("nan"), reason) for name in MEASUREMENTS}
-    if _ends_in_one_column(bones):
-        reason = "femur and tibia end in the same column of pixels: the collimated field cuts the knee"
-        return {name: Measurement(float("nan"), reason) for name in MEASUREMENTS}
-    lengths = refusal or ("" if spacing else "the pixel spacing is unknown")
-    return measure_contours(outlines, side, max(pixel), refusal=lengths, is_square=spacing is None)
+    return measure_knee(trace(bones, spacing, side, void=void), refusal)
 
 
-def measure_contours(
-    outlines: Mapping[str, Contour | None],
-    side: str = "",
-    pixel: float = 0.0,
-    *,
-    refusal: str = "",
-    is_square: bool = False,
-) -> dict[str, Measurement]:
+def measure_knee(knee: Knee, refusal: str = "") -> dict[str, Measurement]:
     """Take all measurements of one knee from its contours.
 
     Args:
-        outlines: whole bones by the names of `BONES`, None for one that is absent.
-        side: as for `measure`.
-        pixel: length of a pixel, to whose share contours are exact; 0 for exact ones.
-        refusal: as for `measure`.
-        is_square: whether square pixels are assumed, which angles say in their notes.
+        knee: the contours; lengths are refused where their unit is a pixel, since the spacing is unknown.
+        refusal: why lengths are not known in millimeters although the spacing is.
     """
-    knee = Knee(outlines, side, pixel)
-    return {name: _take(knee, name, refusal, is_square=is_square) for name in MEASUREMENTS}
-
-
-def side_of(bones: Mapping[str, np.ndarray]) -> str:
-    """Return the side of a knee by its fibula, "right" or "left"; "" if that is unknown. Arguments as for `measure`."""
-    pixel = (1.0, 1.0)
-    return Knee({name: contours.contour(bone, pixel) for name, bone in bones.items()}).side
-
-
-def whole_bones(mask: np.ndarray, structures: Sequence[str], side: str = "") -> dict[str, np.ndarray]:
-    """Return the whole bones of one knee.
-
-    In a scheme without overlap classes the whole femur is femur and patella, since the patella hides the femur.
-
-    Args:
-        mask: integers [H, W] of the labels, or probabilities f[H, W, C] of the classes.
-        structures: names of labels 1, 2, ...; those that are no bone of a knee are left out.
-        side: "right" or "left" knee of a film of both, whose structures have names such as "right femur".
-
-    Returns:
-        the bones of `BONES` that the structures have, bool[H, W] or f[H, W].
-    """
-    prefix = f"{side} " if side and any(name.startswith(f"{side} ") for name in structures) else ""
-    names = [name.removeprefix(prefix) if name.startswith(prefix) else "" for name in structures]
-    members: dict[str, np.ndarray] = {}
-    for bone in BONES:
-        for name in (f"whole {bone}", bone):
-            if name in names:
-                members[bone] = np.array([False, *(other == name for other in names)])
-                break
-            try:
-                members[bone] = anatomy.membership(names, [name])[0]
-                break
-            except InputError:
-                continue
-    if mask.ndim == 3:
-        return {name: np.clip(mask[..., row].sum(axis=-1), 0, 1) for name, row in members.items()}
-    return {name: row[mask] for name, row in members.items()}
+    no_length = refusal if knee.has_spacing else "the pixel spacing is unknown"
+    return {name: _take(knee, name, no_length) for name in MEASUREMENTS}
 
 
 class _Result(NamedTuple):
@@ -141,23 +75,24 @@ class _Result(NamedTuple):
     note: str = ""
 
 
-def _take(knee: Knee, name: str, lengths: str, *, is_square: bool) -> Measurement:
-    """Take one measurement; `lengths` says why no length can be stated, `is_square` that square pixels are assumed."""
+def _take(knee: Knee, name: str, no_length: str) -> Measurement:
+    """Take one measurement; `no_length` says why no length can be stated, "" if it can."""
     is_length = MEASUREMENTS[name].unit in ("mm", "mm2")
-    if is_length and lengths:
-        return Measurement(float("nan"), lengths)
+    if is_length and no_length and not knee.refusal:
+        return Measurement(float("nan"), no_length)
     try:
         result = _FUNCTIONS[name](knee)
-        coarse = name.startswith("jsw") and knee.pixel > COARSE_MM and not is_square
-        notes = (
-            result.note,
-            "square pixels are assumed" if is_square else "",
-            f"pixels of {knee.pixel:.2g} mm are coarse for a joint space" if coarse else "",
-        )
-        note = "; ".join(filter(None, notes))
-        return Measurement(result.value, "", note, knee.frame.to_film(np.array(result.lines)))
     except NotMeasurableError as reason:
         return Measurement(float("nan"), str(reason))
+    is_coarse = name.startswith("jsw") and knee.has_spacing and knee.pixel > COARSE_MM
+    notes = (
+        result.note,
+        "" if knee.has_spacing else "square pixels are assumed",
+        f"pixels of {knee.pixel:.2g} mm are coarse for a joint space" if is_coarse else "",
+    )
+    return Measurement(
+        result.value, "", "; ".join(filter(None, notes)), knee.frame.to_film(np.array(result.lines))
+    )
 
 
 def _angle(first: np.ndarray, second: np.ndarray) -> float:
@@ -254,41 +189,3 @@ _FUNCTIONS: dict[str, Callable[[Knee], _Result]] = {
     "patella_width": lambda knee: _patella(knee, 0),
     "patella_height": lambda knee: _patella(knee, 1),
 }
-
-
-def _is_mirrored(bones: Mapping[str, np.ndarray]) -> bool:
-    """Return whether femur and tibia equal their mirror images, as in a film composed of mirrored halves."""
-    masks = [np.asarray(bones[name]) > contours.LEVEL for name in ("femur", "tibia") if name in bones]
-    if len(masks) < 2 or not all(mask.any() for mask in masks):
-        return False
-    union = masks[0] | masks[1]
-    columns = np.flatnonzero(union.any(axis=0))
-    part = union[:, columns[0] : columns[-1] + 1]
-    return bool((part != part[:, ::-1]).sum() < _MIRRORED * part.sum())
-
-
-def _ends_in_one_column(bones: Mapping[str, np.ndarray]) -> bool:
-    """Return whether femur and tibia both end along one column inside of the film, as where a field ends."""
-    masks = [np.asarray(bones[name]) > contours.LEVEL for name in ("femur", "tibia") if name in bones]
-    if len(masks) < 2 or not all(mask.any() for mask in masks):
-        return False
-    spans = [np.flatnonzero(mask.any(axis=0))[[0, -1]] for mask in masks]
-    longest = _RUN * (spans[0][1] - spans[0][0])
-    return any(
-        spans[0][end] == spans[1][end]
-        and min(mask[:, spans[0][end]].sum() for mask in masks) >= max(longest, 3)
-        for end in (0, 1)
-    )
-
-
-def _check(bones: Mapping[str, np.ndarray], spacing: tuple[float, float] | None, side: str) -> None:
-    if unknown := [name for name in bones if name not in BONES]:
-        raise ValueError(f"unknown bone {unknown[0]!r}; give {', '.join(BONES)}")
-    if side not in ("", *SIDES):
-        raise ValueError(f"side {side!r}: give right, left, or leave it out")
-    if len({bone.shape for bone in bones.values()}) > 1:
-        raise ValueError(f"bones of different shapes: { {name: bone.shape for name, bone in bones.items()} }")
-    if spacing is not None and not (len(spacing) == 2 and all(np.isfinite(mm) and mm > 0 for mm in spacing)):
-        raise ValueError(
-            f"spacing {spacing}: give two positive numbers, mm per pixel down and across, or None"
-        )

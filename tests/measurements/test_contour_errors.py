@@ -5,12 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kneefair_jax.measurements import contour_errors
-from kneefair_jax.measurements.contour_errors import POINTS, errors_of_bones
+from kneefair_jax.measurements import contour_errors, trace
+from kneefair_jax.measurements.contour_errors import POINTS
 from tests.measurements.knees import WIDTH, knee
 
 SPACING = (0.25, 0.25)
 SHAPE = {"pixel": 0.25, "turn": 5.0}
+
+
+def errors_of_bones(reference, prediction, spacing, side=""):
+    return contour_errors.errors_of_bones(*(trace(bones, spacing, side) for bones in (reference, prediction)))
 
 
 def test_equal_masks_have_no_error():

@@ -7,8 +7,7 @@ import pytest
 from benchmarks.measurements import clip
 from kneefair_jax import anatomy, measurements
 from kneefair_jax.data.phantom import case
-from kneefair_jax.measurements import MEASUREMENTS, measure
-from kneefair_jax.measurements.measure import measure_contours
+from kneefair_jax.measurements import MEASUREMENTS, Knee, measure, measure_knee
 from tests.measurements.knees import MIDDLE, PATELLA, PLATEAU, RADIUS, WIDTH, knee, values
 
 SPACING = (0.2, 0.2)
@@ -282,9 +281,8 @@ def test_masks_of_phantoms_measure_like_their_drawing():
         drawing = case.draw_contours(key, side, size=size, fov_mm=fov)
         bones = measurements.whole_bones(np.asarray(film.exact), anatomy.SCHEMES["knee_overlaps"])
         result = measure(bones, spacing)
-        exact = measure_contours(
-            {name: clip(np.asarray(getattr(drawing, name)), fov) for name in measurements.BONES}
-        )
+        contours = {name: clip(np.asarray(getattr(drawing, name)), fov) for name in measurements.BONES}
+        exact = measure_knee(Knee(contours))
         for name in MEASUREMENTS:
             if not result[name].reason and not exact[name].reason:
                 differences[name].append(abs(result[name].value - exact[name].value))
