@@ -109,7 +109,7 @@ mask (a shift, an exchange of labels, another film) explains the mismatch, the l
 matter. A structure that differs without such an explanation may be the network's error: it is flagged below a Dice of
 0.85, or from ten standard deviations.
 Center and deviation of the correct masks come from the shortest half of all
-agreements and what fits it (`label_errors.ranking`), so that wrong masks do not hide each other while
+agreements and what fits it (`label_errors.agreement`), so that wrong masks do not hide each other while
 they are fewer than half. Without any wrong mask, {clean}."""
 
 ROBUSTNESS = """## Robustness

@@ -4,10 +4,9 @@ The ranking tells which masks to look at first. It is no verdict: a network also
 most films, few masks stand out.
 """
 
+from kneefair_jax.label_errors.agreement import MIN_CASES, Z_THRESHOLD
 from kneefair_jax.label_errors.compare import AUTO, BATCH, comparison, pair_reader
 from kneefair_jax.label_errors.ranking import (
-    MIN_CASES,
-    Z_THRESHOLD,
     LabelError,
     Pair,
     PairReader,

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from kneefair_jax import label_errors, metrics
-from kneefair_jax.label_errors import ranking
+from kneefair_jax.label_errors import agreement as agreements
+from kneefair_jax.label_errors import diagnosis
 from kneefair_jax.runtime import progress
 
 STRUCTURES = ("right disc", "left disc", "bar")
@@ -95,7 +96,7 @@ def test_a_correction_does_not_hide_a_structure_that_it_leaves_wrong(cohort, z_o
     wrong = masks[7][:, ::-1].copy()
     wrong[:, :52][wrong[:, :52] == 3] = 0  # more than a third of the bar, which is a small part of all
     median, z = np.array([3.0, 3.0, 6.0, 3.0]), np.array([9.0, 9.0, z_of_bar, 9.0])
-    reason = ranking.describe_mismatch(
+    reason = diagnosis.describe_mismatch(
         wrong, predictions[7], STRUCTURES, median, z, ("c1", np.full(4, -1.0))
     ).reason
     assert reason.startswith("fits better mirrored left to right" + more) and bool(more) == ("bar" in reason)
@@ -147,7 +148,7 @@ def test_a_correction_is_evidence_and_a_difference_may_be_the_networks(
 )
 def test_limits_of_a_networks_errors(z, dices, flagged):
     odds = np.log(np.array(dices) / (1 - np.array(dices)))
-    assert ranking.is_beyond_network_errors(np.array(z), odds) is flagged
+    assert agreements.is_beyond_network_errors(np.array(z), odds) is flagged
 
 
 def test_few_films_are_not_scored(cohort):
@@ -166,7 +167,7 @@ def test_few_films_are_not_scored(cohort):
 
 def test_thumbnails_sample_the_centers_of_their_cells():
     image = np.arange(128)[:, None] * np.ones((1, 64), int)
-    thumbnail = ranking.thumbnail(image).reshape(ranking.THUMBNAIL_SIDE, ranking.THUMBNAIL_SIDE)
+    thumbnail = diagnosis.thumbnail(image).reshape(diagnosis.THUMBNAIL_SIDE, diagnosis.THUMBNAIL_SIDE)
     np.testing.assert_array_equal(thumbnail[:, 0], np.arange(64) * 2 + 1)
 
 
@@ -183,18 +184,18 @@ def test_confusion_and_log_odds_by_hand():
     prediction = np.array([[1, 0, 0], [0, 2, 2]], np.uint8)
     counts = metrics.confusion_matrix(label, prediction, 3)
     np.testing.assert_array_equal(counts, [[2, 0, 0, 0], [1, 1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 0]])
-    odds = ranking.log_odds(counts)
+    odds = agreements.log_odds(counts)
     # Structure 1: I 1 of areas 2 + 1; 2: all agree; 3 in neither; together I 3 of 4 + 3.
     np.testing.assert_allclose(odds, [np.log(2.5 / 1.5), np.log(4.5 / 0.5), np.nan, np.log(6.5 / 1.5)])
-    assert ranking.dice(odds[0]) == pytest.approx(2.5 / 4)
+    assert agreements.dice(odds[0]) == pytest.approx(2.5 / 4)
 
 
 def agreement(center, scale):
-    return ranking.Agreement(np.array([center]), np.array([scale]))
+    return agreements.Agreement(np.array([center]), np.array([scale]))
 
 
 def z_of(odds):
-    return ranking.robust_z(odds, ranking.correct_agreement(odds))
+    return agreements.robust_z(odds, agreements.correct_agreement(odds))
 
 
 def test_center_and_scale_by_hand():
@@ -202,16 +203,16 @@ def test_center_and_scale_by_hand():
     # from 4.4 - 2.5 * 0.96 = 1.99 on stay: 8 values with the median 4.3. The distances of the lower four are 1.3, 0.6,
     # 0.3 and 0.1, their median 0.45: scale 0.667, cut 2.63, and the same 8 values stay.
     odds = np.array([[4.0, 4.2, 4.4, 4.6, 4.8, 6.0, 0.0, 3.7, 3.0]]).T
-    center, scale = ranking.correct_agreement(odds)
+    center, scale = agreements.correct_agreement(odds)
     np.testing.assert_allclose([center[0], scale[0]], [4.3, 1.4826 * 0.45])
-    distance = ranking.robust_z(odds, agreement(4.3, 0.5))[:, 0]
+    distance = agreements.robust_z(odds, agreement(4.3, 0.5))[:, 0]
     np.testing.assert_allclose(distance[[0, 6]], [0.6, 8.6])
 
 
 def test_center_and_scale_of_normal_agreement():
     # The cut leaves 0.6 % of correct values out, so the scale is slightly smaller.
     odds = np.random.default_rng(0).normal(4, 0.5, (100_000, 1))
-    center, scale = ranking.correct_agreement(odds)
+    center, scale = agreements.correct_agreement(odds)
     assert center[0] == pytest.approx(4, abs=0.02) and scale[0] == pytest.approx(0.5, abs=0.02)
 
 
@@ -231,16 +232,16 @@ def test_wrong_masks_do_not_hide_each_other(share, spread):
     rng = np.random.default_rng(0)
     odds, wrong = rng.normal(4, 0.2, (400, 3)), round(400 * share)
     odds[:wrong] -= 3 + spread * rng.uniform(-1, 1, (wrong, 1))
-    scores = ranking.max_z(z_of(odds))
-    assert (scores[wrong:] > ranking.Z_THRESHOLD).mean() < 0.01
-    assert (scores[:wrong] > ranking.Z_THRESHOLD).mean() > 0.99
+    scores = agreements.max_z(z_of(odds))
+    assert (scores[wrong:] > agreements.Z_THRESHOLD).mean() < 0.01
+    assert (scores[:wrong] > agreements.Z_THRESHOLD).mean() > 0.99
 
 
 def test_a_structure_in_too_few_cases_is_never_flagged():
     """One wrong mask of five would be half of its own scale; one of six stands out."""
     odds = np.linspace(4, 4.05, 6)[:, None]
     odds[0] = -3
-    assert z_of(odds)[0, 0] > ranking.Z_THRESHOLD
+    assert z_of(odds)[0, 0] > agreements.Z_THRESHOLD
     assert np.isnan(z_of(odds[:5])).all()
 
 
@@ -248,15 +249,15 @@ def test_the_worst_structure_decides_and_a_case_without_agreement_scores_zero():
     odds = np.tile([[4.0, 4.0, 4.0]], (9, 1)) + np.linspace(-0.2, 0.2, 9)[:, None]
     odds[0] = [4.0, 1.0, 3.9]
     odds[1] = np.nan
-    scores = ranking.max_z(z_of(odds))
-    assert scores.argmax() == 0 and scores[0] == z_of(odds)[0, 1] > ranking.Z_THRESHOLD
+    scores = agreements.max_z(z_of(odds))
+    assert scores.argmax() == 0 and scores[0] == z_of(odds)[0, 1] > agreements.Z_THRESHOLD
     assert scores[1] == 0
 
 
 def test_good_dice_is_never_flagged():
     dice = np.array([*[0.996, 0.997, 0.998] * 6, 0.96, 0.94])
     distance = z_of(np.log(dice / (1 - dice))[:, None])[:, 0]
-    assert distance[-2] == ranking.Z_THRESHOLD and distance[-1] > ranking.Z_THRESHOLD
+    assert distance[-2] == agreements.Z_THRESHOLD and distance[-1] > agreements.Z_THRESHOLD
 
 
 def test_a_dice_that_the_network_expects_is_not_flagged():
@@ -264,8 +265,8 @@ def test_a_dice_that_the_network_expects_is_not_flagged():
     odds -= np.log(1 - np.exp(odds))
     z = np.array([[9.0, 8.0, 7.0], [9.0, 8.0, 7.0], [9.0, 8.0, 7.0], [1.0, 1.0, 1.0]])
     expected = np.array([[0.85, 0.75], [0.85, 0.85], [0.85, 0.1], [0.95, np.nan]])
-    result = ranking.without_expected(z, odds, expected)
-    limit = ranking.Z_THRESHOLD
+    result = agreements.without_expected(z, odds, expected)
+    limit = agreements.Z_THRESHOLD
     np.testing.assert_array_equal(
         result,
         [
@@ -275,7 +276,7 @@ def test_a_dice_that_the_network_expects_is_not_flagged():
             [1, 1, 1],
         ],
     )
-    np.testing.assert_array_equal(ranking.without_expected(z, odds, np.full((4, 2), np.nan)), z)
+    np.testing.assert_array_equal(agreements.without_expected(z, odds, np.full((4, 2), np.nan)), z)
 
 
 def test_networks_expectations_reach_the_ranking():
