@@ -119,6 +119,7 @@ def test_another_config_in_the_same_folder_is_refused(films, straight):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_evaluate_alone_with_an_external_cohort(films, straight, tmp_path):
     external = shutil.copytree(films, tmp_path / "other")
     table = pd.read_csv(external / "metadata.csv")

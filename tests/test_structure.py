@@ -34,7 +34,7 @@ ALLOWED = {
         *("anatomy", "data", "fairness", "groups", "runtime", "weights"),
         *("losses", "metrics", "mitigation", "models"),
     },
-    "predict": {"anatomy", "data", "models", "report", "runtime", "weights"},
+    "predict": {"anatomy", "data", "measurements", "models", "report", "runtime", "weights"},
     "label_errors": {"anatomy", "data", "metrics", "predict", "runtime"},
     "audit": {
         *("anatomy", "cohort", "data", "fairness", "groups", "label_errors", "measurements", "metrics"),
@@ -42,7 +42,10 @@ ALLOWED = {
     },
     "evaluation": {"anatomy", "data", "fairness", "groups", "metrics", "report", "runtime", "training"},
     "export": {"anatomy", "evaluation", "models", "predict", "report", "runtime", "training", "weights"},
-    "preflight": {"anatomy", "cohort", "data", "groups", "label_errors", "report", "runtime", "training"},
+    "preflight": {
+        *("anatomy", "cohort", "data", "groups", "label_errors", "measurements", "report", "runtime"),
+        "training",
+    },
     "runs": {
         *("cohort", "data", "evaluation", "fairness", "groups", "models", "preflight", "report", "runtime"),
         "training",

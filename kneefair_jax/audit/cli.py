@@ -11,7 +11,7 @@ from kneefair_jax.data import label_map, workbook
 from kneefair_jax.data.readers import orientation
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, family
-from kneefair_jax.measurements.spacing import LARGEST_MAGNIFICATION
+from kneefair_jax.measurements import spacing
 from kneefair_jax.report import pdf
 from kneefair_jax.report.text import measurements, terminal
 from kneefair_jax.runtime import command, run_directory
@@ -340,11 +340,9 @@ def _measurements(arguments: argparse.Namespace) -> options.MeasurementOptions |
             if getattr(arguments, name):
                 raise InputError(f"--{name.replace('_', '-')} needs --measure; add it")
         return None
-    magnification = arguments.magnification
-    if magnification is not None and not 1 <= magnification <= LARGEST_MAGNIFICATION:
-        raise InputError(f"--magnification {magnification:g}: give 1 to {LARGEST_MAGNIFICATION:g}")
+    magnification = float("nan") if arguments.magnification is None else arguments.magnification
     return options.MeasurementOptions(
-        float("nan") if magnification is None else magnification,
+        spacing.check_magnification(magnification, "--magnification"),
         measuring.parse_values(arguments.clinical_margin, "--clinical-margin"),
         measuring.parse_values(arguments.decision, "--decision"),
         arguments.manual,

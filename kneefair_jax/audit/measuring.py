@@ -25,12 +25,14 @@ from kneefair_jax.measurements import (
     MEASUREMENTS,
     Knee,
     Measurement,
+    knees_of,
     measure_knee,
     spacing,
     trace,
     whole_bones,
 )
 from kneefair_jax.measurements.contour_errors import ContourErrors, errors_of_bones
+from kneefair_jax.measurements.definitions import check_names
 from kneefair_jax.measurements.spacing import BoneSpacing
 from kneefair_jax.report.text import formatting
 from kneefair_jax.runtime import progress
@@ -87,7 +89,7 @@ def parse_values(words: Sequence[str], option: str) -> dict[str, float]:
     result: dict[str, float] = {}
     for word in words:
         name, _, text = word.partition("=")
-        require_names([name], option)
+        check_names([name], option)
         try:
             number = cell_text.parse_number(text)
         except ValueError:
@@ -98,18 +100,6 @@ def parse_values(words: Sequence[str], option: str) -> dict[str, float]:
             raise InputError(f"{option} {word!r}: give an error above 0")
         result[name] = number
     return result
-
-
-def require_names(names: Sequence[str], source: str) -> None:
-    """Refuse names that are no measurements.
-
-    Raises:
-        InputError: the message lists the measurements.
-    """
-    if unknown := [name for name in names if name not in MEASUREMENTS]:
-        raise InputError(
-            f"{source}: {unknown[0]!r} is no measurement; the measurements are {', '.join(MEASUREMENTS)}"
-        )
 
 
 def measure_cases(
@@ -216,15 +206,14 @@ def sides_of(structures: Sequence[str]) -> tuple[str, ...]:
     Raises:
         InputError: femur or tibia is missing.
     """
-    sides = tuple(side for side in _SIDES.values() if any(name.startswith(f"{side} ") for name in structures))
-    for side in sides or ("",):
-        bones = whole_bones(np.zeros((1, 1), np.uint8), structures, side)
-        if not {"femur", "tibia"} <= bones.keys():
-            raise InputError(
-                f"measurements: the structures are {', '.join(structures)}; they need femur and tibia: name "
-                "them so with --labels"
-            )
-    return sides or ("",)
+    sides = knees_of(structures)
+    named = {side for side in _SIDES.values() if any(name.startswith(f"{side} ") for name in structures)}
+    if not sides or not named <= set(sides):
+        raise InputError(
+            f"measurements: the structures are {', '.join(structures)}; they need femur and tibia: name "
+            "them so with --labels"
+        )
+    return sides
 
 
 def knees(table: pd.DataFrame, spacings: np.ndarray, path: Path) -> dict[int, tuple[str, float]]:
@@ -245,20 +234,16 @@ def knees(table: pd.DataFrame, spacings: np.ndarray, path: Path) -> dict[int, tu
         code = dicom_header.parse_side(side)
         if not cell_text.is_missing(side) and code not in (*_SIDES, "B"):
             problems.append((row, f"side {side!r}: write right or left"))
+        number = float("nan")
         try:
-            number = (
-                float("nan") if cell_text.is_missing(magnification) else cell_text.parse_number(magnification)
-            )
-        except ValueError:
-            number = 0.0
-        if number < 1 or number > spacing.LARGEST_MAGNIFICATION:
+            if not cell_text.is_missing(magnification):
+                number = spacing.check_magnification(cell_text.parse_number(magnification), "magnification")
+        except ValueError as error:
+            is_range = isinstance(error, InputError)
             problems.append(
-                (
-                    row,
-                    f"magnification {magnification!r}: give a number from 1 to {spacing.LARGEST_MAGNIFICATION:g}",
-                )
+                (row, str(error) if is_range else f"magnification {magnification!r} is no number")
             )
-        elif np.isfinite(number) and is_stated[row]:
+        if np.isfinite(number) and is_stated[row]:
             problems.append(
                 (
                     row,

@@ -15,6 +15,8 @@ from kneefair_jax.fairness import bootstrap, endpoints, family
 from kneefair_jax.fairness.endpoints import EndpointSettings
 from kneefair_jax.fairness.equivalence import ReaderAgreement
 from kneefair_jax.fairness.family import Primary
+from kneefair_jax.measurements import spacing
+from kneefair_jax.measurements.definitions import check_names
 from kneefair_jax.runtime import run_directory
 
 ON_MISSING = ("stop", "skip", "zero")
@@ -70,6 +72,18 @@ class MeasurementOptions(NamedTuple):
     thresholds: Mapping[str, float] = {}
     manual: Path | pd.DataFrame | None = None
 
+    def check(self) -> None:
+        """Refuse options that have no meaning.
+
+        Raises:
+            InputError: the message names the option and its values.
+        """
+        spacing.check_magnification(self.magnification, "magnification")
+        check_names(self.margins, "margins")
+        check_names(self.thresholds, "thresholds")
+        if wrong := [name for name, margin in self.margins.items() if not margin > 0]:
+            raise InputError(f"margins: give {wrong[0]} an error above 0, not {self.margins[wrong[0]]:g}")
+
 
 @dataclass(frozen=True)
 class MaskOptions(CaseOptions):
@@ -105,6 +119,8 @@ class MaskOptions(CaseOptions):
             InputError: the message names the option and its values.
         """
         super().check()
+        if self.measurements is not None:
+            self.measurements.check()
         if self.orientation not in orientation.FLAGS:
             raise InputError(
                 f"--orientation {self.orientation!r}: give one of {', '.join(orientation.FLAGS)}"

@@ -108,7 +108,7 @@ class _Case(NamedTuple):
 def _main(argv: Sequence[str]) -> int:
     options = parser().parse_args(argv)
     from kneefair_jax.data import label_map
-    from kneefair_jax.measurements.spacing import LARGEST_MAGNIFICATION
+    from kneefair_jax.measurements import spacing
     from kneefair_jax.report import csv_tables
     from kneefair_jax.runtime import output_folder, written_files
 
@@ -122,8 +122,8 @@ def _main(argv: Sequence[str]) -> int:
     written_files.require_new(
         options.out, "measurement", "--out", [TABLE], overwrite=options.overwrite, inputs=options.masks
     )
-    if options.magnification is not None and not 1 <= options.magnification <= LARGEST_MAGNIFICATION:
-        raise InputError(f"--magnification {options.magnification:g}: give 1 to {LARGEST_MAGNIFICATION:g}")
+    if options.magnification is not None:
+        spacing.check_magnification(options.magnification, "--magnification")
     labels = label_map.check(label_map.parse(options.labels))
     cases = _cases(options)
     with written_files.replacement(

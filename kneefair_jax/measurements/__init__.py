@@ -9,7 +9,7 @@
 A measurement that cannot be taken has no value but a reason. `MEASUREMENTS` defines each one.
 """
 
-from kneefair_jax.measurements.bones import BONES, trace, whole_bones
+from kneefair_jax.measurements.bones import BONES, knees_of, trace, whole_bones
 from kneefair_jax.measurements.definitions import MEASUREMENTS, Definition
 from kneefair_jax.measurements.knee import Knee
 from kneefair_jax.measurements.measure import Measurement, measure, measure_knee
@@ -20,6 +20,7 @@ __all__ = [
     "Definition",
     "Knee",
     "Measurement",
+    "knees_of",
     "measure",
     "measure_knee",
     "trace",

@@ -45,6 +45,15 @@ def whole_bones(mask: np.ndarray, structures: Sequence[str], side: str = "") -> 
     return {name: row[mask] for name, row in members.items()}
 
 
+def knees_of(structures: Sequence[str]) -> tuple[str, ...]:
+    """Return the knees that structures show with femur and tibia: `right`, `left`, or "" for one knee without side."""
+    sides = tuple(side for side in SIDES if any(name.startswith(f"{side} ") for name in structures))
+    empty = np.zeros((1, 1), np.uint8)
+    return tuple(
+        side for side in sides or ("",) if {"femur", "tibia"} <= whole_bones(empty, structures, side).keys()
+    )
+
+
 def trace(
     bones: Mapping[str, np.ndarray],
     spacing: tuple[float, float] | None,

@@ -4,7 +4,10 @@ Places along the femur's width are shares of the bicondylar width, 0 at the most
 sources; they are printed beside a measurement, and none is of this package.
 """
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
+
+from kneefair_jax.errors import InputError
 
 Unit = Literal["mm", "mm2", "degrees", "ratio"]
 
@@ -95,3 +98,15 @@ MEASUREMENTS: dict[str, Definition] = {
     "patella_width": Definition("mm", "extent of the patella along the condylar tangent"),
     "patella_height": Definition("mm", "extent of the patella across the condylar tangent"),
 }
+
+
+def check_names(names: Iterable[str], source: str) -> None:
+    """Refuse names that are no measurements.
+
+    Raises:
+        InputError: the message names their source, such as an option, and lists the measurements.
+    """
+    if unknown := [name for name in names if name not in MEASUREMENTS]:
+        raise InputError(
+            f"{source}: {unknown[0]!r} is no measurement; the measurements are {', '.join(MEASUREMENTS)}"
+        )

@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Kinds in the plane of the bones; `table` is stated by the user.
-IN_BONES = ("calibrated", "magnification", "distances", "table")
+from kneefair_jax.errors import InputError
+
+# Kinds in the plane of the bones; a table of the user or an option states the last two.
+IN_BONES = ("calibrated", "magnification", "distances", "table", "stated")
 AT_DETECTOR = {
     "detector": "the spacing is that of the detector (ImagerPixelSpacing), where bones are magnified",
     "scanned": "the spacing is that of the scanned film (NominalScannedPixelSpacing), where bones are magnified",
@@ -39,6 +41,17 @@ class BoneSpacing(NamedTuple):
     refusal: str
 
 
+def check_magnification(magnification: float, source: str) -> float:
+    """Return a magnification, or NaN where none is stated.
+
+    Raises:
+        InputError: it is not between 1 and 1.5; the message names its source, an option or a cell.
+    """
+    if not np.isnan(magnification) and not 1 <= magnification <= LARGEST_MAGNIFICATION:
+        raise InputError(f"{source} {magnification:g}: give a number from 1 to {LARGEST_MAGNIFICATION:g}")
+    return magnification
+
+
 def bone_spacing(spacing: np.ndarray, kind: str, magnification: float = float("nan")) -> BoneSpacing:
     """Return the spacing in the plane of the bones, or why it is not known.
 
@@ -48,10 +61,9 @@ def bone_spacing(spacing: np.ndarray, kind: str, magnification: float = float("n
         magnification: of the bones on the detector, as the user states it; NaN if nothing is stated.
 
     Raises:
-        ValueError: the magnification is not between 1 and 1.5.
+        InputError: the magnification is not between 1 and 1.5.
     """
-    if np.isfinite(magnification) and not 1 <= magnification <= LARGEST_MAGNIFICATION:
-        raise ValueError(f"magnification {magnification}: give a number from 1 to {LARGEST_MAGNIFICATION:g}")
+    check_magnification(magnification, "magnification")
     if not np.isfinite(spacing).all():
         return BoneSpacing(None, "unknown", UNKNOWN)
     down, across = (float(mm) for mm in spacing)

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -70,7 +70,7 @@ class LinesByFile:
     def _write(self) -> None:
         atomic.write_text(self._path, "".join([self._header, *self._lines.values()]))
 
-    def _append(self, file: str, text: str) -> None:
+    def append(self, file: str, text: str) -> None:
         """Add the lines of a file, in place of its earlier ones."""
         content, end = text.encode(), os.fstat(self._file.fileno()).st_size
         try:
@@ -91,18 +91,18 @@ class Areas(LinesByFile):
     """
 
     def __init__(self, folder: Path):
-        tables = _read(folder / AREAS)
+        tables = read_rows(folder / AREAS, COLUMNS, _begins_file)
         # Which file a mask or a whole bone belongs to, by its path without the ending.
         self._owners = {stem: file for file, rows in tables.items() for stem in _stems(rows)}
         super().__init__(
-            folder / AREAS, {file: _text(rows) for file, rows in tables.items()}, _text([COLUMNS])
+            folder / AREAS, {file: lines_of(rows) for file, rows in tables.items()}, lines_of([COLUMNS])
         )
 
     def add(self, rows: Sequence[Sequence[str]]) -> None:
         """Add the rows of one file, in place of its earlier ones."""
         cells = [[spreadsheet_cell(cell) for cell in row] for row in rows]
         file = cells[0][_ID]
-        self._append(file, _text(cells))
+        self.append(file, lines_of(cells))
         self._owners |= dict.fromkeys(_stems(cells), file)
 
     def discard(self, path: Path) -> None:
@@ -203,8 +203,19 @@ def path_cell(item: Input) -> str:
     return f"./{text}" if is_formula(text) else text
 
 
-def _read(path: Path) -> dict[str, list[list[str]]]:
-    """Return `file_id` -> the rows of the file; the latest rows if it was segmented twice."""
+def read_rows(
+    path: Path, columns: Sequence[str], begins_file: Callable[[Sequence[str]], bool]
+) -> dict[str, list[list[str]]]:
+    """Return `file_id` -> the rows of the file; the latest rows if it was segmented twice.
+
+    Args:
+        path: of the table, whose second column is `file_id`; it may not exist.
+        columns: of the table.
+        begins_file: whether a row is the first one of a file.
+
+    Raises:
+        InputError: the table has other columns, or is damaged (by row).
+    """
     atomic.require_regular(path)
     if not path.exists() or not path.stat().st_size:
         return {}
@@ -215,21 +226,21 @@ def _read(path: Path) -> dict[str, list[list[str]]]:
             raise InputError(
                 f"{path}: damaged ({error}), so rows cannot be added; move it away, or give another --out"
             ) from error
-    if tuple(head) != COLUMNS:
+    if tuple(head) != tuple(columns):
         raise InputError(
-            f"{path}: its columns are not {', '.join(COLUMNS)}, so rows cannot be added; move it away, or give another "
+            f"{path}: its columns are not {', '.join(columns)}, so rows cannot be added; move it away, or give another "
             "--out"
         )
     tables: dict[str, list[list[str]]] = {}
     for number, row in enumerate(rows, start=2):
-        if len(row) == len(COLUMNS):
+        if len(row) == len(columns):
             latest = tables.setdefault(row[_ID], [])
-            if _begins_file(row) and any(map(_begins_file, latest)):
+            if begins_file(row) and any(map(begins_file, latest)):
                 latest.clear()  # segmented again, with other structures perhaps
             latest.append(row)
         elif row and number <= len(rows):  # the last line may have been cut off
             raise InputError(
-                f"{path} row {number}: {len(row)} cells, not {len(COLUMNS)}, so rows cannot be added; correct it, or "
+                f"{path} row {number}: {len(row)} cells, not {len(columns)}, so rows cannot be added; correct it, or "
                 "give another --out"
             )
     return tables
@@ -250,7 +261,8 @@ def _stem(mask: str) -> str:
     return mask[: len(mask) - len(suffix_of(mask))]
 
 
-def _text(rows: Sequence[Sequence[str]]) -> str:
+def lines_of(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as lines of CSV."""
     buffer = io.StringIO(newline="")
     csv.writer(buffer).writerows(rows)
     return buffer.getvalue()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from kneefair_jax import weights
 from kneefair_jax.errors import InputError
-from kneefair_jax.predict import films, predictor, run, session, writers
+from kneefair_jax.measurements import spacing
+from kneefair_jax.predict import films, measuring, predictor, run, session, writers
 from kneefair_jax.predict.areas import AREAS
 from kneefair_jax.runtime import command, output_folder
 from kneefair_jax.weights.network import FITS
@@ -150,6 +151,18 @@ def parser() -> argparse.ArgumentParser:
         help="the pixel spacing in mm, as one number or as ROW,COLUMN of the film as displayed, for files that state "
         "none (PNG, JPEG); a file that states its own keeps it, with a warning where the two differ",
     )
+    command_parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="also write measurements.csv (joint space, angles, widths of each knee, as kneefair measure does) and "
+        "draw them on the overlays",
+    )
+    command_parser.add_argument(
+        "--magnification",
+        type=float,
+        metavar="FACTOR",
+        help="with --measure: of the bones on the detector, for files whose spacing is the detector's",
+    )
     groups = command_parser.add_mutually_exclusive_group()
     groups.add_argument(
         "--group", metavar="NAME", help="such as sex=female, of all patients, for group-specific networks"
@@ -189,11 +202,25 @@ def networks(options: argparse.Namespace) -> list[str]:
     return names
 
 
+def _magnification(options: argparse.Namespace) -> float:
+    """Return the stated magnification; NaN if there is none.
+
+    Raises:
+        InputError: it is out of range, or measures nothing.
+    """
+    if options.magnification is None:
+        return float("nan")
+    if not options.measure:
+        raise InputError("--magnification applies to measurements alone: add --measure, or leave it out")
+    return spacing.check_magnification(options.magnification, "--magnification")
+
+
 def main(argv: Sequence[str]) -> int:
     """Segment radiographs and return the exit status that the help describes."""
     options = parser().parse_args(argv)
     output_folder.require_writable(options.out, "--out")
-    spacing = None if options.spacing is None else films.parse_spacing(options.spacing)
+    stated_spacing = None if options.spacing is None else films.parse_spacing(options.spacing)
+    magnification = _magnification(options)
     network = predictor.load(
         *networks(options),
         flip=options.flip,
@@ -215,8 +242,10 @@ def main(argv: Sequence[str]) -> int:
         batch=options.batch_size,
         groups=groups,
         anonymous=options.anonymous,
-        spacing=spacing,
+        spacing=stated_spacing,
         overwrite=options.overwrite,
+        measure=options.measure,
+        magnification=magnification,
     )
     tally = run.run(network, options.images, options.out, settings)
     earlier = (
@@ -233,6 +262,8 @@ def main(argv: Sequence[str]) -> int:
     if tally.unknown_spacings:
         files = "1 file states" if tally.unknown_spacings == 1 else f"{tally.unknown_spacings} files state"
         print(f"{files} no pixel spacing: areas in pixels only; state it with --spacing")
+    if options.measure:
+        print(f"measurements: {options.out / measuring.FILE}")
     if not tally.segmentations:
         remedy = "correct the files above" if tally.failures else "name a file itself to segment it"
         print(f"error: no file was segmented; {remedy}", file=sys.stderr)

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.predict import areas, films, writers
+from kneefair_jax.predict import areas, films, measuring, writers
 from kneefair_jax.predict.areas import AREAS, Areas, file_id
 from kneefair_jax.predict.films import Film, Input
+from kneefair_jax.predict.measuring import FilmMeasurements, Measurements
 from kneefair_jax.predict.prediction import (
     Prediction,
     halves_of,
@@ -31,7 +32,7 @@ from kneefair_jax.runtime import output_folder, preemption, progress
 
 logger = logging.getLogger(__name__)
 _FOLDERS = ("masks", "outlines", "overlays")
-WRITTEN = (".lock", RECORD, AREAS, *_FOLDERS)
+WRITTEN = (".lock", RECORD, AREAS, measuring.FILE, *_FOLDERS)
 # Films in memory at a time: 32 of the largest allowed, of a byte a pixel, take 1.6 GB.
 MOST_READ = 32
 _MOST_NAMED = 5  # files that were left out, and films with a warning
@@ -78,7 +79,7 @@ class _Outcome(NamedTuple):
 
 
 def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Settings) -> Tally:
-    """Write `masks/`, `overlays/`, `areas.csv` and, of whole bones, `outlines/` into a folder.
+    """Write `masks/`, `overlays/`, `areas.csv` and, if asked for, `outlines/` and `measurements.csv` into a folder.
 
     The results of files that an earlier run finished are kept. The results that an earlier run with other options wrote
     of a file are deleted once its new results are written, or once it fails. The log gets a line for each segmented
@@ -108,8 +109,11 @@ def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Set
         output_folder.require_regular_files(out, WRITTEN)
         stack.enter_context(output_folder.exclusive_lock(out, "--out", _FOLDERS))
         table = stack.enter_context(Areas(out))
+        measurements = None
+        if settings.measure or (out / measuring.FILE).exists():
+            measurements = stack.enter_context(Measurements(out))
         record = stack.enter_context(Record(out))
-        session = Session(predictor, settings, out, table, record, network, film_paths)
+        session = Session(predictor, settings, out, table, record, network, film_paths, measurements)
         if not settings.overwrite:
             require_same_sources(session, items)
         start = time.monotonic()
@@ -204,8 +208,15 @@ def _finish(
     if result is not None:
         mask = settings.mask_path(item)
         table.require_own(item.path, mask.as_posix())
-        bones = _write(out, item, result, settings)
+        measurements = None
+        if settings.measure:
+            measurements = measuring.measure_film(result.film, result.prediction, settings.magnification)
+        bones = _write(out, item, result, settings, measurements)
         table.add(list(areas.rows_of(item, mask, result.film, result.prediction, out, bones)))
+        if measurements is not None and session.measurements is not None:
+            session.measurements.add(item, measurements)
+        elif session.measurements is not None:
+            session.measurements.discard(item.path)
         current = (out / mask, view, *(file for _, file in bones.values()))
         session.delete_outdated(item, current)
         session.record.add(file_id(item.path), source, session.result_digest(item))
@@ -295,7 +306,13 @@ def _read(item: Input | InputError, predictor: Predictor, settings: Settings) ->
         return error
 
 
-def _write(out: Path, item: Input, result: _Segmented, settings: Settings) -> writers.BoneFiles:
+def _write(
+    out: Path,
+    item: Input,
+    result: _Segmented,
+    settings: Settings,
+    measurements: FilmMeasurements | None,
+) -> writers.BoneFiles:
     """Write the mask, the whole bones and the overlay of one file; return the files of the whole bones."""
     film, prediction = result
     _, write = writers.FORMATS[settings.format]
@@ -309,6 +326,6 @@ def _write(out: Path, item: Input, result: _Segmented, settings: Settings) -> wr
     path = out / "outlines" / settings.mask_path(item).relative_to("masks")
     files = writers.write_bones(write, path, bones, film) if bones else {}
     if settings.overlays:
-        overlay = partial(writers.overlay, bones=bones)
+        overlay = partial(writers.overlay, bones=bones, measurements=measurements)
         writers.write_file(overlay, out / settings.view_path(item), prediction.mask, film, structures)
     return files

@@ -24,6 +24,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.predict import areas, writers
 from kneefair_jax.predict.areas import Areas, LinesByFile, file_id
 from kneefair_jax.predict.films import Input
+from kneefair_jax.predict.measuring import Measurements
 from kneefair_jax.predict.predictor import Predictor
 from kneefair_jax.runtime import atomic, preemption, progress
 
@@ -47,6 +48,8 @@ class Settings(NamedTuple):
         anonymous: whether DICOM-SEG is written without the patient's identity.
         spacing: f32[2], mm per pixel down and across of films whose files state none; None leaves it unknown.
         overwrite: whether results of the same files by another network or other options may be replaced.
+        measure: whether knees are measured, into a table and onto the overlays.
+        magnification: of the bones on the detector, where a film's spacing is the detector's; NaN if it is not stated.
     """
 
     format: str = "png"
@@ -58,6 +61,8 @@ class Settings(NamedTuple):
     anonymous: bool = False
     spacing: np.ndarray | None = None
     overwrite: bool = True
+    measure: bool = False
+    magnification: float = float("nan")
 
     def mask_path(self, item: Input) -> Path:
         """Return the path of a file's mask in the output folder."""
@@ -103,7 +108,7 @@ class Record(LinesByFile):
     def add(self, file: str, source: str | None, result: str | None) -> None:
         """Record a finished file, unless its source or result cannot be read any more."""
         if source is not None and result is not None:
-            self._append(file, _line(file, source, result))
+            self.append(file, _line(file, source, result))
 
     def discard(self, file: str) -> None:
         """Forget a file, if it is recorded; its line leaves the record when that is closed."""
@@ -135,6 +140,7 @@ class Session(NamedTuple):
         record: the finished files.
         network: digest of the predictor.
         films: real paths of all films, which are never deleted.
+        measurements: `measurements.csv`; None if there are neither earlier measurements nor new ones.
     """
 
     predictor: Predictor
@@ -144,6 +150,7 @@ class Session(NamedTuple):
     record: Record
     network: str
     films: frozenset[str]
+    measurements: Measurements | None = None
 
     def source_digest(self, item: Input | InputError) -> str | None:
         """Return the SHA-256 of what determines a file's result, except the batch size; None if there is no result."""
@@ -155,7 +162,8 @@ class Session(NamedTuple):
         except InputError:  # the reader reports it
             return None
         spacing = None if settings.spacing is None else settings.spacing.tolist()
-        options = settings.format, settings.overlays, settings.knees, settings.anonymous, spacing
+        measuring = (settings.measure, str(settings.magnification))
+        options = settings.format, settings.overlays, settings.knees, settings.anonymous, spacing, measuring
         path = areas.path_cell(item)
         text = json.dumps([code_digest(), content, self.network, group, item.name, path, options])
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -166,7 +174,8 @@ class Session(NamedTuple):
             return None
         paths = [self.settings.mask_path(item), self.settings.view_path(item)]
         paths += [Path(row[areas.MASK]) for row in rows if row[areas.MASK].startswith("outlines/")]
-        text = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+        lines = "" if self.measurements is None else self.measurements.lines(item.path)
+        text = hashlib.sha256(json.dumps([rows, lines]).encode()).hexdigest()
         try:
             content = files_sha256([self.out / path for path in dict.fromkeys(paths)])
         except InputError:
@@ -211,6 +220,8 @@ class Session(NamedTuple):
         if self.table.rows(item.path):
             self.delete_outdated(item)
             self.table.discard(item.path)
+        if self.measurements is not None:
+            self.measurements.discard(item.path)
         self.record.discard(file_id(item.path))
 
 

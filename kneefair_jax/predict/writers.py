@@ -23,8 +23,9 @@ from kneefair_jax.data.readers import nifti as nifti_reader
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import films
 from kneefair_jax.predict.films import STATED, Film
+from kneefair_jax.predict.measuring import FilmMeasurements
 from kneefair_jax.predict.quality import SIDES
-from kneefair_jax.report import overlays
+from kneefair_jax.report import measurement_overlay, overlays
 from kneefair_jax.runtime import atomic
 
 OVERLAY = (512, 1024)  # the least and the most pixels of an overlay's longer side
@@ -115,10 +116,12 @@ def overlay(
     structures: tuple[str, ...],
     *,
     bones: Mapping[str, np.ndarray] = MappingProxyType({}),
+    measurements: FilmMeasurements | None = None,
 ) -> None:
     """Write the film with the structures tinted and outlined, and a legend of the colors beneath it.
 
-    If there are whole bones, bool[H, W], the lines are their outlines, which another bone may hide.
+    If there are whole bones, bool[H, W], the lines are their outlines, which another bone may hide. If there are
+    measurements, their lines and values are drawn.
     """
     names, table = tints(structures)
     size = int(np.clip(max(mask.shape), *OVERLAY))
@@ -126,6 +129,9 @@ def overlay(
     lines = [(int(color[place]), bone) for place, bone in enumerate(bones.values(), start=1)]
     outlined = np.zeros_like(mask) if bones else table[mask]
     picture = overlays.picture(film.image, outlined, table[mask], size, lines)
+    if measurements is not None:
+        spacing, scale = measurements.pixel.mm or (1.0, 1.0), picture.shape[1] / mask.shape[1]
+        picture = measurement_overlay.add_lines(picture, measurements.knees, spacing, scale)
     strip = _legend(picture.shape[1], names)
     # Level 6, the default, takes four times as long, most of the time of a prediction, for a file a fifth smaller.
     Image.fromarray(np.concatenate([picture, strip])).save(path, format="PNG", compress_level=2)

@@ -12,12 +12,20 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from kneefair_jax import measurements
 from kneefair_jax.data.readers import ORIENTATIONS
+from kneefair_jax.measurements import MEASUREMENTS
 
 # An outlier is this many scaled median absolute deviations from the median (Iglewicz and Hoaglin 1993 suggest 3.5,
 # which flags many of 10,000 cases), and at least 25 % from it where nearly all cases agree.
 _MAX_ROBUST_Z = 5.0
 _MIN_CHANGE = np.log(1.25)
+_MIN_DEGREES = 10.0  # of an angle, in place of the 25 %
+# Joint spaces are left out, since disease narrows them to 0: their outliers are patients and no faults.
+_MEASUREMENTS = (
+    *("fta", "aldfa", "ampta"),
+    *("bicondylar_width", "plateau_width", "width_ratio", "patella_width", "patella_height"),
+)
 _MAD_OF_NORMAL = 1.4826
 NONE = "none"
 _MIN_CONTOUR = 16  # pixels of a contour
@@ -45,12 +53,13 @@ def of_case(
     structures: Sequence[str],
     has_label: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """Return positive numbers by name: size of the picture, gray values, area of each structure.
+    """Return numbers by name: size of the picture, gray values, area of each structure, widths and angles of knees.
 
     Args:
         image: u8[H, W, C].
         label: u8[H, W].
-        spacing: f32[2], mm per pixel; NaN gives areas as a share of the picture, and no lengths.
+        spacing: f32[2], mm per pixel; NaN gives areas as a share of the picture, and no lengths. Measurements are NaN
+            where they cannot be taken, and left out for structures that are no knee.
         structures: names of labels 1, 2, ...
         has_label: bool[S], which structures the mask shows; the areas of the others are NaN. None: all.
     """
@@ -69,25 +78,42 @@ def of_case(
             f"area of {name}, {unit}": float(count) * scale
             for name, count in zip(structures, counts, strict=True)
         },
+        **_measurements(label, tuple(spacing.tolist()) if has_spacing else None, structures),
     }
 
 
+def _measurements(
+    label: np.ndarray, spacing: tuple[float, float] | None, structures: Sequence[str]
+) -> dict[str, float]:
+    values = {}
+    for side in measurements.knees_of(structures):
+        knee = measurements.measure(measurements.whole_bones(label, structures, side), spacing, side)
+        for name in _MEASUREMENTS:
+            values[f"{side} {name}, {MEASUREMENTS[name].unit}".lstrip()] = knee[name].value
+    return values
+
+
 def outliers(table: pd.DataFrame) -> list[Outlier]:
-    """Return the cases with a measure far from the median, on the logarithmic scale, the farthest first.
+    """Return the cases with a measure far from the median, the farthest first.
+
+    Angles are compared as they are, other measures on the logarithmic scale.
 
     Args:
-        table: of `of_case`, indexed by case id. Zeros and NaN are not compared.
+        table: of `of_case`, indexed by case id. NaN, and zeros that are no angles, are not compared.
     """
     ranked = []
     for measure, values in table.items():
-        logs = np.log(values[values > 0])
-        if logs.empty:
+        is_angle = str(measure).endswith(", degrees")
+        places = values.dropna() if is_angle else np.log(values[values > 0])
+        if places.empty:
             continue
-        center = logs.median()
-        deviation = (logs - center).abs()
-        limit = max(_MAX_ROBUST_Z * _MAD_OF_NORMAL * deviation.median(), _MIN_CHANGE)
+        center = places.median()
+        deviation = (places - center).abs()
+        least = _MIN_DEGREES if is_angle else _MIN_CHANGE
+        limit = max(_MAX_ROBUST_Z * _MAD_OF_NORMAL * deviation.median(), least)
+        median = float(center if is_angle else np.exp(center))
         for case_id, distance in deviation[deviation > limit].items():
-            outlier = Outlier(str(case_id), str(measure), float(values[case_id]), float(np.exp(center)))
+            outlier = Outlier(str(case_id), str(measure), float(values[case_id]), median)
             ranked.append((distance / limit, outlier))
     return [outlier for _, outlier in sorted(ranked, key=lambda item: (-item[0], item[1]))]
 

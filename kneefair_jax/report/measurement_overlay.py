@@ -1,4 +1,4 @@
-"""Draw what was measured on a radiograph: contours are those of the mask, lines have their values."""
+"""Draw measurements on a radiograph: the contours of its mask, and lines with their values."""
 
 from collections.abc import Mapping
 
@@ -39,18 +39,34 @@ def draw(
         u8[h, w, 3], at most `SIZE` pixels a side.
     """
     pixels = overlays.picture(image, label, np.zeros_like(label), SIZE)
-    scale = pixels.shape[1] / image.shape[1]
-    canvas = Image.fromarray(pixels)
+    return add_lines(pixels, results, spacing, pixels.shape[1] / image.shape[1])
+
+
+def add_lines(
+    picture: np.ndarray,
+    results: Mapping[str, Mapping[str, Measurement]],
+    spacing: tuple[float, float],
+    scale: float,
+) -> np.ndarray:
+    """Return a picture of a film, u8[h, w, 3], with the lines of measurements and their values.
+
+    Args:
+        picture: u8[h, w, 3].
+        results: knee, or "", -> its measurements.
+        spacing: of a pixel of the film down and across, in the unit of the lines.
+        scale: pixels of the picture per pixel of the film.
+    """
+    canvas = Image.fromarray(picture)
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=18)
-    texts = []
+    row = 0
     for knee, result in results.items():
         for name, color in DRAWN.items():
-            one = result[name]
-            for line in one.lines:
+            measurement = result[name]
+            for line in measurement.lines:
                 ends = line / np.array(spacing[::-1]) * scale
                 pen.line([tuple(end) for end in ends.tolist()], fill=color, width=_WIDTH)
-            value = "not measured" if one.reason else f"{one.value:.1f} {MEASUREMENTS[name].unit}"
-            texts.append((f"{knee} {name}: {value}".strip(), color))
-    for row, (text, color) in enumerate(texts):
-        pen.text((8, 8 + 22 * row), text, fill=color, font=font, stroke_width=2, stroke_fill="black")
+            value = f"{measurement.value:.1f} {MEASUREMENTS[name].unit}"
+            text = f"{knee} {name}: {'not measured' if measurement.reason else value}".strip()
+            pen.text((8, 8 + 22 * row), text, fill=color, font=font, stroke_width=2, stroke_fill="black")
+            row += 1
     return np.asarray(canvas)

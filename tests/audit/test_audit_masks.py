@@ -460,6 +460,7 @@ def test_a_model_is_not_called_reference(root):
         masks(root, {"a": root / "pred", "reference": root / "pred"})
 
 
+@pytest.mark.slow
 def test_models_names_stay_inside_the_folder(root):
     result = masks(root, {"a": root / "pred", "../../b<i>": root / "truth"})
     pages = result.write(root / "new" / "out")
@@ -609,7 +610,7 @@ def without_paths_and_command(report):
     return json.dumps({**report, "run": {**report["run"], "command": None}}, default=str, sort_keys=True)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+@pytest.mark.parametrize("dtype", [np.int64, pytest.param(np.uint8, marks=pytest.mark.slow)])
 def test_arrays_give_the_report_of_equal_files(root, dtype):
     files = masks(root, {"a": root / "pred", "b": root / "truth"})
     models = {"a": arrays(root, "pred", dtype), "b": arrays(root, "truth", dtype)}
@@ -645,6 +646,7 @@ def test_unusable_arrays_are_refused(root, change, message):
         masks(root, pred)
 
 
+@pytest.mark.slow
 def test_missing_and_unlisted_arrays_are_treated_as_files(root):
     pred = arrays(root, "pred") | {"stray": np.zeros((20, 24), np.uint8)}
     assert any("1 x prediction (stray" in note for note in masks(root, pred).notes)

@@ -3,6 +3,7 @@ import pytest
 from benchmarks import calibration_pages
 
 
+@pytest.mark.slow
 def test_cohorts_have_no_difference_but_where_they_say_so():
     null, race = (
         [calibration_pages.cohort(kind, seed).groupby("race")["dice"].mean() for seed in range(20)]
@@ -12,6 +13,7 @@ def test_cohorts_have_no_difference_but_where_they_say_so():
     assert sum(one["White"] - one["Black"] for one in race) / 20 == pytest.approx(0.03, abs=0.003)
 
 
+@pytest.mark.slow
 def test_claims_of_one_page():
     claims = calibration_pages.claims("race", 0, draws=199)
     # Race differs truly, so that its gap is no false claim; nothing else is claimed.

@@ -26,6 +26,7 @@ def test_the_convention_of_the_masks_decides_which_bone_the_overlap_belongs_to()
     assert result["macro"]["tibia over fibula"] == pytest.approx((6 / 7 + 2 / 3) / 2)
 
 
+@pytest.mark.slow
 def test_phantoms_have_labels_of_both_overlaps():
     images, labels = phantom_scores.films("clinical", 3, 32)
     assert images.shape == labels.shape == (3, 32, 32) and images.dtype == np.uint8

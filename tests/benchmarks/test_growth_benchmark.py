@@ -23,6 +23,7 @@ def test_variants_take_turns_in_both_directions():
     assert calls[-4:] == [("a", 2), ("b", 2), ("b", 2), ("a", 2)]
 
 
+@pytest.mark.slow
 def test_steps_and_groups(monkeypatch):
     monkeypatch.setattr(growth, "network", lambda: {"name": "unet", "widths": (2,), "convolutions": 1})
     rows = growth.step_rows([Setting("tiny", side, "float32", 2) for side in (4, 8)], 1, 0.0)

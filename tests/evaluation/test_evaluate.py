@@ -138,6 +138,7 @@ def test_size_calibration_and_leakage_are_in_the_report(run):
     assert leakage["race"]["features"]["reason"] == "fewer than two levels have 10 patients"
 
 
+@pytest.mark.slow
 def test_evaluating_again_gives_the_same_bytes(run):
     config, cohort, cases, experiment, workdir, _ = run
     report = (workdir / "report" / "report.json").read_bytes()
@@ -170,6 +171,7 @@ def test_notes_name_empty_predictions_and_large_pixels(run, tmp_path):
     assert f"larger than the tolerance of NSD, 1 mm, in 1 of 8 cases ({ids[5]})" in notes
 
 
+@pytest.mark.slow
 def test_masks_of_the_grid_s_size_score_the_same_at_their_own(run, tmp_path):
     config, cohort, cases, experiment, workdir, _ = run
     shutil.copytree(workdir, tmp_path / "run", ignore=shutil.ignore_patterns("store", "report"))
@@ -202,6 +204,7 @@ class Squares(list):
         return cls({**case, "label": case["label"] // 2} for case in map(cases.__getitem__, range(8)))
 
 
+@pytest.mark.slow
 def test_masks_of_another_size_and_scheme(run, tmp_path):
     config, cohort, cases, experiment, workdir, _ = run
     shutil.copytree(workdir, tmp_path / "run", ignore=shutil.ignore_patterns("store", "report"))
@@ -255,6 +258,7 @@ def test_masks_of_another_size_and_scheme(run, tmp_path):
         assert ser == pytest.approx(by_hand, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_primary_family_and_the_choice_of_pairs_reach_the_report(run, tmp_path):
     config, cohort, cases, experiment, workdir, _ = run
     shutil.copytree(workdir, tmp_path / "run")

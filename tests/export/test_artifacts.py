@@ -115,6 +115,7 @@ def test_unet_equals_numpy(case, tmp_path):
     np.testing.assert_allclose(onnx_probabilities(parts, film), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_resnet_equals_jax(tmp_path):
     path = write_network(tmp_path / "a.safetensors", *RESNET)
     (parts,) = segmentation.by_group([weights.load_by_group(path)])

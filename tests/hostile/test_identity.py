@@ -83,7 +83,9 @@ def test_the_run_is_resumed_and_evaluated_by_its_shortened_config(trained, tmp_p
         modes.train(other, workdir)
 
 
-@pytest.mark.parametrize("kind", ["png", "nifti", "dicomseg"])
+@pytest.mark.parametrize(
+    "kind", ["nifti", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("png", "dicomseg"))]
+)
 def test_predictions(trained, tmp_path, kind):
     root, workdir, _ = trained
     films = root / "images" / ("*.dcm" if kind == "dicomseg" else "c*")
@@ -109,6 +111,7 @@ def test_a_dicom_seg_carries_the_identity_unless_it_is_anonymous(trained, tmp_pa
     assert anonymous.PixelData == named.PixelData
 
 
+@pytest.mark.slow
 def test_an_audit(trained, tmp_path, capsys):
     root, _, _ = trained
     table = list(csv.DictReader((root / "metadata.csv").read_text().splitlines()))[:-1]
@@ -133,6 +136,7 @@ def test_an_audit(trained, tmp_path, capsys):
     assert identity.leaks(tmp_path / "scores", secrets(root.parent, tmp_path)) == []
 
 
+@pytest.mark.slow
 def test_a_study(tmp_path, monkeypatch):
     def one(config, workdir, directory, training):
         synthetic_study.one(config, workdir, directory, training)

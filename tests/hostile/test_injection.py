@@ -62,6 +62,7 @@ def test_tables_of_an_audit_and_its_lines(tmp_path, capsys):
     assert_shown(capsys, r"\x1b[31mred\x07")
 
 
+@pytest.mark.slow
 def test_the_table_of_areas(tmp_path, capsys, monkeypatch):
     network = write(tmp_path / "w.safetensors", (FORMULA, "tibia"))
     monkeypatch.chdir(tmp_path)

@@ -87,8 +87,15 @@ class TestPalettes:
     def cohort(self, tmp_path):
         masks.palettes(tmp_path)
 
-    @pytest.mark.parametrize("truth", ["quantized", "colormap"])
-    @pytest.mark.parametrize("labels", [LABELS, ()])
+    @pytest.mark.parametrize(
+        ("truth", "labels"),
+        [
+            ("quantized", ()),
+            pytest.param("quantized", LABELS, marks=pytest.mark.slow),
+            pytest.param("colormap", LABELS, marks=pytest.mark.slow),
+            pytest.param("colormap", (), marks=pytest.mark.slow),
+        ],
+    )
     def test_labels_that_the_palette_shows(self, audit, truth, labels):
         gray = audit("gray", "pred", labels=labels)[2]
         status, _, cases, _ = audit(truth, "pred", labels=labels)
@@ -223,6 +230,7 @@ class TestVoid:
             modes.check(config(films), films / "run")
         assert not (films / "run").exists()
 
+    @pytest.mark.slow
     def test_a_check_counts_void_pixels_by_group(self, films, capsys):
         modes.check(config(films, ignore_label=255), films / "run")
         printed = capsys.readouterr().out
@@ -273,6 +281,7 @@ class TestByStructure:
     def cohort(self, tmp_path):
         masks.by_structure(tmp_path)
 
+    @pytest.mark.slow
     def test_files_are_joined(self, audit):
         whole = audit("whole", "pred")[2]
         status, _, cases, _ = audit("truth", "pred")

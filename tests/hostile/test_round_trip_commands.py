@@ -100,7 +100,7 @@ def write(folder, number, layouts):
 
 @pytest.mark.parametrize(
     ("films", "layouts", "step"),
-    [(2, LAYOUTS[::3], 11), pytest.param(12, LAYOUTS, 1, marks=pytest.mark.slow)],
+    [(1, LAYOUTS[::6], 11), pytest.param(12, LAYOUTS, 1, marks=pytest.mark.slow)],
 )
 def test_masks_areas_and_audits_are_the_same(tmp_path, films, layouts, step):
     names = {number: write(tmp_path / "films", number, layouts) for number in range(films)}

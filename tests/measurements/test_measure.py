@@ -270,6 +270,7 @@ def test_bad_arguments_are_refused(options):
         measure(**({"bones": knee()} | options))
 
 
+@pytest.mark.slow
 def test_masks_of_phantoms_measure_like_their_drawing():
     """Four knees at 0.35 mm; `benchmarks/measurements.py` has many at 0.2 mm."""
     size, fov = (512, 512), 180.0

@@ -93,6 +93,7 @@ def stepped(variables):
     return jax.jit(step)(variables["params"], image)
 
 
+@pytest.mark.slow
 def test_every_parameter_has_a_gradient(stepped):
     for path, leaf in jax.tree_util.tree_leaves_with_path(stepped[0]):
         assert np.isfinite(leaf).all() and np.any(leaf), jax.tree_util.keystr(path)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.predict import predictor, run, session
+from kneefair_jax.predict import measuring, predictor, run, session
 from kneefair_jax.predict.session import RECORD
 from tests.predict.networks import write
 
@@ -138,12 +138,28 @@ def test_another_network_or_option_segments_all_files_again(networks, films, out
             (same, SETTINGS._replace(spacing=np.array([0.2, 0.2], np.float32))),
             (same, SETTINGS._replace(format="nifti")),
             (same, SETTINGS._replace(knees="both")),
+            (same, SETTINGS._replace(measure=True)),
         ]
     ):
         folder = shutil.copytree(out, out.parent / f"copy_{number}")
         assert segment(network, films, folder, settings)[1] == []
         segment(network, films, out.parent / f"fresh_{number}", settings)
         assert content(folder) == content(out.parent / f"fresh_{number}")
+
+
+def test_measurements_belong_to_the_result_of_a_file(network, films, out):
+    settings = SETTINGS._replace(measure=True, overlays=True)
+    segment(network, films, out, settings)
+    assert segment(network, films, out, settings)[1] == list(range(FILMS))
+    table = out / measuring.FILE
+    before = table.read_text()
+    table.write_text(before.replace("the femur", "a femur", 1))
+    assert before != table.read_text()
+    assert len(segment(network, films, out, settings)[1]) == FILMS - 2  # the batch of the damaged film
+    assert table.read_text() == before
+    save(films / "3.png", 77)
+    segment(network, films, out)  # without measurements
+    assert not table.exists()
 
 
 def test_other_code_segments_all_files_again(network, films, out, monkeypatch):

@@ -103,6 +103,7 @@ def test_what_is_wrong_is_named_by_case(root, tmp_path, capsys):
     assert result["cohort"]["absent"] == {"square": ["c9"]}
 
 
+@pytest.mark.slow
 def test_an_external_cohort_is_read_too(root, tmp_path, capsys):
     other = folder(tmp_path / "other", patient="x")
     (other / "images/3.png").write_bytes((root / "images/20.png").read_bytes())

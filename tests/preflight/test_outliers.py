@@ -3,8 +3,10 @@ import pandas as pd
 import pytest
 
 from kneefair_jax.data.readers import ORIENTATIONS
+from kneefair_jax.measurements import MEASUREMENTS
 from kneefair_jax.preflight import faults, outliers
 from tests.hostile import films
+from tests.measurements.knees import WIDTH, knee
 
 STRUCTURES = ("femur", "tibia")
 
@@ -14,8 +16,11 @@ def test_a_case_by_hand():
     image[:2] = 10
     label = np.zeros((4, 6), np.uint8)
     label[:3, :2] = 1
-    measured = outliers.of_case(image, label, np.array([0.5, 2.0], np.float32), STRUCTURES)
-    assert measured == pytest.approx(
+    case = outliers.of_case(image, label, np.array([0.5, 2.0], np.float32), STRUCTURES)
+    measurements = {name for name in case if name.partition(",")[0] in MEASUREMENTS}
+    assert len(measurements) == 8
+    assert all(np.isnan(case.pop(name)) for name in measurements)  # 6 pixels are no bone
+    assert case == pytest.approx(
         {
             "height of the picture, mm": 2.0,
             "width of the picture, mm": 12.0,
@@ -28,6 +33,30 @@ def test_a_case_by_hand():
     unknown = outliers.of_case(image, label, np.array([np.nan, np.nan], np.float32), STRUCTURES)
     assert unknown["area of femur, %"] == pytest.approx(25.0)
     assert np.isnan(unknown["height of the picture, mm"])
+
+
+@pytest.mark.parametrize("spacing", [0.5, np.nan])
+def test_widths_and_angles_of_a_knee(spacing):
+    bones = knee(pixel=0.5, valgus=6.0)
+    label = np.zeros(bones["femur"].shape, np.uint8)
+    for value, name in enumerate(("femur", "tibia", "fibula"), start=1):
+        label[bones[name]] = value
+    image = np.zeros((*label.shape, 1), np.uint8)
+    case = outliers.of_case(image, label, np.full(2, spacing, np.float32), ("femur", "tibia", "fibula"))
+    assert case["fta, degrees"] == pytest.approx(6.0, abs=0.3)
+    assert case["bicondylar_width, mm"] == pytest.approx(
+        WIDTH if spacing == 0.5 else np.nan, abs=0.3, nan_ok=True
+    )
+    assert np.isnan(case["patella_width, mm"])
+    both = outliers.of_case(image, label, np.full(2, spacing, np.float32), ("left femur", "left tibia", "x"))
+    assert both["left fta, degrees"] == pytest.approx(6.0, abs=0.3)
+
+
+def test_angles_are_compared_without_logarithm():
+    degrees = pd.Series([-3.0, 0.0, 2.0, 1.0, -1.0, 30.0, -9.0], [f"c{row}" for row in range(7)])
+    result = outliers.outliers(pd.DataFrame({"fta, degrees": degrees}))
+    # The median is 0, and the median distance from it 2: farther than 5 * 1.4826 * 2 = 14.8 is 30 alone.
+    assert [(case.case_id, case.value, case.median) for case in result] == [("c5", 30.0, 0.0)]
 
 
 def table(**columns):

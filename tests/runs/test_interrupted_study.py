@@ -69,7 +69,9 @@ def content(folder):
     }
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+@pytest.mark.parametrize(
+    ("number", "status"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 75)]
+)
 def test_a_signal_in_a_run_keeps_the_finished_ones(straight, calls, config, tmp_path, capsys, number, status):
     began, events = calls
     assert len(trials(config)) == RUNS

@@ -156,6 +156,7 @@ def test_a_study_with_too_few_draws_is_refused_before_its_runs(calls, tmp_path):
     assert not calls
 
 
+@pytest.mark.slow
 def test_runs_by_other_code_are_noted(calls, study_copy):
     config = synthetic_study.config()
     assert summary(config, study_copy)["notes"] == []
@@ -288,6 +289,7 @@ def test_every_rule_has_the_comparison_s_pair(calls, tmp_path, monkeypatch):
     assert study["rules"]["overall"] == study["comparison"]
 
 
+@pytest.mark.slow
 def test_every_point_of_the_sweep_has_the_comparison_s_pair(calls, tmp_path, monkeypatch):
     """The trap: where the baseline's order turns, a gap that is positive again, of the other sign."""
     monkeypatch.setattr(synthetic_study, "GAPS", synthetic_study.GAPS | {"oracle": -0.02})

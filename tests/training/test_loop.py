@@ -140,6 +140,7 @@ def test_it_learns(prepared, tmp_path):
     assert set(records[-1]["groups"]) == {"sex=female", "sex=male"}
 
 
+@pytest.mark.slow
 def test_another_number_of_devices_trains_the_same(prepared, tmp_path, monkeypatch):
     config = study.config(steps=3, eval_every=3)
     eight, _ = run(config, prepared, tmp_path / "eight")

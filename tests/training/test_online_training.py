@@ -183,6 +183,7 @@ def test_every_stage_draws_cases_of_its_own(monkeypatch):
     assert draws[0]("seed", "step", "batch") == (3, "seed", "step", "batch")
 
 
+@pytest.mark.slow
 def test_a_batch_is_drawn_whole_before_it_is_cut(monkeypatch):
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), (sharding.AXIS,))
     monkeypatch.setattr(setup.sharding, "data_mesh", lambda: mesh)

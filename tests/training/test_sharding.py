@@ -189,6 +189,7 @@ def test_on_a_cpu_parts_need_no_loop_and_give_what_a_loop_gives():
     assert "scan[" not in str(jax.make_jaxpr(step)(state, test_steps.batch()))
 
 
+@pytest.mark.slow
 def test_parts_without_a_loop_take_the_memory_of_one_part():
     def temporary_bytes(micro_batches):
         step, state = test_steps.parts("erm", widths=(8, 16), micro_batches=micro_batches)
@@ -200,6 +201,7 @@ def test_parts_without_a_loop_take_the_memory_of_one_part():
     assert temporary_bytes(4) < 0.5 * temporary_bytes(1)
 
 
+@pytest.mark.slow
 def test_the_stated_arithmetic_is_that_of_all_parts_and_steps(capsys):
     """Of programs without a loop; the optimizer and the sums of gradients are the difference."""
 

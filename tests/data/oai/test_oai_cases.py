@@ -28,6 +28,7 @@ def windowed(picture):
     return np.rint(255 * np.clip((picture - low) / (high - low), 0, 1)).astype(np.uint8)
 
 
+@pytest.mark.slow
 def test_films(root):
     given = source(root)
     assert given.structures == tuple(

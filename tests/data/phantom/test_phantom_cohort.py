@@ -86,6 +86,7 @@ def test_one_knee_each_alternates_sides():
     assert cases["side"].value_counts().to_dict() == {"right": 10, "left": 10}
 
 
+@pytest.mark.slow
 def test_examples_are_those_of_the_table():
     cohort = source(config(patients=9), size=SIZE, seed=0)  # 18 cases: a second chunk of two
     phantoms = examples(cohort)

@@ -81,6 +81,7 @@ def test_rotation_moves_front_and_back_apart():
     assert (outwards.fibular_shift < straight.fibular_shift).all()
 
 
+@pytest.mark.slow
 def test_bones_of_a_healthy_knee_do_not_collide():
     @jax.jit
     @jax.vmap

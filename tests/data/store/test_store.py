@@ -352,6 +352,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_reading_processes_import_no_jax_though_the_script_does(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
