@@ -1,4 +1,5 @@
 from .options import CaseOptions, MaskOptions, MeasurementOptions, Settings
+from .readers_audit import ReadersAudit, against_readers
 from .result import Audit
 from .run import masks, predicted, table
 
@@ -7,7 +8,9 @@ __all__ = [
     "CaseOptions",
     "MaskOptions",
     "MeasurementOptions",
+    "ReadersAudit",
     "Settings",
+    "against_readers",
     "masks",
     "predicted",
     "table",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,72 @@ from kneefair_jax.fairness.measurement_errors import GroupErrors, MeasurementErr
 from kneefair_jax.fairness.results import Estimate
 from kneefair_jax.measurements import MEASUREMENTS
 from kneefair_jax.report.build import sentences
+from kneefair_jax.report.schema import Measurements
+
+
+class Sections(NamedTuple):
+    """The errors of the measurements of an audit.
+
+    Attributes:
+        reports: model -> the content of `report["measurements"]`.
+        measurements: of `measuring.AuditMeasurements`, with patients and attributes.
+        errors: a row per model, measurement and group, for `measurement_errors.csv`.
+    """
+
+    reports: dict[str, dict[str, Any]]
+    measurements: pd.DataFrame
+    errors: pd.DataFrame
+
+
+def sections(
+    cohort: Cohort, measured: AuditMeasurements, options: MeasurementOptions, settings: Settings
+) -> Sections:
+    """Compute the errors of the measurements by group, of every model.
+
+    Args:
+        cohort: the cases.
+        measured: of `measuring.measure_cases`.
+        options: how to measure.
+        settings: how to compute the numbers.
+    """
+    attributes = cohort.attributes
+    about = cohort.frame[["case_id", "patient_id", *attributes]]
+    with_groups = _with_groups(measured.table, about, attributes)
+    reports, tables = {}, []
+    for model in measured.table["model"].unique():
+        rows = with_groups[with_groups["model"] == model]
+        errors = {
+            name: measurement_errors.measurement_errors(
+                rows[rows["measurement"] == name],
+                attributes,
+                unit=definition.unit,
+                margin=_margin(name, options),
+                threshold=options.thresholds.get(name),
+                minimum=settings.min_group_patients,
+                draws=settings.draws,
+                seed=settings.seed,
+            )
+            for name, definition in MEASUREMENTS.items()
+        }
+        errors = measurement_errors.adjust(
+            {name: entry for name, entry in errors.items() if entry.overall.cases}
+        )
+        reports[model] = {
+            "against": "readers" if options.manual is not None else "masks",
+            "errors": {name: asdict(entry) for name, entry in errors.items()},
+            "definitions": {
+                name: {"unit": entry.unit, "text": entry.text, "known_error": entry.known_error}
+                for name, entry in MEASUREMENTS.items()
+                if name in errors
+            },
+            "spacing_kinds": _kinds(rows, attributes),
+            "reasons": _reasons(rows),
+            "contours": _contours(
+                [entry for entry in measured.contours if entry.model == model], about, attributes, settings
+            ),
+        }
+        tables += [{"model": model, **row} for name, entry in errors.items() for row in _rows(name, entry)]
+    return Sections(reports, with_groups, pd.DataFrame(tables))
 
 
 def add(
@@ -35,48 +101,14 @@ def add(
         options: how to measure.
         settings: how to compute the numbers.
     """
-    attributes = cohort.attributes
-    about = cohort.frame[["case_id", "patient_id", *attributes]]
+    results = sections(cohort, measured, options, settings)
     notes = sentences(list(measured.notes))
-    with_groups = _with_groups(measured.table, about, attributes)
-    tables = []
     for model, report in audit.reports.items():
-        rows = with_groups[with_groups["model"] == model]
-        errors = {
-            name: measurement_errors.measurement_errors(
-                rows[rows["measurement"] == name],
-                attributes,
-                unit=definition.unit,
-                margin=_margin(name, options),
-                threshold=options.thresholds.get(name),
-                minimum=settings.min_group_patients,
-                draws=settings.draws,
-                seed=settings.seed,
-            )
-            for name, definition in MEASUREMENTS.items()
-        }
-        errors = measurement_errors.adjust(
-            {name: entry for name, entry in errors.items() if entry.overall.cases}
-        )
-        report["measurements"] = {
-            "against": "readers" if options.manual is not None else "masks",
-            "errors": {name: asdict(entry) for name, entry in errors.items()},
-            "definitions": {
-                name: {"unit": entry.unit, "text": entry.text, "known_error": entry.known_error}
-                for name, entry in MEASUREMENTS.items()
-                if name in errors
-            },
-            "spacing_kinds": _kinds(rows, attributes),
-            "reasons": _reasons(rows),
-            "contours": _contours(
-                [entry for entry in measured.contours if entry.model == model], about, attributes, settings
-            ),
-        }
+        report["measurements"] = cast(Measurements, results.reports[model])
         report["cohort"]["notes"] = [*report["cohort"]["notes"], *notes]
-        tables += [{"model": model, **row} for name, entry in errors.items() for row in _rows(name, entry)]
     return audit._replace(
-        measurements=with_groups,
-        measurement_errors=pd.DataFrame(tables),
+        measurements=results.measurements,
+        measurement_errors=results.errors,
         notes=[*audit.notes, *notes],
     )
 

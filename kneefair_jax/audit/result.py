@@ -32,21 +32,10 @@ PREDICTED_DICE = "predicted_dice.csv"
 MEASUREMENTS, MEASUREMENT_ERRORS = "measurements.csv", "measurement_errors.csv"
 # Files in the output folder.
 _TARGETS = (
-    page.PAGE,
-    page.REPORT,
-    page.SCHEMA,
-    checklist.PAGE,
-    checklist.TABLE,
+    *(page.PAGE, page.REPORT, page.SCHEMA, checklist.PAGE, checklist.TABLE, pdf.FILE),
     *csv_tables.NAMES,
-    "cases.csv",
-    "cases.parquet",
-    _LABEL_ERRORS,
-    PREDICTED_DICE,
-    MEASUREMENTS,
-    MEASUREMENT_ERRORS,
-    mask_faults.FILE,
-    case_lists.EXCLUDED,
-    pdf.FILE,
+    *("cases.csv", "cases.parquet", _LABEL_ERRORS, PREDICTED_DICE, MEASUREMENTS, MEASUREMENT_ERRORS),
+    *(mask_faults.FILE, case_lists.EXCLUDED),
 )
 _MODEL_FOLDERS = "[0-9]*-*"  # of further models
 _LIBRARIES = ("kneefair_jax", "numpy", "scipy", "pandas")
@@ -107,7 +96,7 @@ class Audit(NamedTuple):
             InputError: the folder cannot be used, or holds an input, a user's file of the same name or, without
                 `overwrite`, an earlier audit.
         """
-        out, folders = Path(out), _folders(self.reports)
+        out, folders = Path(out), model_folders(self.reports)
         require_folder(out, overwrite=overwrite, inputs=self.inputs, models=tuple(folders))
         with written_files.replacement(
             out, "audit", "--out", overwrite=overwrite, inputs=self.inputs
@@ -267,7 +256,7 @@ def audit(
                 table,
                 cohort.frame,
                 analysis,
-                run=_run_fields(settings) | {"model": model or None, **run_fields.get(model, {})},
+                run=settings_fields(settings) | {"model": model or None, **run_fields.get(model, {})},
                 notes=list(public_notes),
                 confounders=cohort.confounders,
                 excluded=exclusions.excluded_counts(cohort.excluded),
@@ -350,7 +339,7 @@ def _add_readers_and_size(
         )
 
 
-def _run_fields(settings: Settings) -> dict[str, Any]:
+def settings_fields(settings: Settings) -> dict[str, Any]:
     """Return the fields of `run` that all reports of an audit share."""
     return {
         "config": None,
@@ -369,7 +358,7 @@ def _run_fields(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _folders(models: Iterable[str]) -> dict[str, str]:
+def model_folders(models: Iterable[str]) -> dict[str, str]:
     """Return the folder of each model's page in the output folder; "" for the first model."""
     # Names may come from a file: keep only characters that a folder name can have.
     return {
@@ -395,6 +384,8 @@ def require_folder(
     output_folder.require_writable(out, "--out")
     output_folder.require_regular_files(out, (*_TARGETS, _MODEL_FOLDERS, written_files.manifest("audit")))
     targets = [
-        (Path(folder) / name).as_posix() for folder in _folders(models or ("",)).values() for name in _TARGETS
+        (Path(folder) / name).as_posix()
+        for folder in model_folders(models or ("",)).values()
+        for name in _TARGETS
     ]
     written_files.require_new(out, "audit", "--out", targets, overwrite=overwrite, inputs=inputs)

@@ -72,12 +72,12 @@ def masks(
     """
     options.check()
     settings.check(attributes)
-    by_model = _by_model(pred)
+    by_model = masks_by_model(pred)
     settings = settings.with_folders(
         *(truth, *by_model.values(), metadata, options.images, options.readers, options.predicted_dice)
     )
     predictions = _predictions(options, len(by_model))
-    matched, reading = _match_files(truth, by_model, metadata, attributes, options)
+    matched, reading = match_files(truth, by_model, metadata, attributes, options)
     cohort = matched.cohort
     settings = equivalence_margin.with_readers(settings, options, cohort, matched.truth, reading)
     errors = None
@@ -224,7 +224,7 @@ def _with_predictions(audit: Audit, cohort: Cohort, predictions: Predictions | N
     return predicted_dice.add(audit, cohort.listed, cohort.attributes, predictions, measured=True)
 
 
-def _by_model(pred: Masks | Mapping[str, Masks]) -> dict[str, Path | Arrays]:
+def masks_by_model(pred: Masks | Mapping[str, Masks]) -> dict[str, Path | Arrays]:
     """Return model -> folder or arrays; a single model has the name ""."""
     if isinstance(pred, str | Path):
         return {"": Path(pred)}
@@ -242,7 +242,7 @@ def _by_model(pred: Masks | Mapping[str, Masks]) -> dict[str, Path | Arrays]:
     }
 
 
-def _match_files(
+def match_files(
     truth: Masks,
     by_model: Mapping[str, Path | Arrays],
     metadata: PathLike | pd.DataFrame,

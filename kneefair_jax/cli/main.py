@@ -160,14 +160,14 @@ def completion_parser() -> argparse.ArgumentParser:
 
 def all_tasks() -> argparse.ArgumentParser:
     """Return one parser with a sub-command for each task, for the completion alone."""
-    from kneefair_jax.audit import cli as audit_cli
+    from kneefair_jax.audit import arguments as audit_arguments
     from kneefair_jax.cli import demo, init_folder, measure, run_help
     from kneefair_jax.export import __main__ as export
     from kneefair_jax.predict import cli as predict_cli
 
     parsers = {
         "predict": predict_cli.parser,
-        "audit": audit_cli.parser,
+        "audit": audit_arguments.parser,
         "measure": measure.parser,
         "export": export.parser,
         "demo": demo.parser,

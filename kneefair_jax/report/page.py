@@ -116,7 +116,7 @@ def page(
         figures={name: Markup(figure) for name, figure in figures.items()},
         files=[REPORT, SCHEMA, *csv_tables.tables(report)] if files is None else files,
         other_pages=other_pages or {},
-        contents=_Contents([]),
+        contents=Contents([]),
         **_first_screen(report),
         **_texts(report),
         **_pictures(report, examples),
@@ -131,7 +131,7 @@ def summary_page(report: Report) -> str:
     )
 
 
-class _Contents(NamedTuple):
+class Contents(NamedTuple):
     """The headings of a page, which the template adds as it renders them."""
 
     items: list[tuple[str, str]]
@@ -234,11 +234,18 @@ def _helpers(report: Report) -> dict[str, Any]:
         "has_structures": draw.has_structures,
         "warnings": _warnings,
         "endpoint_title": failures.endpoint_title,
+        **measurement_helpers(report),
+        "computed_endpoints": _computed_endpoints,
+        "has_small_means": lambda rates: any(rates["small_groups"].values()),
+    }
+
+
+def measurement_helpers(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the constants and functions of `page_measurements.html`."""
+    return {
         "measurement_title": measurements.title,
         "measurement_differences": lambda name: measurements.differences(report, name),
         "drawn_measurements": measurements.MAIN,
-        "computed_endpoints": _computed_endpoints,
-        "has_small_means": lambda rates: any(rates["small_groups"].values()),
     }
 
 

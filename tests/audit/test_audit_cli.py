@@ -6,7 +6,7 @@ import pytest
 
 from kneefair_jax.audit import equivalence_margin, files
 from kneefair_jax.audit.__main__ import main
-from kneefair_jax.audit.cli import parser
+from kneefair_jax.audit.arguments import parser
 from kneefair_jax.data import label_map
 from kneefair_jax.errors import InputError
 from tests.audit import folder

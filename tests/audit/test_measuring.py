@@ -9,9 +9,11 @@ from PIL import Image
 
 from kneefair_jax import audit
 from kneefair_jax.audit import measuring
+from kneefair_jax.audit.cli import main
 from kneefair_jax.audit.options import MeasurementOptions
 from kneefair_jax.errors import InputError
 from kneefair_jax.measurements import MEASUREMENTS
+from kneefair_jax.report import page
 from tests.hostile import films
 from tests.measurements.knees import knee
 
@@ -207,6 +209,53 @@ def test_values_of_readers_replace_the_reference_masks(cohort, measured):
     assert list(section["errors"]) == ["jsw_min_medial", "fta"]
     of_men = section["errors"]["jsw_min_medial"]["groups"]["sex=male"]["bias"]["estimate"]
     assert of_men == pytest.approx(-0.25, abs=1e-9)
+
+
+def test_readers_need_no_reference_masks(cohort, measured, tmp_path, capsys):
+    manual(measured).to_csv(tmp_path / "readers.csv", index=False)
+    with_masks = run(cohort, measurements=MeasurementOptions(manual=tmp_path / "readers.csv"))
+    arguments = [
+        "--pred",
+        f"a={cohort / 'pred'}",
+        f"b={cohort / 'truth'}",
+        "--attributes",
+        "sex",
+        "--measure",
+    ]
+    arguments += ["--metadata", str(cohort / "metadata.csv"), "--manual", str(tmp_path / "readers.csv")]
+    arguments += ["--labels", *(f"{name}={value}" for name, value in LABELS.items()), "--draws", "999"]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    errors = report["measurements"]["errors"]
+    assert errors == page.plain(with_masks.report["measurements"]["errors"])
+    of_women = json.loads((tmp_path / "out/2-b/report.json").read_text())["measurements"]["errors"]["fta"]
+    assert of_women["overall"]["cases"] == errors["fta"]["overall"]["cases"]
+    for name in ("index.html", "2-b/index.html", "measurements.csv", "measurement_errors.csv"):
+        assert (tmp_path / "out" / name).stat().st_size > 1000
+    assert str(tmp_path) not in (tmp_path / "out/index.html").read_text()
+    assert set(pd.read_csv(tmp_path / "out/measurement_errors.csv")["model"]) == {"a", "b"}
+    assert str(tmp_path / "out/2-b/index.html") in capsys.readouterr().out
+    with pytest.raises(InputError, match="--overwrite"):
+        main([*arguments, "--out", str(tmp_path / "out")])
+    with pytest.raises(InputError, match="--label-errors"):
+        main([*arguments, "--out", str(tmp_path / "other"), "--label-errors", "auto"])
+    with pytest.raises(InputError, match="--measure"):
+        main([argument for argument in arguments if argument != "--measure"] + ["--out", str(tmp_path / "x")])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"magnification": 2.0},
+        {"margins": {"hka": 1.0}},
+        {"margins": {"fta": 0.0}},
+        {"thresholds": {"jsw": 3.0}},
+    ],
+    ids=str,
+)
+def test_options_without_meaning_are_refused(cohort, changes):
+    with pytest.raises(InputError):
+        run(cohort, measurements=MeasurementOptions(**changes))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kneefair_jax.groups import is_missing
-from kneefair_jax.report.schema import Report
 from kneefair_jax.report.text.formatting import (
     DASH,
     amount,
@@ -58,7 +57,7 @@ def limits(values: Any) -> str:
     return DASH if not values else f"{signed(values[0], 2)} to {signed(values[1], 2)}"
 
 
-def sentences(report: Report) -> list[str]:
+def sentences(report: Mapping[str, Any]) -> list[str]:
     """Return what a reader needs first: how wrong each main measurement is, for whom, and whether that matters."""
     measurements = report["measurements"]
     attributes = report["cohort"]["attributes"]
@@ -133,7 +132,7 @@ def amount_of(value: float, unit: str) -> str:
     return f"{value:g} {'degree' if unit == 'degrees' and value == 1 else unit}"
 
 
-def headline(report: Report) -> list[str]:
+def headline(report: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each attribute: which main measurements have errors that differ between its groups."""
     if "measurements" not in report:
         return []
@@ -164,7 +163,7 @@ def _largest(compared: Mapping[str, Any]) -> float:
     return float(max((pair["bias"]["estimate"] for pair in compared["pairs"]), key=abs))
 
 
-def differences(report: Report, name: str) -> list[dict[str, Any]]:
+def differences(report: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     """Return a row for each pair of groups: their names, the differences, p of the attribute, and the verdict."""
     errors, attributes = report["measurements"]["errors"][name], report["cohort"]["attributes"]
     rows = []
@@ -219,6 +218,6 @@ def _spacings(measurements: Mapping[str, Any], attributes: list[str]) -> Iterato
             )
 
 
-def terminal(report: Report) -> list[str]:
+def terminal(report: Mapping[str, Any]) -> list[str]:
     """Return the lines for a terminal; none without measurements."""
     return ["", *sentences(report), ""] if "measurements" in report else []
