@@ -156,6 +156,8 @@ def _report() -> ConfigDict:
     report.resolution = (
         "native"  # score at the masks' own size and spacing; "working": as the network sees them
     )
+    # Measure the test knees in millimeters and degrees, and compare the errors by group.
+    report.measurements = False
     report.attribute_leakage = (
         False  # how well image, crop, mask and features predict the attributes; reads every case again
     )

@@ -32,7 +32,7 @@ ALLOWED = {
     "report": {"anatomy", "cohort", "fairness", "groups", "measurements", "runtime"},
     "training": {
         *("anatomy", "data", "fairness", "groups", "runtime", "weights"),
-        *("losses", "metrics", "mitigation", "models"),
+        *("losses", "measurements", "metrics", "mitigation", "models"),
     },
     "predict": {"anatomy", "data", "measurements", "models", "report", "runtime", "weights"},
     "label_errors": {"anatomy", "data", "metrics", "predict", "runtime"},
@@ -40,7 +40,10 @@ ALLOWED = {
         *("anatomy", "cohort", "data", "fairness", "groups", "label_errors", "measurements", "metrics"),
         *("predict", "report", "runtime"),
     },
-    "evaluation": {"anatomy", "data", "fairness", "groups", "metrics", "report", "runtime", "training"},
+    "evaluation": {
+        *("anatomy", "data", "fairness", "groups", "measurements", "metrics", "report", "runtime"),
+        "training",
+    },
     "export": {"anatomy", "evaluation", "models", "predict", "report", "runtime", "training", "weights"},
     "preflight": {
         *("anatomy", "cohort", "data", "groups", "label_errors", "measurements", "report", "runtime"),

@@ -21,16 +21,7 @@ from kneefair_jax.data import cell_text, metadata, readers, typed_tables
 from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.data.readers import Mask, dicom_header
 from kneefair_jax.errors import InputError
-from kneefair_jax.measurements import (
-    MEASUREMENTS,
-    Knee,
-    Measurement,
-    knees_of,
-    measure_knee,
-    spacing,
-    trace,
-    whole_bones,
-)
+from kneefair_jax.measurements import MEASUREMENTS, comparison, knees_of, spacing
 from kneefair_jax.measurements.contour_errors import ContourErrors, errors_of_bones
 from kneefair_jax.measurements.definitions import check_names
 from kneefair_jax.measurements.spacing import BoneSpacing
@@ -39,20 +30,7 @@ from kneefair_jax.runtime import progress
 
 FILE = "measurements.csv"
 MARGIN = "--clinical-margin"
-COLUMNS = (
-    "case_id",
-    "model",
-    "knee",
-    "measurement",
-    "unit",
-    "reference",
-    "predicted",
-    "error",
-    "reference_reason",
-    "predicted_reason",
-    "note",
-    "spacing_kind",
-)
+COLUMNS = ("case_id", "model", *comparison.COLUMNS)
 _SIDES = {"R": "right", "L": "left"}
 
 
@@ -144,26 +122,28 @@ def measure_cases(
             magnification = options.magnification
         film = films.get(case)
         pixel = bone_spacing(stated[case], true.mask, film if isinstance(film, Path) else None, magnification)
-        # A prediction without a fibula, or with one on the wrong side, is measured on the reference knee's side.
-        references = _trace(true.label, true.ignored, reading.structures, pixel, dict.fromkeys(sides, side))
+        knees_of_film = dict.fromkeys(sides, side)
+        references = comparison.trace_knees(
+            true.label, true.ignored, reading.structures, pixel, knees_of_film
+        )
         rows: list[tuple[object, ...]] = []
         contours: list[ContourOfCase] = []
         for model, paths in predictions.items():
             masks = mask_pair.pair(true, paths.get(case), reading.of_model(model))
             knees_of_truth = references
             if not np.array_equal(masks.ignored, true.ignored):  # the prediction ignores further pixels
-                knees_of_truth = _trace(
-                    masks.true, masks.ignored, reading.structures, pixel, dict.fromkeys(sides, side)
+                knees_of_truth = comparison.trace_knees(
+                    masks.true, masks.ignored, reading.structures, pixel, knees_of_film
                 )
-            sides_of_truth = {name: side or knee.side for name, knee in knees_of_truth.items()}
-            predicted = _trace(masks.predicted, masks.ignored, reading.structures, pixel, sides_of_truth)
-            for name, reference in knees_of_truth.items():
-                of_truth, of_prediction = (
-                    measure_knee(knee, pixel.refusal) for knee in (reference, predicted[name])
-                )
-                rows += _rows(case, model, name, of_truth, of_prediction, pixel.kind)
-                if pixel.mm and not pixel.refusal:
-                    errors = errors_of_bones(reference, predicted[name])
+            predicted = comparison.trace_prediction(
+                masks.predicted, masks.ignored, reading.structures, pixel, knees_of_truth
+            )
+            rows += [
+                (case, model, *row) for row in comparison.compare_knees(knees_of_truth, predicted, pixel)
+            ]
+            if pixel.mm and not pixel.refusal:
+                for name, knee in knees_of_truth.items():
+                    errors = errors_of_bones(knee, predicted[name])
                     contours += [ContourOfCase(case, model, bone, entry) for bone, entry in errors.items()]
         return rows, contours
 
@@ -176,28 +156,6 @@ def measure_cases(
     if options.manual is None:
         return measured
     return _with_manual(measured, options.manual, cohort.frame["case_id"].tolist())
-
-
-def _trace(
-    label: np.ndarray,
-    void: np.ndarray,
-    structures: Sequence[str],
-    pixel: BoneSpacing,
-    sides: Mapping[str, str],
-) -> dict[str, Knee]:
-    """Trace the knees of a mask.
-
-    Args:
-        label: u8[H, W].
-        void: bool[H, W], pixels of which nothing is known.
-        structures: names of labels 1, 2, ...
-        pixel: of the film.
-        sides: `right` and `left`, or "" for one knee -> the side of the knee, "" if it is not stated.
-    """
-    return {
-        name: trace(whole_bones(label, structures, name), pixel.mm, name or side, void=void)
-        for name, side in sides.items()
-    }
 
 
 def sides_of(structures: Sequence[str]) -> tuple[str, ...]:
@@ -281,33 +239,6 @@ def bone_spacing(stated: np.ndarray, mask: Mask, film: Path | None, magnificatio
         return of_mask
     result = spacing.bone_spacing(radiograph.bone_spacing, radiograph.bone_spacing_kind, magnification)
     return of_mask if result.mm is None else result
-
-
-def _rows(
-    case: str,
-    model: str,
-    knee: str,
-    true: Mapping[str, Measurement],
-    predicted: Mapping[str, Measurement],
-    kind: str,
-) -> list[tuple[object, ...]]:
-    return [
-        (
-            case,
-            model,
-            knee,
-            name,
-            definition.unit,
-            true[name].value,
-            predicted[name].value,
-            predicted[name].value - true[name].value,
-            true[name].reason,
-            predicted[name].reason,
-            "; ".join(dict.fromkeys(filter(None, (true[name].note, predicted[name].note)))),
-            kind,
-        )
-        for name, definition in MEASUREMENTS.items()
-    ]
 
 
 def _with_manual(

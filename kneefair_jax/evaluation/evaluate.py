@@ -14,7 +14,7 @@ from kneefair_jax.data import source
 from kneefair_jax.data.cohort_loader import EXTERNAL, Cohort
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError
-from kneefair_jax.evaluation import case_table, gap_analysis, predictions
+from kneefair_jax.evaluation import case_scores, case_table, gap_analysis, predictions, run_measurements
 from kneefair_jax.fairness import endpoints, family, patient_table, small_groups
 from kneefair_jax.fairness.endpoints import endpoint_rates
 from kneefair_jax.fairness.scores import scores as by_group
@@ -56,7 +56,13 @@ def evaluate(
         return workdir / "report" / page.PAGE
 
     table = case_table.tabulate(evaluation, cohort.attributes)
-    _write_scores(workdir, cohort, evaluation, table, evaluation.steps[config.select])
+    selected = evaluation.steps[config.select]
+    _write_scores(workdir, cohort, evaluation, table, selected)
+    measured = None
+    if evaluation.splits[1].measures:
+        rows = evaluation.values[selected][1]["measurements"]
+        measured = run_measurements.tabulate(rows, cohort, evaluation.splits[1].rows)
+    run_measurements.write(workdir, measured)
     environment = run_files.read_environment(workdir / "environment.json")
     report = _report(config, cohort, cases, table, environment, [workdir])
     if config.report.attribute_leakage:
@@ -64,7 +70,7 @@ def evaluate(
             cohort, cases, evaluation.features, config.seed
         )
     report["run"] |= {
-        "step": _steps_by_model(evaluation.models, evaluation.steps[config.select]),
+        "step": _steps_by_model(evaluation.models, selected),
         "steps_in_all": steps_in_all,
         "times": {"train_seconds": seconds},
     }
@@ -79,7 +85,7 @@ def evaluate(
     if external:
         report["external"] = _external_report(config, *external, table)
     curves = _curves(workdir, evaluation.models)
-    return _write_page(config, cohort, cases, table, workdir, report, curves)
+    return _write_page(config, cohort, cases, table, workdir, report, curves, measured)
 
 
 def _write_scores(
@@ -103,7 +109,7 @@ def _external_report(config: ConfigDict, cohort: Cohort, cases: Cases, table: pd
     return {
         "fingerprint": cases.digest,
         "structures": list(anatomy.scored_structures(cohort.structures)),
-        "resolution": case_table.resolution_of(cohort, config.report.resolution),
+        "resolution": case_scores.resolution_of(cohort, config.report.resolution),
         "scores": _scores(config, cohort, rows),
         "rates": rates.to_dict(),
         "pooled": _pooled(config, cohort, rows),
@@ -130,7 +136,7 @@ def _curves(workdir: Path, models: Sequence[scoring.GroupModel]) -> list[dict[st
 
 
 def _validation_scores(
-    split: case_table.EvalSplit, values: dict[str, np.ndarray], experiment: Experiment
+    split: case_scores.EvalSplit, values: dict[str, np.ndarray], experiment: Experiment
 ) -> ValidationScores:
     """Return what the selection rules compare: mean validation Dice, and that of the worst group."""
     partition = experiment.partition._replace(index=split.group[split.rows])
@@ -177,6 +183,11 @@ def merge_folds(
         for fold in folds:
             maps = checked_files.read_npz(fold / predictions.FILE, "evaluate it again: --mode=evaluate")
             write(maps.keys(), maps.values())
+    of_folds = [run_measurements.read(fold, cohort.attributes) for fold in folds]
+    measured = None
+    if all(one is not None for one in of_folds):
+        measured = case_table.concat([one for one in of_folds if one is not None], cohort.attributes)
+    run_measurements.write(workdir, measured)
     tested = cohort._replace(cases=cohort.cases.assign(split="test"))
     environment = run_files.read_environment(folds[0] / "environment.json")
     report = _report(config, tested, cases, table, environment, folds)
@@ -185,7 +196,7 @@ def merge_folds(
         "step": [fold["run"]["step"] for fold in reports],
         "times": {"train_seconds": sum(fold["run"]["times"]["train_seconds"] for fold in reports)},
     }
-    return _write_page(config, tested, cases, table, workdir, report, [])
+    return _write_page(config, tested, cases, table, workdir, report, [], measured)
 
 
 def resolution(workdir: Path) -> str | None:
@@ -256,7 +267,7 @@ def _report(
     ids = test["case_id"].unique()
     rows = pd.Index(cohort.cases["case_id"]).get_indexer(ids)
     case_values = gap_analysis.read(ids, *workdirs)
-    resolution = case_table.resolution_of(cohort, config.report.resolution)
+    resolution = case_scores.resolution_of(cohort, config.report.resolution)
     case_notes = build.case_notes(
         cohort.cases.iloc[rows],
         cohort.attributes,
@@ -310,10 +321,13 @@ def _write_page(
     workdir: Path,
     report: Report,
     curves: list[dict[str, Any]],
+    measured: pd.DataFrame | None,
 ) -> Path:
+    if measured is not None:
+        run_measurements.add(report, measured, config, workdir / "report")
     test = _selected_test_rows(config, table)
     views = _examples(test, cohort, cases, workdir, config.report.failure_dice)
-    return page.write(workdir / "report", report, test, curves, views)
+    return page.write(workdir / "report", report, test, curves, views, measured=measured)
 
 
 def _selected_test_rows(config: ConfigDict, table: pd.DataFrame) -> pd.DataFrame:

@@ -39,7 +39,7 @@ class Knee:
             has_spacing: whether the unit of the contours is a millimeter; else it is a pixel.
             refusal: why nothing of this knee can be measured; "" if it can.
         """
-        self._outlines, self._side, self.pixel = outlines, side, pixel
+        self._outlines, self.stated_side, self.pixel = outlines, side, pixel
         self.has_spacing, self.refusal = has_spacing, refusal
         self._local: dict[str, Contour] = {}
 
@@ -94,7 +94,7 @@ class Knee:
 
     def _is_lateral_right(self, frame: Frame) -> bool:
         """Return whether the lateral side is that of the film's right."""
-        stated = {"right": False, "left": True}.get(self._side)
+        stated = {"right": False, "left": True}.get(self.stated_side)
         fibula = self._outlines.get("fibula")
         offset = 0.0
         if fibula is not None:
@@ -110,7 +110,8 @@ class Knee:
             return stated
         if stated is not None and stated != (offset > 0):
             raise NotMeasurableError(
-                f"the fibula is on the medial side of a {self._side} knee: the film is mirrored, or the side is wrong"
+                f"the fibula is on the medial side of a {self.stated_side} knee: the film is mirrored, or the side is "
+                "wrong"
             )
         return offset > 0
 

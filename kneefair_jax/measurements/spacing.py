@@ -12,8 +12,9 @@ import numpy as np
 
 from kneefair_jax.errors import InputError
 
+DRAWN = "drawn"  # of phantoms
 # Kinds in the plane of the bones; a table of the user or an option states the last two.
-IN_BONES = ("calibrated", "magnification", "distances", "table", "stated")
+IN_BONES = ("calibrated", "magnification", "distances", DRAWN, "table", "stated")
 AT_DETECTOR = {
     "detector": "the spacing is that of the detector (ImagerPixelSpacing), where bones are magnified",
     "scanned": "the spacing is that of the scanned film (NominalScannedPixelSpacing), where bones are magnified",

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from kneefair_jax import anatomy, groups, losses, mitigation, models
+from kneefair_jax import anatomy, groups, losses, measurements, mitigation, models
 from kneefair_jax.data import sampling
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.errors import InputError, lookup
@@ -56,6 +56,11 @@ def validate(config: ConfigDict, cohort: Cohort, external: Cohort | None = None)
     validate_config(config)
     anatomy.flip_table(cohort.structures)  # refuses a sided structure without its partner
     check_annotations(config.augment.flip, cohort)
+    if config.report.get("measurements", False) and not measurements.knees_of(cohort.structures):
+        raise InputError(
+            f"config.report.measurements=True: the structures are {', '.join(cohort.structures)}; measurements need "
+            "femur and tibia: name them in config.data.structures, or leave the field out"
+        )
     if cohort.source.online:
         check_online(config, cohort.source.online.redrawn)
     mesh, batch_size = sharding.data_mesh(), config.train.batch_size

@@ -210,7 +210,7 @@ REPORT = Table(
         "bootstrap_draws": DRAWS,
         "resolution": TEXT,
         "attribute_leakage": Flag(),
-        **optional({"author": TEXT}),
+        **optional({"author": TEXT, "measurements": Flag()}),
     }
 )
 STUDY = Table(

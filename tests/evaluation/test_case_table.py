@@ -9,7 +9,7 @@ from kneefair_jax import anatomy, groups
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.source import Example, Source
 from kneefair_jax.errors import InputError
-from kneefair_jax.evaluation import case_table
+from kneefair_jax.evaluation import case_scores, case_table
 from kneefair_jax.training import scoring, setup
 from tests.training import study
 
@@ -50,10 +50,10 @@ def scored(cohort, rows):
             "probability": np.stack([probability] * size),
         }
 
-    split = case_table.EvalSplit(
+    split = case_scores.EvalSplit(
         cohort, cases, np.array(rows), np.zeros(len(cases), int), step, True, np.arange(2)
     )
-    return split, case_table.score(split, [scoring.GroupModel()], [None], batch_size=8)
+    return split, case_scores.score(split, [scoring.GroupModel()], [None], batch_size=8)
 
 
 def test_masks_are_compared_at_the_size_of_the_reference(cohort):
@@ -93,7 +93,7 @@ def test_a_pixel_takes_its_likeliest_label_before_the_translation(cohort):
     values = {"probability": probability, "dice": np.zeros((1, 1))}
     translated = split._replace(translation=np.array([0, 0, 1]))
     np.testing.assert_array_equal(
-        case_table._score_native(translated, values, np.array([1]))["dice"], [[1.0]]
+        case_scores._score_native(translated, values, np.array([1]))["dice"], [[1.0]]
     )
 
 
@@ -104,7 +104,7 @@ def test_overlap_classes_are_scored_as_whole_bones(cohort):
     probability = np.eye(7, dtype=np.float32)[[[4, 5], [4, 5]]][None]
     values = {"probability": probability, "dice": np.zeros((1, 1))}
     knee = split._replace(cohort=cohort._replace(structures=structures), translation=np.arange(7))
-    scores = case_table._score_native(knee, values, np.array([1]))  # the truth fills the picture
+    scores = case_scores._score_native(knee, values, np.array([1]))  # the truth fills the picture
     np.testing.assert_allclose(scores["dice"], [[2 / 3, np.nan, np.nan, 0]])
     assert scores["pred_pixels"].tolist() == [[8, 0, 0, 16]]
     assert scores["true_pixels"].tolist() == [[16, 0, 0, 0]]
@@ -121,7 +121,7 @@ def test_masks_may_draw_the_fibula_in_front(cohort):
     for in_front, dice in {"": [0, 0], "fibula": [1, np.nan]}.items():
         translation = anatomy.translation(overlaps, mask_structures, in_front)
         knee = split._replace(cohort=cohort._replace(structures=mask_structures), translation=translation)
-        scores = case_table._score_native(knee, values, np.array([1]))  # the fibula fills the picture
+        scores = case_scores._score_native(knee, values, np.array([1]))  # the fibula fills the picture
         np.testing.assert_array_equal(scores["dice"], [dice])
 
 
@@ -152,13 +152,13 @@ def test_scores_and_label_maps_do_not_depend_on_the_chunks(cohort, monkeypatch):
         return pixels | {"dice": pixels["pred_pixels"] / 16, "prediction": prediction}
 
     rows = rng.permutation(20)[:18]
-    split = case_table.EvalSplit(cohort, cases, rows, np.zeros(20, int), step, False, np.arange(2))
+    split = case_scores.EvalSplit(cohort, cases, rows, np.zeros(20, int), step, False, np.arange(2))
     results = []
     for chunk in (8, 512):
-        monkeypatch.setattr(case_table, "CHUNK", chunk)
+        monkeypatch.setattr(case_scores, "CHUNK", chunk)
         maps = {}
         write = lambda ids, arrays, maps=maps: maps.update(zip(ids, arrays, strict=True))
-        values = case_table.score(split, [scoring.GroupModel()], [None], 8, write)
+        values = case_scores.score(split, [scoring.GroupModel()], [None], 8, write)
         assert list(maps) == [f"c{row}" for row in rows]
         results.append(values | maps)
     assert results[0].keys() == results[1].keys()
@@ -173,12 +173,12 @@ def test_structures_that_a_mask_does_not_show_have_no_score_and_no_pixel():
     cohort = cohort._replace(cases=cohort.cases.assign(annotated_structures=cells))
     cases = [study.example(row).arrays() for row in range(len(cells))]
     experiment = setup.build(study.config(), cohort)
-    split = case_table.eval_split(experiment, cohort, (cohort, cases), "working")
+    split = case_scores.eval_split(experiment, cohort, (cohort, cases), "working")
     split = split._replace(rows=np.arange(6))
     models, variables = [scoring.GroupModel()], [experiment.state.variables]
-    values = case_table.score(split, models, variables, batch_size=8)
+    values = case_scores.score(split, models, variables, batch_size=8)
     whole = split._replace(cohort=cohort._replace(cases=cohort.cases.drop(columns="annotated_structures")))
-    expected = case_table.score(whole, models, variables, batch_size=8)
+    expected = case_scores.score(whole, models, variables, batch_size=8)
     for name in case_table.SCORES:
         np.testing.assert_array_equal(values[name][:, 0], expected[name][:, 0])
         np.testing.assert_array_equal(values[name][::2], expected[name][::2])
