@@ -1,12 +1,13 @@
 """Errors of `kneefair_jax.measurements`: against drawings, by pixel size, of a network's masks, on real bones; speed.
 
-    python -m benchmarks.measurements [BONES PROJECT.py] [--cases 100] [--sections exact network bones speed bias]
+    python -m benchmarks.measurements [BONES PROJECT.py] [--cases 100] [--sections exact network bones speed bias size]
 
 `exact` are masks of unseen clinical phantoms in pixels of 0.2 mm and more, against the polygons that drew them, on
 films without a collimated field. `network` are the probabilities of a shipped network on its working grid, against
 exact masks of the same films. `bones` are films of surfaces of real bones (`benchmarks.real_bones`): silhouettes at
 the films' size against silhouettes of the same films in a third of the pixel, and the network's masks against those.
-`bias` are masks that are drawn 0.5 mm too far out, and random groups of unbiased ones.
+`bias` are masks that are drawn 0.5 mm too far out, and random groups of unbiased ones. `size` are two groups with that
+same error, of which one has bones a tenth smaller.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +243,64 @@ def bias(cases: int, regroupings: int = 400) -> dict[str, Any]:
     }
 
 
+def size(cases: int) -> dict[str, Any]:
+    """Compare two groups with the same error of 0.5 mm, of which one has bones a tenth smaller.
+
+    The smaller bones are drawings in a wider field of view, whose pixels count as those of the other group.
+    """
+    fov, scale, pixel = 140.0, 0.9, 140.0 / 512
+    draw = {
+        "a": jax.jit(partial(_too_wide, 0.5, fov)),
+        "b": jax.jit(partial(_too_wide, 0.5 / scale, fov / scale)),
+    }
+    rows = []
+    for number in range(cases):
+        group = "b" if number % 2 else "a"
+        exact, annotated = draw[group](jax.random.key(SEED + number), number % 4 // 2)
+        truth, prediction = (
+            measurements.whole_bones(np.asarray(mask), OVERLAPS) for mask in (exact, annotated)
+        )
+        dice = np.mean([real_bones.dice(prediction[bone], truth[bone]) for bone in ("femur", "tibia")])
+        widths = [values(measurements.measure(bones, (pixel, pixel))) for bones in (truth, prediction)]
+        rows.append(
+            (f"p{number}", group, *(one[name] for name in ("jsw_min_medial", "fta") for one in widths), dice)
+        )
+    columns = ["patient_id", "group", "jsw", "jsw_predicted", "fta", "fta_predicted", "dice"]
+    frame = pd.DataFrame(rows, columns=columns)
+    frame["group"] = pd.Categorical(frame["group"], ["a", "b"])
+    # Knees of 3 mm and more: an error closes narrower ones.
+    wide = frame[frame["jsw"] >= 3]
+    of_groups = {
+        "dice": frame.assign(reference=0.0, predicted=frame["dice"]),
+        "jsw_min_medial": wide.assign(reference=wide["jsw"], predicted=wide["jsw_predicted"]),
+        "fta": frame.assign(reference=frame["fta"], predicted=frame["fta_predicted"]),
+    }
+    result = {}
+    for name, table in of_groups.items():
+        compared = measurement_errors(table, ["group"], unit="").attributes["group"]
+        (pair,) = compared.pairs
+        result[name] = {
+            "difference": pair.bias.estimate,
+            "interval": pair.bias.interval,
+            "p": compared.p,
+            "patients": pair.bias.n,
+        }
+    return result
+
+
+def _too_wide(mm: float, fov: float, key: jax.Array, knee: int) -> tuple[jax.Array, jax.Array]:
+    """Return the exact mask of a knee, and one whose bones are drawn too wide by some mm."""
+    film = case.draw_case(
+        key,
+        knee,
+        case.Bias(annotation=mm / case.ANNOTATION_MM),
+        size=(512, 512),
+        fov_mm=fov,
+        overlaps=True,
+    )
+    return film.exact, film.label
+
+
 def main() -> None:
     """Print and write the sections that were asked for."""
     parser = argparse.ArgumentParser(
@@ -251,7 +311,9 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=100)
     parser.add_argument("--films", type=int, default=2, help="of each real knee")
     parser.add_argument("--checkpoint", default="phantom")
-    parser.add_argument("--sections", nargs="+", default=["exact", "network", "bones", "speed", "bias"])
+    parser.add_argument(
+        "--sections", nargs="+", default=["exact", "network", "bones", "speed", "bias", "size"]
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "measurements.json")
     options = parser.parse_args()
     sections: dict[str, Callable[[], Any]] = {
@@ -262,6 +324,7 @@ def main() -> None:
         "bones": lambda: of_bones(options.bones, options.script, options.films, options.checkpoint),
         "speed": lambda: speed(options.cases),
         "bias": lambda: bias(10 * options.cases),
+        "size": lambda: size(4 * options.cases),
     }
     results: dict[str, Any] = {}
     for name in options.sections:

@@ -20,6 +20,7 @@ REMEDIES = command.Remedies(
     resume=lambda: "results are written at the end; the same command starts again",
 )
 TABLE, OVERLAYS = "measurements.csv", "overlays"
+SOME_FAILED = 1  # the exit status where some masks could not be read
 _EPILOG = """\
 examples:
   kneefair measure masks --labels knee --metadata metadata.csv --out measured
@@ -33,6 +34,8 @@ side (right, left) states the knee, on a film with the patient's right at its le
 Lengths need the pixel spacing in the plane of the bones: the column spacing_mm, --spacing, a calibrated PixelSpacing of
 the film in --images, or its ImagerPixelSpacing with a magnification (in the header, --magnification, or a column of
 this name). Where only the spacing of the detector is known, angles alone are measured.
+
+A mask that cannot be read is reported in a line and skipped; the exit status is then 1.
 
 measurements: {names}
 
@@ -129,11 +132,16 @@ def _main(argv: Sequence[str]) -> int:
     with written_files.replacement(
         options.out, "measurement", "--out", overwrite=options.overwrite, inputs=options.masks
     ) as stage:
-        table = _measure_all(cases, labels, stage, with_overlays=not options.no_overlays)
+        table, errors = _measure_all(cases, labels, stage, with_overlays=not options.no_overlays)
+        if table.empty:
+            raise InputError(f"no mask could be measured; {errors[0]}")
         csv_tables.escape_formulas(table).to_csv(stage / TABLE, index=False)
+    for error in errors:
+        print(f"failed: {error}", file=sys.stderr)
     print(_summary(table))
-    print(f"measurements: {options.out / TABLE}")
-    return 0
+    failures = f"; {len(errors)} of {len(cases)} masks failed" if errors else ""
+    print(f"measurements: {options.out / TABLE}{failures}")
+    return SOME_FAILED if errors else 0
 
 
 def _cases(options: argparse.Namespace) -> list[_Case]:
@@ -222,32 +230,41 @@ def _stated(options: argparse.Namespace) -> dict[str, tuple["np.ndarray", str, f
 
 def _measure_all(
     cases: Sequence[_Case], labels: dict[str, tuple[int, ...]], out: Path, *, with_overlays: bool
-) -> "pd.DataFrame":
+) -> tuple["pd.DataFrame", list[InputError]]:
     """Measure every mask, and write the overlays.
 
-    Raises:
-        InputError: a file cannot be used.
+    Returns:
+        The table, and the error of each mask that cannot be used.
     """
     import os
     from concurrent.futures import ThreadPoolExecutor
 
     import pandas as pd
 
+    from kneefair_jax.measurements import table
     from kneefair_jax.runtime import progress
 
+    def measure_or_error(case: _Case) -> list[tuple[str, ...]] | InputError:
+        try:
+            return _measure(case, labels, out if with_overlays else None)
+        except InputError as error:
+            return error
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        parts = pool.map(lambda case: _measure(case, labels, out if with_overlays else None), cases)
-        rows = [row for part in progress.track(parts, len(cases), "measuring") for row in part]
-    return pd.DataFrame(rows)
+        results = list(progress.track(pool.map(measure_or_error, cases), len(cases), "measuring"))
+    errors = [result for result in results if isinstance(result, InputError)]
+    rows = [row for result in results if not isinstance(result, InputError) for row in result]
+    frame = pd.DataFrame(rows, columns=["case_id", *table.COLUMNS])
+    return frame.assign(value=pd.to_numeric(frame["value"])), errors
 
 
-def _measure(case: _Case, labels: dict[str, tuple[int, ...]], out: Path | None) -> list[dict[str, object]]:
+def _measure(case: _Case, labels: dict[str, tuple[int, ...]], out: Path | None) -> list[tuple[str, ...]]:
     import numpy as np
     from PIL import Image
 
     from kneefair_jax.audit import measuring
     from kneefair_jax.data import label_map, mask_files, readers
-    from kneefair_jax.measurements import MEASUREMENTS, measure, whole_bones
+    from kneefair_jax.measurements import measure, table, whole_bones
     from kneefair_jax.report import measurement_overlay
     from kneefair_jax.runtime import atomic
 
@@ -273,18 +290,9 @@ def _measure(case: _Case, labels: dict[str, tuple[int, ...]], out: Path | None) 
         with atomic.replacement(path) as temporary:
             Image.fromarray(picture).save(temporary, format="PNG")
     return [
-        {
-            "case_id": case.name,
-            "knee": knee or case.side,
-            "measurement": name,
-            "value": one.value,
-            "unit": MEASUREMENTS[name].unit,
-            "reason": one.reason,
-            "note": one.note,
-            "spacing_kind": pixel.kind,
-        }
+        (case.name, *row)
         for knee, result in results.items()
-        for name, one in result.items()
+        for row in table.rows(knee or case.side, result, pixel.kind)
     ]
 
 
@@ -294,11 +302,11 @@ def _summary(table: "pd.DataFrame") -> str:
 
     rows = [("", "knees", "mean", "not measured")]
     for (name, unit), part in table.groupby(["measurement", "unit"], sort=False):
-        measured = part["value"].dropna()
+        values = part["value"].dropna()
         refused = part.loc[part["reason"] != "", "reason"]
         why = f"{len(refused)}: {refused.value_counts().index[0]}" if len(refused) else "0"
-        mean = f"{measured.mean():.2f} {unit}" if len(measured) else "-"
-        rows.append((str(name), str(len(measured)), mean, why))
+        mean = f"{values.mean():.2f} {unit}" if len(values) else "-"
+        rows.append((str(name), str(len(values)), mean, why))
     return "\n".join(safe_text.align_columns(rows))
 
 

@@ -1,5 +1,7 @@
 """`kneefair measure`: the table, the overlays, and what it refuses."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -86,6 +88,17 @@ def test_bad_input_writes_nothing(folder, tmp_path, monkeypatch, capsys, words):
     assert run(folder / "masks", *words, "--out", "out") == 2
     assert capsys.readouterr().err
     assert not (tmp_path / "out" / measure.TABLE).exists()
+
+
+def test_a_mask_that_cannot_be_read_is_skipped(folder, tmp_path, capsys):
+    shutil.copytree(folder / "masks", tmp_path / "masks")
+    (tmp_path / "masks/broken.png").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    assert run(tmp_path / "masks", "--spacing", PIXEL, "--out", out, "--no-overlays") == measure.SOME_FAILED
+    assert set(pd.read_csv(out / measure.TABLE)["case_id"]) == {"a", "site/b"}
+    assert "broken.png" in capsys.readouterr().err
+    assert run(tmp_path / "masks/broken.png", "--out", tmp_path / "other") == 2
+    assert not (tmp_path / "other" / measure.TABLE).exists()
 
 
 def test_two_masks_of_one_name_are_refused(folder, tmp_path, capsys):
