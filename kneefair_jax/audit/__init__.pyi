@@ -1,3 +1,4 @@
+from .mirror import mirror_test
 from .options import CaseOptions, MaskOptions, MeasurementOptions, Settings
 from .readers_audit import ReadersAudit, against_readers
 from .result import Audit
@@ -12,6 +13,7 @@ __all__ = [
     "Settings",
     "against_readers",
     "masks",
+    "mirror_test",
     "predicted",
     "table",
 ]

@@ -54,6 +54,13 @@ def parser() -> argparse.ArgumentParser:
         help="folder of the predicted masks; several models are compared on the same patients",
     )
     inputs.add_argument(
+        "--pred-mirrored",
+        type=Path,
+        metavar="DIR",
+        help="masks of the same films, flipped from left to right before they were segmented: the mirror test compares "
+        "them, flipped back, with --pred, by group and without reference masks (PNG, TIFF, NPY)",
+    )
+    inputs.add_argument(
         "--scores",
         type=Path,
         metavar="FILE",

@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from kneefair_jax import safe_text
-from kneefair_jax.audit import equivalence_margin, mask_faults, measuring, options, readers_audit, result, run
+from kneefair_jax.audit import (
+    equivalence_margin,
+    mask_faults,
+    measuring,
+    mirror,
+    options,
+    readers_audit,
+    result,
+    run,
+)
 from kneefair_jax.audit.arguments import parser
 from kneefair_jax.data import label_map, workbook
 from kneefair_jax.errors import InputError
@@ -20,7 +29,7 @@ from kneefair_jax.runtime.progress import Progress
 
 _MASK_ARGUMENTS = (
     *("truth", "pred", "labels", "pred_labels", "annotated", "images", "label_errors"),
-    *("measure", "magnification", "clinical_margin", "decision", "manual"),
+    *("measure", "magnification", "clinical_margin", "decision", "manual", "pred_mirrored"),
 )
 
 
@@ -130,6 +139,8 @@ def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
             options=options.CaseOptions(**cases),
             settings=settings,
         )
+    if arguments.pred_mirrored:
+        return _mirrored(arguments, models, _mask_options(arguments, cases), settings)
     if arguments.predicted_dice and arguments.metadata and not (arguments.truth or arguments.pred):
         return _predicted(arguments, options.CaseOptions(**cases), settings)
     if not (arguments.truth and arguments.pred and arguments.metadata):
@@ -144,6 +155,24 @@ def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
         arguments.attributes,
         _mask_options(arguments, cases),
         settings,
+    )
+
+
+def _mirrored(
+    arguments: argparse.Namespace,
+    models: dict[str, Path],
+    mask_options: options.MaskOptions,
+    settings: options.Settings,
+) -> result.Audit:
+    """Compare the masks of films and of their mirror images."""
+    for name in ("truth", "label_errors", "readers", "predicted_dice", "manual", "annotated"):
+        if getattr(arguments, name):
+            raise InputError(f"--pred-mirrored and --{name.replace('_', '-')}: leave one of them out")
+    if len(models) != 1 or not arguments.metadata:
+        raise InputError("--pred-mirrored needs the masks of one model (--pred) and --metadata; give both")
+    (pred,) = models.values()
+    return mirror.mirror_test(
+        pred, arguments.pred_mirrored, arguments.metadata, arguments.attributes, mask_options, settings
     )
 
 
@@ -209,6 +238,7 @@ def _command(arguments: argparse.Namespace, argv: Sequence[str]) -> str:
         "label_errors",
         "predicted_dice",
         "manual",
+        "pred_mirrored",
     )
     single = [Path(path) for option in options if (path := getattr(arguments, option))]
     words = [safe_text.strip_paths(word, *models, *single) for word in argv]
