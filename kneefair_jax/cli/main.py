@@ -50,6 +50,7 @@ TASKS = {
     "measure": Task(
         "kneefair_jax.cli.measure:main", "measure joint space, angles and widths from masks of knees"
     ),
+    "twins": Task("kneefair_jax.cli.main:twins", "test a network on knees that differ in one property"),
     "export": Task(
         "kneefair_jax.export.__main__:main", "export a network: weights with a model card, ONNX, JAX"
     ),
@@ -121,12 +122,32 @@ def _predict(argv: Sequence[str]) -> int:
     # Imported late, so that a signal during the seconds that the imports take ends in one line.
     from kneefair_jax.predict import cli
 
-    for name in cli.networks(cli.parser().parse_args(argv)):
+    _export_runs(cli.networks(cli.parser().parse_args(argv)))
+    return cli.main(argv)
+
+
+def twins(argv: Sequence[str]) -> int:
+    """Score twins, after the export of the runs that the command names and that have no weights yet."""
+    from kneefair_jax.cli.twins import REMEDIES
+
+    return command.run(lambda: _twins(argv), REMEDIES)
+
+
+def _twins(argv: Sequence[str]) -> int:
+    from kneefair_jax.cli import twins
+    from kneefair_jax.predict import cli
+
+    _export_runs(cli.networks(twins.parser().parse_args(argv)))
+    return twins.main(argv)
+
+
+def _export_runs(names: Sequence[str]) -> None:
+    """Export the run directories among the names of networks that have no weights yet."""
+    for name in names:
         if (Path(name) / "config.json").is_file():
             from kneefair_jax.export import network_files
 
             network_files.exported(name)
-    return cli.main(argv)
 
 
 def completion(argv: Sequence[str]) -> int:
@@ -161,7 +182,7 @@ def completion_parser() -> argparse.ArgumentParser:
 def all_tasks() -> argparse.ArgumentParser:
     """Return one parser with a sub-command for each task, for the completion alone."""
     from kneefair_jax.audit import arguments as audit_arguments
-    from kneefair_jax.cli import demo, init_folder, measure, run_help
+    from kneefair_jax.cli import demo, init_folder, measure, run_help, twins
     from kneefair_jax.export import __main__ as export
     from kneefair_jax.predict import cli as predict_cli
 
@@ -169,6 +190,7 @@ def all_tasks() -> argparse.ArgumentParser:
         "predict": predict_cli.parser,
         "audit": audit_arguments.parser,
         "measure": measure.parser,
+        "twins": twins.parser,
         "export": export.parser,
         "demo": demo.parser,
         "init": init_folder.parser,

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from kneefair_jax import measurements
 from kneefair_jax.data.readers import dicom_header
 from kneefair_jax.measurements import BONES, Measurement, spacing, table
@@ -86,13 +88,24 @@ def measure_film(film: Film, prediction: Prediction, magnification: float) -> Fi
     stated = dicom_header.SIDES.get(film.laterality, "")
     knees = {}
     for side in measurements.knees_of(structures):
-        bones = measurements.whole_bones(prediction.mask, structures, side)
-        prefix = f"{side} " if side else ""
-        for bone in BONES:
-            if outline := prediction.outlines.get(f"{prefix}whole {bone}"):
-                bones[bone] = outline.mask
+        bones = bones_of(prediction, side)
         knees[side] = measurements.measure(bones, pixel.mm, side or stated, refusal=pixel.refusal)
     return FilmMeasurements(knees, pixel)
+
+
+def bones_of(prediction: Prediction, side: str = "") -> dict[str, np.ndarray]:
+    """Return the whole bones of one knee, bool[H, W] each: their outlines where there are any, else of the mask.
+
+    Args:
+        prediction: of a film.
+        side: "right" or "left" knee of a film of both.
+    """
+    bones = measurements.whole_bones(prediction.mask, tuple(prediction.confidence), side)
+    prefix = f"{side} " if side else ""
+    for bone in BONES:
+        if outline := prediction.outlines.get(f"{prefix}whole {bone}"):
+            bones[bone] = outline.mask
+    return bones
 
 
 def _begins_file(row: Sequence[str]) -> bool:

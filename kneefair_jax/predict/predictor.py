@@ -35,6 +35,8 @@ class Predictor:
         grid: (H, W, C) of the working grid.
         fit: how images are placed on the grid, "stretch" or "pad".
         groups: names of the groups that have a network of their own; empty if every network serves all groups.
+        whole_bones: the bones of which the network gives outlines (`load(outlines=True)`); empty for a network without
+            overlap classes.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Predictor:
                 f"{', '.join(classes)}; leave it out, or use a network with them, such as phantom"
             )
         self._classes, self._raw = classes, raw
+        self.whole_bones = tuple(bones)
         # Where two bones overlap, a mask shows the one in front.
         structures = tuple(name for name in classes if name not in anatomy.OVERLAPS)
         self.structures = _with_whole_femur(structures) if whole_femur else structures

@@ -27,6 +27,7 @@ def test_the_help_names_every_task_with_an_example(capsys):
         "predict",
         "audit",
         "measure",
+        "twins",
         "export",
         "demo",
         "init",

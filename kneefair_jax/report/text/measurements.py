@@ -17,6 +17,7 @@ from kneefair_jax.report.text.formatting import (
 )
 
 LEVEL = 0.05
+ROUNDING = 1e-6  # mm or degrees
 # The measurements that a page shows first.
 MAIN = ("jsw_min_medial", "jsw_min_lateral", "fta")
 _TITLES = {
@@ -48,8 +49,8 @@ def signed_digits(value: float | None) -> str:
 
 
 def ends(values: Any) -> str:
-    """Format an interval with two digits."""
-    return interval(values, 2)
+    """Format an interval with two digits; rounding errors of floating point are 0."""
+    return interval([0.0 if end and abs(end) < ROUNDING else end for end in values] if values else None, 2)
 
 
 def limits(values: Any) -> str:
