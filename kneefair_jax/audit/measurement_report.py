@@ -29,19 +29,19 @@ class Sections(NamedTuple):
 
 
 def sections(
-    cohort: Cohort, measured: AuditMeasurements, options: MeasurementOptions, settings: Settings
+    cohort: Cohort, audit_measurements: AuditMeasurements, options: MeasurementOptions, settings: Settings
 ) -> Sections:
     """Compute the errors of the measurements by group, of every model.
 
     Args:
         cohort: the cases.
-        measured: of `measuring.measure_cases`.
+        audit_measurements: of `measuring.measure_cases`.
         options: how to measure.
         settings: how to compute the numbers.
     """
     attributes = cohort.attributes
-    about = cohort.frame[["case_id", "patient_id", *attributes]]
-    table = _with_groups(measured.table, about, attributes)
+    case_groups = cohort.frame[["case_id", "patient_id", *attributes]]
+    table = _with_groups(audit_measurements.table, case_groups, attributes)
     analysis = Analysis(
         attributes,
         options.margins,
@@ -52,9 +52,9 @@ def sections(
         "masks" if options.manual is None else "readers",
     )
     reports, errors = {}, []
-    for model in measured.table["model"].unique():
+    for model in audit_measurements.table["model"].unique():
         contours = _contours(
-            [entry for entry in measured.contours if entry.model == model], about, attributes
+            [entry for entry in audit_measurements.contours if entry.model == model], case_groups, attributes
         )
         reports[model], rows = section(table[table["model"] == model], analysis, contours)
         errors.append(rows.assign(model=model)[["model", *rows.columns]])
@@ -64,7 +64,7 @@ def sections(
 def add(
     audit: Audit,
     cohort: Cohort,
-    measured: AuditMeasurements,
+    audit_measurements: AuditMeasurements,
     options: MeasurementOptions,
     settings: Settings,
 ) -> Audit:
@@ -73,12 +73,12 @@ def add(
     Args:
         audit: of masks.
         cohort: the cases.
-        measured: of `measuring.measure_cases`.
+        audit_measurements: of `measuring.measure_cases`.
         options: how to measure.
         settings: how to compute the numbers.
     """
-    results = sections(cohort, measured, options, settings)
-    notes = sentences(list(measured.notes))
+    results = sections(cohort, audit_measurements, options, settings)
+    notes = sentences(list(audit_measurements.notes))
     for model, report in audit.reports.items():
         report["measurements"] = cast(Measurements, results.reports[model])
         report["cohort"]["notes"] = [*report["cohort"]["notes"], *notes]
@@ -89,22 +89,22 @@ def add(
     )
 
 
-def _with_groups(table: pd.DataFrame, about: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
+def _with_groups(table: pd.DataFrame, case_groups: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
     """Return a table of cases with their patients and attributes."""
-    result = about.merge(table, on="case_id", how="right")
+    result = case_groups.merge(table, on="case_id", how="right")
     for name in attributes:
-        result[name] = pd.Categorical(result[name], about[name].cat.categories, ordered=True)
+        result[name] = pd.Categorical(result[name], case_groups[name].cat.categories, ordered=True)
     return result
 
 
 def _contours(
-    entries: Sequence[ContourOfCase], about: pd.DataFrame, attributes: Sequence[str]
+    entries: Sequence[ContourOfCase], case_groups: pd.DataFrame, attributes: Sequence[str]
 ) -> dict[str, Contours]:
     """Return bone -> errors along its contour, of one model."""
     result = {}
     for bone in dict.fromkeys(entry.bone for entry in entries):
         of_bone = [entry for entry in entries if entry.bone == bone]
         case_ids = pd.DataFrame({"case_id": [entry.case_id for entry in of_bone]})
-        cases = _with_groups(case_ids, about, attributes)
+        cases = _with_groups(case_ids, case_groups, attributes)
         result[bone] = Contours(cases, [entry.errors for entry in of_bone])
     return result

@@ -111,13 +111,13 @@ def measure_cases(
             f"{cohort.path}: the attribute {reserved[0]!r} has the name of a column of {FILE}; rename it"
         )
     models = list(predictions)
-    of_row = knees(cohort.knees, cohort.spacing, cohort.path)
+    sides_by_row = knees(cohort.knees, cohort.spacing, cohort.path)
     by_row = dict(zip(cohort.frame["case_id"], cohort.frame.index, strict=True))
     stated = dict(zip(cohort.frame["case_id"], cohort.spacing, strict=True))
 
     def measure_case(case: str) -> tuple[list[tuple[object, ...]], list[ContourOfCase]]:
         true = mask_pair.reference(truth[case], reading)
-        side, magnification = of_row[by_row[case]]
+        side, magnification = sides_by_row[by_row[case]]
         if np.isnan(magnification):
             magnification = options.magnification
         film = films.get(case)
@@ -152,10 +152,10 @@ def measure_cases(
         parts = list(progress.track(pool.map(measure_case, cases), len(cases), "measuring"))
     rows = sorted((row for part, _ in parts for row in part), key=lambda row: models.index(str(row[1])))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    measured = AuditMeasurements(table, [entry for _, part in parts for entry in part])
+    audit_measurements = AuditMeasurements(table, [entry for _, part in parts for entry in part])
     if options.manual is None:
-        return measured
-    return _with_manual(measured, options.manual, cohort.frame["case_id"].tolist())
+        return audit_measurements
+    return _with_manual(audit_measurements, options.manual, cohort.frame["case_id"].tolist())
 
 
 def sides_of(structures: Sequence[str]) -> tuple[str, ...]:
@@ -242,12 +242,12 @@ def bone_spacing(stated: np.ndarray, mask: Mask, film: Path | None, magnificatio
 
 
 def _with_manual(
-    measured: AuditMeasurements, source: Path | pd.DataFrame, cases: Sequence[str]
+    audit_measurements: AuditMeasurements, source: Path | pd.DataFrame, cases: Sequence[str]
 ) -> AuditMeasurements:
     """Return the measurements with readers' values as reference.
 
     Args:
-        measured: of the masks.
+        audit_measurements: of the masks.
         source: a table with `case_id`, `measurement`, `value`, and optionally `reader`, `knee` and `unit`; a file or a
             data frame. Values of several readers are averaged.
         cases: all case ids of the audit.
@@ -261,12 +261,12 @@ def _with_manual(
         if column not in cells:
             raise InputError(f"{path}: column {column!r} is missing; the columns are {', '.join(cells)}")
     knee = cells["knee"] if "knee" in cells else pd.Series("", cells.index)
-    if set(measured.table["knee"]) == {""}:  # one knee a mask, whose side a table may state
+    if set(audit_measurements.table["knee"]) == {""}:  # one knee a mask, whose side a table may state
         knee = pd.Series("", cells.index)
     else:
         knee = knee.map(lambda text: _SIDES.get(dicom_header.parse_side(text), ""))
     problems: list[metadata.Problem] = []
-    if set(measured.table["knee"]) != {""}:
+    if set(audit_measurements.table["knee"]) != {""}:
         problems += [(row, "knee: write right or left") for row, side in knee.items() if not side]
     values = []
     for row, name, text in cells[["measurement", "value"]].itertuples():
@@ -295,7 +295,7 @@ def _with_manual(
             f"{path}: none of its cases ({formatting.examples(list(dict.fromkeys(manual['case_id'])))}) is in the audit"
         )
     means = manual.groupby(["case_id", "knee", "measurement"])["manual"].mean().reset_index()
-    result = measured.table.merge(means, on=["case_id", "knee", "measurement"], how="left")
+    result = audit_measurements.table.merge(means, on=["case_id", "knee", "measurement"], how="left")
     result["reference"] = result.pop("manual")
     result["error"] = result["predicted"] - result["reference"]
     result["reference_reason"] = np.where(result["reference"].isna(), "no value of a reader", "")
@@ -310,4 +310,4 @@ def _with_manual(
     unlisted = sorted(set(manual["case_id"]) - set(cases))
     if unlisted:
         note += f"; {len(unlisted)} of its cases are not in the audit"
-    return measured._replace(table=result, notes=(note,))
+    return audit_measurements._replace(table=result, notes=(note,))

@@ -88,11 +88,13 @@ def against_readers(
         matched, reading = run.match_files(masks, {model: masks}, metadata, attributes, options)
         cohort, reading = matched.cohort, reading.of_model(model)
         reading = reading._replace(truth=reading.prediction)
-        measured = measuring.measure_cases(
+        audit_measurements = measuring.measure_cases(
             cohort, matched.truth, matched.predictions, matched.films, reading, measurements
         )
-        results = measurement_report.sections(cohort, measured._replace(contours=[]), measurements, settings)
-        notes = [strip_paths(note, *settings.folders) for note in (*cohort.notes, *measured.notes)]
+        results = measurement_report.sections(
+            cohort, audit_measurements._replace(contours=[]), measurements, settings
+        )
+        notes = [strip_paths(note, *settings.folders) for note in (*cohort.notes, *audit_measurements.notes)]
         reports[model] = {
             "cohort": {
                 "attributes": list(cohort.attributes),

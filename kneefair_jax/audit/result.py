@@ -116,8 +116,10 @@ class Audit(NamedTuple):
                 for name, folder in folders.items()
                 if name != model
             }
-            measured = None if (rows := self.measurements) is None else rows[rows["model"] == model]
-            page.write(out / folders[model], report, table, [], self.examples.get(model, []), links, measured)
+            measurement_rows = None if (rows := self.measurements) is None else rows[rows["model"] == model]
+            page.write(
+                out / folders[model], report, table, [], self.examples.get(model, []), links, measurement_rows
+            )
         tables = {
             "cases.csv": self.cases,
             _LABEL_ERRORS: self.label_errors,

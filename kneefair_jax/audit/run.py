@@ -88,9 +88,9 @@ def masks(
         )
         cohort.notes.append(radiographs.label_error_note(errors))
     results = scoring.score_cases(cohort, matched.truth, matched.predictions, reading)
-    measured = None
+    audit_measurements = None
     if options.measurements:
-        measured = measuring.measure_cases(
+        audit_measurements = measuring.measure_cases(
             cohort, matched.truth, matched.predictions, matched.films, reading, options.measurements
         )
     of_references = mask_notes.of_references(cohort, results)
@@ -122,8 +122,8 @@ def masks(
     for report in audit.reports.values():
         report["cohort"]["warnings"][:0] = [*warnings, *mask_faults.short_warnings(faults)]
     audit = _with_predictions(audit, cohort, predictions)
-    if measured is not None and options.measurements:
-        audit = measurement_report.add(audit, cohort, measured, options.measurements, settings)
+    if audit_measurements is not None and options.measurements:
+        audit = measurement_report.add(audit, cohort, audit_measurements, options.measurements, settings)
     return audit._replace(label_errors=errors, mask_faults=mask_faults.table(faults))
 
 

@@ -58,11 +58,11 @@ def evaluate(
     table = case_table.tabulate(evaluation, cohort.attributes)
     selected = evaluation.steps[config.select]
     _write_scores(workdir, cohort, evaluation, table, selected)
-    measured = None
+    measurement_rows = None
     if evaluation.splits[1].measures:
         rows = evaluation.values[selected][1]["measurements"]
-        measured = run_measurements.tabulate(rows, cohort, evaluation.splits[1].rows)
-    run_measurements.write(workdir, measured)
+        measurement_rows = run_measurements.tabulate(rows, cohort, evaluation.splits[1].rows)
+    run_measurements.write(workdir, measurement_rows)
     environment = run_files.read_environment(workdir / "environment.json")
     report = _report(config, cohort, cases, table, environment, [workdir])
     if config.report.attribute_leakage:
@@ -85,7 +85,7 @@ def evaluate(
     if external:
         report["external"] = _external_report(config, *external, table)
     curves = _curves(workdir, evaluation.models)
-    return _write_page(config, cohort, cases, table, workdir, report, curves, measured)
+    return _write_page(config, cohort, cases, table, workdir, report, curves, measurement_rows)
 
 
 def _write_scores(
@@ -184,10 +184,10 @@ def merge_folds(
             maps = checked_files.read_npz(fold / predictions.FILE, "evaluate it again: --mode=evaluate")
             write(maps.keys(), maps.values())
     of_folds = [run_measurements.read(fold, cohort.attributes) for fold in folds]
-    measured = None
+    measurement_rows = None
     if all(one is not None for one in of_folds):
-        measured = case_table.concat([one for one in of_folds if one is not None], cohort.attributes)
-    run_measurements.write(workdir, measured)
+        measurement_rows = case_table.concat([one for one in of_folds if one is not None], cohort.attributes)
+    run_measurements.write(workdir, measurement_rows)
     tested = cohort._replace(cases=cohort.cases.assign(split="test"))
     environment = run_files.read_environment(folds[0] / "environment.json")
     report = _report(config, tested, cases, table, environment, folds)
@@ -196,7 +196,7 @@ def merge_folds(
         "step": [fold["run"]["step"] for fold in reports],
         "times": {"train_seconds": sum(fold["run"]["times"]["train_seconds"] for fold in reports)},
     }
-    return _write_page(config, tested, cases, table, workdir, report, [], measured)
+    return _write_page(config, tested, cases, table, workdir, report, [], measurement_rows)
 
 
 def resolution(workdir: Path) -> str | None:
@@ -321,13 +321,13 @@ def _write_page(
     workdir: Path,
     report: Report,
     curves: list[dict[str, Any]],
-    measured: pd.DataFrame | None,
+    measurement_rows: pd.DataFrame | None,
 ) -> Path:
-    if measured is not None:
-        run_measurements.add(report, measured, config, workdir / "report")
+    if measurement_rows is not None:
+        run_measurements.add(report, measurement_rows, config, workdir / "report")
     test = _selected_test_rows(config, table)
     views = _examples(test, cohort, cases, workdir, config.report.failure_dice)
-    return page.write(workdir / "report", report, test, curves, views, measured=measured)
+    return page.write(workdir / "report", report, test, curves, views, measurement_rows=measurement_rows)
 
 
 def _selected_test_rows(config: ConfigDict, table: pd.DataFrame) -> pd.DataFrame:

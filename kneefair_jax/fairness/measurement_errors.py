@@ -42,7 +42,7 @@ class GroupErrors:
         bias: mean error over patients.
         absolute: mean absolute error over patients.
         limits: limits of agreement of a case, bias -+ 1.96 standard deviations; None with fewer than two patients.
-        beyond: patients with an absolute error beyond the margin; None without a margin.
+        beyond_margin: patients with an absolute error beyond the margin; None without a margin.
         wrong_side: patients with a case that is on the other side of the threshold; None without a threshold.
         slope: of the error on the reference value over patients, the proportional error.
     """
@@ -53,7 +53,7 @@ class GroupErrors:
     bias: Estimate
     absolute: Estimate
     limits: tuple[float, float] | None
-    beyond: GroupRate | None
+    beyond_margin: GroupRate | None
     wrong_side: GroupRate | None
     slope: Estimate
 
@@ -143,14 +143,14 @@ def measurement_errors(
     options = _Options(margin, threshold, minimum)
     overall = _by_group(cases, all_cases, options._replace(minimum=0))["all"]
     by_group: dict[str, GroupErrors] = {}
-    compared: dict[str, AttributeErrors] = {}
+    comparisons: dict[str, AttributeErrors] = {}
     for attribute in attributes:
         partition = groups.partition(cases, [attribute], missing_as_level=True)
-        described = _by_group(cases, partition, options)
-        by_group |= described
-        ranked = [name for name, entry in described.items() if _is_ranked(name, entry, minimum)]
-        compared[attribute] = _compare(_of_patients(cases, partition), ranked, margin, draws, seed)
-    return MeasurementErrors(unit, margin, threshold, overall, by_group, compared)
+        group_errors = _by_group(cases, partition, options)
+        by_group |= group_errors
+        ranked = [name for name, entry in group_errors.items() if _is_ranked(name, entry, minimum)]
+        comparisons[attribute] = _compare(_of_patients(cases, partition), ranked, margin, draws, seed)
+    return MeasurementErrors(unit, margin, threshold, overall, by_group, comparisons)
 
 
 def adjust(results: Mapping[str, MeasurementErrors]) -> dict[str, MeasurementErrors]:
@@ -202,22 +202,22 @@ def _describe(name: str, cases: pd.DataFrame, errors: np.ndarray, options: _Opti
     margin, threshold, minimum = options.margin, options.threshold, options.minimum
     has_none = _rate(name, cases["reference"].isna(), cases["patient_id"], minimum)
     cases = cases[cases["reference"].notna()]
-    measured = cases[cases["predicted"].notna()]
-    error = measured["predicted"] - measured["reference"]
+    complete_cases = cases[cases["predicted"].notna()]
+    error = complete_cases["predicted"] - complete_cases["reference"]
     missing = cases["predicted"].isna()
-    crossed = None
+    is_wrong_side = None
     if threshold is not None:
-        crossed = (measured["predicted"] < threshold) != (measured["reference"] < threshold)
-    by_patient = measured.assign(error=error).groupby("patient_id")[["error", "reference"]].mean()
+        is_wrong_side = (complete_cases["predicted"] < threshold) != (complete_cases["reference"] < threshold)
+    by_patient = complete_cases.assign(error=error).groupby("patient_id")[["error", "reference"]].mean()
     return GroupErrors(
         len(cases),
         has_none,
         _rate(name, missing, cases["patient_id"], minimum),
         _mean(errors[0]),
         _mean(errors[1], 0.0),
-        _limits(error, measured["patient_id"]),
-        None if margin is None else _rate(name, error.abs() > margin, measured["patient_id"], minimum),
-        None if crossed is None else _rate(name, crossed, measured["patient_id"], minimum),
+        _limits(error, complete_cases["patient_id"]),
+        None if margin is None else _rate(name, error.abs() > margin, complete_cases["patient_id"], minimum),
+        None if is_wrong_side is None else _rate(name, is_wrong_side, complete_cases["patient_id"], minimum),
         _slope(by_patient["reference"].to_numpy(float), by_patient["error"].to_numpy(float)),
     )
 

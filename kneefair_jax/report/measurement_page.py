@@ -16,13 +16,13 @@ from kneefair_jax.runtime import atomic
 TITLE = "Knee measurements by patient group"
 
 
-def write(directory: Path, report: Mapping[str, Any], measured: pd.DataFrame) -> Path:
+def write(directory: Path, report: Mapping[str, Any], measurement_rows: pd.DataFrame) -> Path:
     """Write `index.html` and `report.json`.
 
     Args:
         directory: where to write; created if absent.
         report: `cohort`, `run` and `measurements`, with plain or numpy numbers.
-        measured: as for `measurement_figures.agreement`.
+        measurement_rows: as for `measurement_figures.agreement`.
 
     Returns:
         The page's path.
@@ -31,15 +31,15 @@ def write(directory: Path, report: Mapping[str, Any], measured: pd.DataFrame) ->
     directory.mkdir(parents=True, exist_ok=True)
     text = json.dumps(report, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     atomic.write_text(directory / page.REPORT, text + "\n")
-    return atomic.write_text(directory / page.PAGE, html(report, measured))
+    return atomic.write_text(directory / page.PAGE, html(report, measurement_rows))
 
 
-def html(report: Mapping[str, Any], measured: pd.DataFrame) -> str:
+def html(report: Mapping[str, Any], measurement_rows: pd.DataFrame) -> str:
     """Return the page's HTML; `report` as for `write`, with plain numbers."""
     attributes, errors = report["cohort"]["attributes"], report["measurements"]["errors"]
     names = next(iter(errors.values()))["groups"] if errors else {}
     groups = [entry for entry in formatting.attribute_groups(names, attributes) if entry.key in attributes]
-    figures = measurement_figures.agreement(measured, groups, errors)
+    figures = measurement_figures.agreement(measurement_rows, groups, errors)
     return page.template("measurements.html").render(
         report=report,
         attributes=attributes,

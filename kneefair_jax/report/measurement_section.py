@@ -153,7 +153,7 @@ def _cells(entry: GroupErrors) -> dict[str, object]:
     for column, rate in (
         ("without_reference", entry.without_reference),
         ("not_measured", entry.not_measured),
-        ("beyond_margin", entry.beyond),
+        ("beyond_margin", entry.beyond_margin),
         ("wrong_side", entry.wrong_side),
     ):
         cells |= {

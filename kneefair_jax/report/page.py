@@ -43,7 +43,7 @@ def write(
     curves: list[dict[str, Any]],
     examples: list[CaseView],
     other_pages: Mapping[str, str] | None = None,
-    measured: pd.DataFrame | None = None,
+    measurement_rows: pd.DataFrame | None = None,
 ) -> Path:
     """Write `index.html`, `report.json` and its JSON Schema, the checklist, and the CSV files of `csv_tables`.
 
@@ -57,14 +57,14 @@ def write(
         curves: records of the training run; empty for an audit.
         examples: cases to show as pictures, chosen by `overlays.choose`.
         other_pages: model -> relative path of its page, for other models on the same cases.
-        measured: as for `figures.draw.figures_of`.
+        measurement_rows: as for `figures.draw.figures_of`.
 
     Returns:
         The page's path.
     """
     report = plain(report)
     directory.mkdir(parents=True, exist_ok=True)
-    html = page(report, cases, plain(curves), examples, other_pages, measured)
+    html = page(report, cases, plain(curves), examples, other_pages, measurement_rows)
     tables = csv_tables.tables(report)
     for name in csv_tables.NAMES:
         if name in tables:
@@ -94,7 +94,7 @@ def page(
     curves: Sequence[Mapping[str, Any]],
     examples: Sequence[CaseView],
     other_pages: Mapping[str, str] | None = None,
-    measured: pd.DataFrame | None = None,
+    measurement_rows: pd.DataFrame | None = None,
     *,
     files: Sequence[str] | None = None,
 ) -> str:
@@ -106,10 +106,10 @@ def page(
         curves: as for `write`, with plain numbers.
         examples: as for `write`.
         other_pages: as for `write`.
-        measured: as for `write`.
+        measurement_rows: as for `write`.
         files: names of the files beside the page, which it lists; None for the files of `write`.
     """
-    figures = draw.figures_of(report, cases, curves, measured)
+    figures = draw.figures_of(report, cases, curves, measurement_rows)
     return template("page.html", verdict_cell=findings.table_cell).render(
         report=report,
         # Figures are safe to insert: matplotlib and `svg.text` escape every name in them.

@@ -38,7 +38,7 @@ def test_a_group_by_hand():
     assert result.absolute.estimate == pytest.approx(0.3)
     deviation = np.std([0.2, -0.4, 0.6, 0.0], ddof=1)
     assert result.limits == pytest.approx((0.1 - 1.96 * deviation, 0.1 + 1.96 * deviation))
-    assert (result.beyond.count, result.beyond.rate.n) == (2, 4)
+    assert (result.beyond_margin.count, result.beyond_margin.rate.n) == (2, 4)
     assert (result.wrong_side.count, result.wrong_side.rate.n) == (0, 4)
     crossed = of(cases, threshold=3.1).overall.wrong_side
     assert crossed.count == 1  # 3.0 became 3.2
@@ -52,7 +52,7 @@ def test_knees_without_a_value():
     assert result.cases == 5
     assert (result.not_measured.count, result.not_measured.rate.n) == (1, 5)
     assert result.bias.n == 4
-    assert (result.beyond, result.wrong_side) == (None, None)
+    assert (result.beyond_margin, result.wrong_side) == (None, None)
 
 
 def test_patients_are_the_sample():
@@ -67,7 +67,7 @@ def test_patients_are_the_sample():
     # Within patients the variance is 2 * 0.2**2 = 0.08; between, that of the means less 0.08 / 2.
     deviation = np.sqrt(means.var(ddof=1) - 0.04 + 0.08)
     assert result.limits == pytest.approx((0.2 - 1.96 * deviation, 0.2 + 1.96 * deviation))
-    assert (result.beyond.count, result.beyond.rate.n) == (2, 3)
+    assert (result.beyond_margin.count, result.beyond_margin.rate.n) == (2, 3)
 
 
 def test_a_proportional_error_has_its_slope():

@@ -18,7 +18,7 @@ def figures_of(
     report: Report,
     cases: pd.DataFrame,
     curves: Sequence[Mapping[str, Any]],
-    measured: pd.DataFrame | None = None,
+    measurement_rows: pd.DataFrame | None = None,
 ) -> dict[str, str]:
     """Return name -> SVG of every figure that the report has numbers for.
 
@@ -26,7 +26,7 @@ def figures_of(
         report: of one model, with plain numbers.
         cases: the rows of the per-case table of this model.
         curves: records of the training run; empty for an audit.
-        measured: a row per knee and measurement (`measurement_figures.agreement`); None without measurements.
+        measurement_rows: a row per knee and measurement (`measurement_figures.agreement`); None without measurements.
     """
     score, attributes = family.from_report(report).score, report["cohort"]["attributes"]
     scores, title = report["scores"][score], formatting.TITLES.get(score, score)
@@ -63,8 +63,10 @@ def figures_of(
         figures["attribute_leakage"] = forest.aucs(report["attribute_leakage"], "attribute_leakage")
     if curves:
         figures["curves"] = cohort_figures.curves(curves, "curves")
-    if measured is not None and "measurements" in report:
-        figures |= measurement_figures.agreement(measured, by_attribute, report["measurements"]["errors"])
+    if measurement_rows is not None and "measurements" in report:
+        figures |= measurement_figures.agreement(
+            measurement_rows, by_attribute, report["measurements"]["errors"]
+        )
         if by_attribute and (contours := report["measurements"]["contours"]):
             figures["contours"] = measurement_figures.contours(contours, by_attribute, "contours")
     external = report.get("external")

@@ -18,12 +18,12 @@ MOST_DOTS = 400  # of a group
 
 
 def agreement(
-    measured: pd.DataFrame, groups: Sequence[AttributeGroups], errors: Mapping[str, Any]
+    table: pd.DataFrame, groups: Sequence[AttributeGroups], errors: Mapping[str, Any]
 ) -> dict[str, str]:
     """Draw error against the mean of reference and prediction, a panel an attribute, a color a group.
 
     Args:
-        measured: a row per knee and measurement: `measurement`, `unit`, `reference`, `predicted` and the categorical
+        table: a row per knee and measurement: `measurement`, `unit`, `reference`, `predicted` and the categorical
             attributes.
         groups: one attribute each.
         errors: measurement -> `measurement_errors.MeasurementErrors` as a mapping, for bias and limits of agreement.
@@ -33,7 +33,7 @@ def agreement(
     """
     figures = {}
     for measurement in measurements.MAIN:
-        rows = measured[measured["measurement"] == measurement].dropna(subset=["reference", "predicted"])
+        rows = table[table["measurement"] == measurement].dropna(subset=["reference", "predicted"])
         if len(rows) < 2 or not groups:
             continue
         unit = rows["unit"].iloc[0]

@@ -76,13 +76,13 @@ def _sentences(name: str, errors: Mapping[str, Any], attributes: list[str]) -> I
     if bias["estimate"] is None:
         yield f"{title(name, capital=True)}: no prediction gives a value."
         return
-    beyond = ""
-    if overall["beyond"] and overall["beyond"]["rate"]["n"]:
-        share = percent(overall["beyond"]["rate"]["estimate"])
-        beyond = f"; {share} of the patients have an error beyond {amount_of(margin, unit)}"
+    share_text = ""
+    if overall["beyond_margin"] and overall["beyond_margin"]["rate"]["n"]:
+        share = percent(overall["beyond_margin"]["rate"]["estimate"])
+        share_text = f"; {share} of the patients have an error beyond {amount_of(margin, unit)}"
     yield (
         f"{title(name, capital=True)}: the mean absolute error is {digits(absolute['estimate'])} {unit}, the bias "
-        f"{signed(bias['estimate'], 2)} {unit} {ends(bias['interval'])} in {amount(bias['n'], 'patient')}{beyond}."
+        f"{signed(bias['estimate'], 2)} {unit} {ends(bias['interval'])} in {amount(bias['n'], 'patient')}{share_text}."
     )
     for attribute in attributes:
         if text := _comparison(attribute, errors, attributes):
@@ -90,11 +90,11 @@ def _sentences(name: str, errors: Mapping[str, Any], attributes: list[str]) -> I
 
 
 def _comparison(attribute: str, errors: Mapping[str, Any], attributes: list[str]) -> str:
-    compared, unit, margin = errors["attributes"][attribute], errors["unit"], errors["margin"]
-    if not compared["pairs"]:
+    comparison, unit, margin = errors["attributes"][attribute], errors["unit"], errors["margin"]
+    if not comparison["pairs"]:
         return f"By {attribute}, too few patients are in a group to compare."
     labels = next(g.labels for g in attribute_groups(errors["groups"], attributes) if g.key == attribute)
-    pair = max(compared["pairs"], key=lambda one: abs(one["bias"]["estimate"]))
+    pair = max(comparison["pairs"], key=lambda one: abs(one["bias"]["estimate"]))
     difference = pair["bias"]
     first, second = (
         f"{labels[pair[side]]} {signed(errors['groups'][pair[side]]['bias']['estimate'], 2)} {unit}"
@@ -102,18 +102,18 @@ def _comparison(attribute: str, errors: Mapping[str, Any], attributes: list[str]
     )
     numbers = (
         f"{first}, {second}, difference {signed(difference['estimate'], 2)} {unit} {ends(difference['interval'])}, "
-        f"{p_equals(compared['p_adjusted'])}"
+        f"{p_equals(comparison['p_adjusted'])}"
     )
-    return f"By {attribute}, {_verdict(compared, pair, unit, margin)} ({numbers})."
+    return f"By {attribute}, {_verdict(comparison, pair, unit, margin)} ({numbers})."
 
 
-def _verdict(compared: Mapping[str, Any], pair: Mapping[str, Any], unit: str, margin: float | None) -> str:
+def _verdict(comparison: Mapping[str, Any], pair: Mapping[str, Any], unit: str, margin: float | None) -> str:
     """Return whether two groups differ, and whether by more than the margin, as far as the interval shows it.
 
     The p value of the pair is corrected over the pairs of its attribute, that of the attribute over all attributes and
     measurements; both must be below the level.
     """
-    p, difference = compared["p_adjusted"], pair["bias"]
+    p, difference = comparison["p_adjusted"], pair["bias"]
     if p is not None and max(p, difference["p"]) < LEVEL:
         if margin is None or difference["interval"] is None:
             return "the bias differs significantly"
@@ -139,29 +139,29 @@ def headline(report: Mapping[str, Any]) -> list[str]:
         return []
     errors, texts = report["measurements"]["errors"], []
     for attribute in report["cohort"]["attributes"]:
-        compared = {
+        comparison = {
             name: entry
             for name in MAIN
             if (entry := errors.get(name)) and entry["attributes"][attribute]["p_adjusted"] is not None
         }
-        different = [
+        differing_names = [
             f"{title(name)} ({signed(_largest(entry['attributes'][attribute]), 2)} {entry['unit']})"
-            for name, entry in compared.items()
+            for name, entry in comparison.items()
             if entry["attributes"][attribute]["p_adjusted"] < LEVEL
         ]
-        if different:
-            verdict = f"the bias differs significantly in the {listing(different)}"
-        elif compared:
-            verdict = f"no significant difference of the bias in the {listing(map(title, compared))}"
+        if differing_names:
+            verdict = f"the bias differs significantly in the {listing(differing_names)}"
+        elif comparison:
+            verdict = f"no significant difference of the bias in the {listing(map(title, comparison))}"
         else:
             verdict = "joint space and femorotibial angle could not be compared"
         texts.append(f"Measurements by {attribute}: {verdict}.")
     return texts
 
 
-def _largest(compared: Mapping[str, Any]) -> float:
+def _largest(comparison: Mapping[str, Any]) -> float:
     """Return the largest difference of biases between two groups."""
-    return float(max((pair["bias"]["estimate"] for pair in compared["pairs"]), key=abs))
+    return float(max((pair["bias"]["estimate"] for pair in comparison["pairs"]), key=abs))
 
 
 def differences(report: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
@@ -169,15 +169,15 @@ def differences(report: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     errors, attributes = report["measurements"]["errors"][name], report["cohort"]["attributes"]
     rows = []
     for groups in attribute_groups(errors["groups"], attributes):
-        compared = errors["attributes"].get(groups.key)
-        for pair in compared["pairs"] if compared else ():
+        comparison = errors["attributes"].get(groups.key)
+        for pair in comparison["pairs"] if comparison else ():
             rows.append(
                 {
                     "groups": f"{groups.title}: {groups.labels[pair['first']]} - {groups.labels[pair['second']]}",
                     "bias": pair["bias"],
                     "absolute": pair["absolute"],
                     "p": pair["bias"]["p"],
-                    "verdict": _short(_verdict(compared, pair, errors["unit"], errors["margin"])),
+                    "verdict": _short(_verdict(comparison, pair, errors["unit"], errors["margin"])),
                 }
             )
     return rows
