@@ -273,7 +273,7 @@ def _with_manual(
         number = float("nan")
         if name not in MEASUREMENTS:
             problems.append(
-                (row, f"{name!r} is no measurement; the measurements are {', '.join(MEASUREMENTS)}")
+                (row, f"{name!r} is not a measurement; the measurements are {', '.join(MEASUREMENTS)}")
             )
         elif "unit" in cells and cells.at[row, "unit"] not in ("", MEASUREMENTS[name].unit):
             unit = cells.at[row, "unit"]

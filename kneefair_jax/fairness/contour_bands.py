@@ -2,7 +2,7 @@
 
 A band holds at all points at once with probability 95 %: its half-width is the bootstrap's quantile of the largest |t|
 over points (and groups, or pairs of groups), times the standard error of each point. A part of a bone whose band of
-differences excludes zero thus differs between groups, whichever part was looked at.
+differences excludes zero differs significantly between groups; the band already accounts for the number of parts.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """The measurements: names, units, definitions, and what is known of the error of each.
 
 Places along the femur's width are shares of the bicondylar width, 0 at the most medial point. Errors are those of the
-sources; they are printed beside a measurement, and none is of this package.
+sources; they are printed beside a measurement. The errors of this package are in docs/measured.md.
 """
 
 from collections.abc import Iterable
@@ -69,7 +69,7 @@ MEASUREMENTS: dict[str, Definition] = {
     "fta": Definition(
         "degrees",
         "femorotibial angle: between lines through the middles of the widths of the femoral and of the tibial shaft; "
-        "valgus is positive. It is no hip-knee-ankle angle",
+        "valgus is positive. It is not the hip-knee-ankle angle",
         _FTA,
         ANGLE_DEGREES,
     ),
@@ -108,5 +108,5 @@ def check_names(names: Iterable[str], source: str) -> None:
     """
     if unknown := [name for name in names if name not in MEASUREMENTS]:
         raise InputError(
-            f"{source}: {unknown[0]!r} is no measurement; the measurements are {', '.join(MEASUREMENTS)}"
+            f"{source}: {unknown[0]!r} is not a measurement; the measurements are {', '.join(MEASUREMENTS)}"
         )

@@ -1,7 +1,7 @@
 """Which pixel spacings are millimeters of the bones, and which are refused.
 
-A bone in front of the detector is magnified on it, by 5 to 20 %. A spacing at the detector is thus no measure of the
-bone: a site that places its patients further from the detector would have larger knees.
+A bone in front of the detector is magnified on it, by 5 to 20 %. With the spacing at the detector, a site that places
+its patients farther from the detector would have larger knees, so this spacing is refused.
 
 Kinds are those of `data.readers.Radiograph.bone_spacing_kind`.
 """
@@ -34,7 +34,7 @@ class BoneSpacing(NamedTuple):
     Attributes:
         mm: mm of a pixel down and across, None if nothing is known of it.
         kind: where it comes from; `detector, magnification stated` where a stated magnification corrects it.
-        refusal: why `mm` is no measure of the bones; "" if it is.
+        refusal: why `mm` is not the size of a pixel in the plane of the bones; "" if it is.
     """
 
     mm: tuple[float, float] | None
