@@ -10,7 +10,9 @@ from kneefair_jax.measurements import contours
 from kneefair_jax.measurements.knee import SIDES, Knee
 
 BONES = ("femur", "tibia", "fibula", "patella")
-_RUN = 0.08  # share of the femur's width that both bones end in one column, if the collimated field cuts them
+# If the collimated field cuts both bones, they end in one column along this share of the femur's width, and along more
+# pixels than a round bone: a column of pixels shows sqrt(8 r) of a circle of radius r, about a third of the width.
+_RUN, _ROUND = 0.08, 1.7
 _MIRRORED = 0.005  # largest share of differing pixels of a film that is composed of mirrored halves
 
 
@@ -107,10 +109,10 @@ def _ends_in_one_column(bones: Mapping[str, np.ndarray]) -> bool:
     if len(masks) < 2 or not all(mask.any() for mask in masks):
         return False
     spans = [np.flatnonzero(mask.any(axis=0))[[0, -1]] for mask in masks]
-    longest = _RUN * (spans[0][1] - spans[0][0])
+    width = spans[0][1] - spans[0][0]
+    least = max(_RUN * width, _ROUND * np.sqrt(width))
     return any(
-        spans[0][end] == spans[1][end]
-        and min(mask[:, spans[0][end]].sum() for mask in masks) >= max(longest, 3)
+        spans[0][end] == spans[1][end] and min(mask[:, spans[0][end]].sum() for mask in masks) >= least
         for end in (0, 1)
     )
 

@@ -51,7 +51,7 @@ class Knee:
         if outline is None:
             raise NotMeasurableError(f"the mask has no {name}")
         if outline.other_pieces > MAX_OTHER_PIECES:
-            raise NotMeasurableError(f"the {name} is in several pieces")
+            raise NotMeasurableError(f"the {name} is in several pieces: check the mask and its labels")
         return outline
 
     def local(self, name: str) -> Contour:

@@ -155,7 +155,8 @@ def parser() -> argparse.ArgumentParser:
         "--measure",
         action="store_true",
         help="also write measurements.csv (joint space, angles, widths of each knee, as kneefair measure does) and "
-        "draw them on the overlays",
+        "draw them on the overlays; if neither fibula nor header shows the side, kneefair measure takes it from a "
+        "table",
     )
     command_parser.add_argument(
         "--magnification",

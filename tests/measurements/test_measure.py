@@ -7,7 +7,7 @@ import pytest
 from benchmarks.measurements import clip
 from kneefair_jax import anatomy, measurements
 from kneefair_jax.data.phantom import case
-from kneefair_jax.measurements import MEASUREMENTS, Knee, measure, measure_knee
+from kneefair_jax.measurements import MEASUREMENTS, Knee, bones, measure, measure_knee
 from tests.measurements.knees import MIDDLE, PATELLA, PLATEAU, RADIUS, WIDTH, knee, values
 
 SPACING = (0.2, 0.2)
@@ -291,6 +291,18 @@ def test_masks_of_phantoms_measure_like_their_drawing():
         assert len(errors) >= 2, name
         limit = {"mm": 0.15, "mm2": 1.0, "degrees": 0.4, "ratio": 0.005}[MEASUREMENTS[name].unit]
         assert np.median(errors) < limit, name
+
+
+def test_round_bones_in_coarse_pixels_that_end_in_one_column_are_measured():
+    """In pixels of 1.2 mm both bones end in the same column, along 7 pixels of a round condyle."""
+    radius, width = 20, 70
+    y, x = np.mgrid[:160, :120]
+    femur = (np.hypot(y - 60, x - 45) < radius) | (np.hypot(y - 60, x - (25 + width - radius)) < radius)
+    tibia = (np.abs(x - 60) < width / 2) & (y > 90) & (y < 130) & ((y < 100) | (np.abs(x - 60) < 15))
+    assert bones._ends_in_one_column({"femur": femur, "tibia": tibia}) is False
+    square = (np.abs(x - 60) < width / 2) & (y > 30) & (y < 80)
+    assert bones._ends_in_one_column({"femur": square, "tibia": tibia | (square & (y > 200))}) is False
+    assert bones._ends_in_one_column({"femur": square, "tibia": np.roll(square, 55, axis=0)}) is True
 
 
 def test_a_field_that_cuts_both_bones_at_one_column_is_refused():
