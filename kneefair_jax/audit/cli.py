@@ -33,6 +33,22 @@ _MASK_ARGUMENTS = (
 )
 
 
+# Options of audits of masks that measurements against readers have no use for.
+_OF_REFERENCE_MASKS = (
+    *(
+        "label_errors",
+        "readers",
+        "predicted_dice",
+        "pdf",
+        "pred_mirrored",
+        "annotated",
+        "orientation",
+        "primary",
+    ),
+    *("equivalence_margin", "failure_dice", "endpoint", "intersections"),
+)
+
+
 def main(argv: Sequence[str]) -> int:
     """Audit, write the pages, and print their main numbers."""
     arguments = parser().parse_args(argv)
@@ -61,10 +77,11 @@ def _audit_readers(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     """Audit measurements against readers' values, write the pages, and print their sentences."""
     if not arguments.metadata:
         raise InputError("--manual without --truth needs --metadata, the table of cases; add it")
-    for name in ("label_errors", "readers", "predicted_dice", "pdf"):
-        if getattr(arguments, name):
+    defaults = parser().parse_args(["--attributes", "x", "--out", "x"])
+    for name in _OF_REFERENCE_MASKS:
+        if getattr(arguments, name) != getattr(defaults, name):
             raise InputError(
-                f"--{name.replace('_', '-')} needs reference masks; leave it out, or give --truth"
+                f"--{name.replace('_', '-')} does not apply without reference masks; leave it out, or give --truth"
             )
     if arguments.on_missing == "zero":
         raise InputError("--on-missing zero needs reference masks; give stop or skip")

@@ -31,7 +31,6 @@ from kneefair_jax.runtime import progress
 FILE = "measurements.csv"
 MARGIN = "--clinical-margin"
 COLUMNS = ("case_id", "model", *comparison.COLUMNS)
-_SIDES = {"R": "right", "L": "left"}
 
 
 class ContourOfCase(NamedTuple):
@@ -165,7 +164,11 @@ def sides_of(structures: Sequence[str]) -> tuple[str, ...]:
         InputError: femur or tibia is missing.
     """
     sides = knees_of(structures)
-    named = {side for side in _SIDES.values() if any(name.startswith(f"{side} ") for name in structures)}
+    named = {
+        side
+        for side in dicom_header.SIDES.values()
+        if any(name.startswith(f"{side} ") for name in structures)
+    }
     if not sides or not named <= set(sides):
         raise InputError(
             f"measurements: the structures are {', '.join(structures)}; they need femur and tibia: name "
@@ -190,7 +193,7 @@ def knees(table: pd.DataFrame, spacings: np.ndarray, path: Path) -> dict[int, tu
     is_stated = dict(zip(table.index, np.isfinite(spacings).all(axis=1), strict=True))
     for row, side, magnification in table[["side", "magnification"]].itertuples():
         code = dicom_header.parse_side(side)
-        if not cell_text.is_missing(side) and code not in (*_SIDES, "B"):
+        if not cell_text.is_missing(side) and code not in (*dicom_header.SIDES, "B"):
             problems.append((row, f"side {side!r}: write right or left"))
         number = float("nan")
         try:
@@ -205,10 +208,10 @@ def knees(table: pd.DataFrame, spacings: np.ndarray, path: Path) -> dict[int, tu
             problems.append(
                 (
                     row,
-                    "spacing_mm is in the plane of the bones, so that no magnification applies; leave one of the two",
+                    f"spacing_mm {spacing.NO_MAGNIFICATION}",
                 )
             )
-        result[row] = (_SIDES.get(code, ""), number)
+        result[row] = (dicom_header.SIDES.get(code, ""), number)
     metadata.refuse(path, problems)
     return result
 
@@ -241,6 +244,21 @@ def bone_spacing(stated: np.ndarray, mask: Mask, film: Path | None, magnificatio
     return of_mask if result.mm is None else result
 
 
+def _second_knees(cells: pd.DataFrame) -> list[metadata.Problem]:
+    """Return the rows whose knee differs from that of the case's first row: a mask of one knee has one side."""
+    if "knee" not in cells:
+        return []
+    sides = cells["knee"].map(dicom_header.parse_side)
+    first = sides.groupby(cells["case_id"]).transform("first")
+    return [
+        (
+            row,
+            f"case {cells.at[row, 'case_id']}: its mask shows one knee, and the rows of two; keep those of one",
+        )
+        for row in cells.index[sides != first]
+    ]
+
+
 def _with_manual(
     audit_measurements: AuditMeasurements, source: Path | pd.DataFrame, cases: Sequence[str]
 ) -> AuditMeasurements:
@@ -264,10 +282,12 @@ def _with_manual(
     if set(audit_measurements.table["knee"]) == {""}:  # one knee a mask, whose side a table may state
         knee = pd.Series("", cells.index)
     else:
-        knee = knee.map(lambda text: _SIDES.get(dicom_header.parse_side(text), ""))
+        knee = knee.map(lambda text: dicom_header.SIDES.get(dicom_header.parse_side(text), ""))
     problems: list[metadata.Problem] = []
     if set(audit_measurements.table["knee"]) != {""}:
         problems += [(row, "knee: write right or left") for row, side in knee.items() if not side]
+    else:
+        problems += _second_knees(cells)
     values = []
     for row, name, text in cells[["measurement", "value"]].itertuples():
         number = float("nan")
@@ -299,14 +319,13 @@ def _with_manual(
     result["reference"] = result.pop("manual")
     result["error"] = result["predicted"] - result["reference"]
     result["reference_reason"] = np.where(result["reference"].isna(), "no value of a reader", "")
-    counted = int(result["error"].notna().sum())
+    values_of_cases = result.loc[result["error"].notna(), ["case_id", "knee", "measurement"]]
+    counted = len(values_of_cases.drop_duplicates())
     if not counted:
         raise InputError(
             f"{path}: no value belongs to a measurement of a prediction; check case_id, knee and measurement"
         )
-    note = (
-        f"measurements are compared with {counted} values of {Path(path).name}, not with the reference masks"
-    )
+    note = f"measurements are compared with {counted} values of {Path(path).name}"
     unlisted = sorted(set(manual["case_id"]) - set(cases))
     if unlisted:
         note += f"; {len(unlisted)} of its cases are not in the audit"

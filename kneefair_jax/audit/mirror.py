@@ -15,9 +15,11 @@ from kneefair_jax.audit import run
 from kneefair_jax.audit.options import MaskOptions, Settings
 from kneefair_jax.audit.result import Audit
 from kneefair_jax.data import mask_files, readers
-from kneefair_jax.data.label_map import IGNORE, Labels
+from kneefair_jax.data.label_map import BACKGROUND, IGNORE, Labels
 from kneefair_jax.errors import InputError
+from kneefair_jax.report.build import sentences
 
+_NO_STRUCTURES = (BACKGROUND, IGNORE)
 TITLE = "Agreement of masks of mirrored films, by patient group"
 NOTE = (
     "mirror test: the scores are the agreement of the masks of each film with those of its mirror image, flipped back; "
@@ -53,35 +55,46 @@ def mirror_test(
     if options.on_missing == "zero":
         raise InputError("--on-missing zero needs reference masks; give stop or skip")
     for folder in map(Path, (pred, mirrored)):
-        _require_no_headers(folder)
+        _require_plain_masks(folder, options.labels or {})
     options = dataclasses.replace(
         options, orientation="flip-lr", pred_labels=_flipped(options.labels) if options.labels else None
     )
     settings = settings._replace(title=settings.title or TITLE)
     audit = run.masks(pred, {"mirrored": mirrored}, metadata, attributes, options, settings)
-    audit.report["cohort"]["warnings"].insert(0, NOTE[0].upper() + NOTE[1:] + ".")
+    audit.report["cohort"]["warnings"][:0] = sentences([NOTE])
     return audit
 
 
 def _flipped(labels: Labels) -> Labels:
     """Return a label map in which right and left have changed places."""
-    names = [name for name in labels if name != IGNORE]
+    names = [name for name in labels if name not in _NO_STRUCTURES]
     table = anatomy.flip_table(tuple(names))
     values = {names[table[label] - 1]: labels[name] for label, name in enumerate(names, start=1)}
     return {name: values.get(name, labels[name]) for name in labels}
 
 
-def _require_no_headers(folder: Path) -> None:
-    """Refuse masks whose headers state an orientation, which a mirrored film may have kept or not.
+def _require_plain_masks(folder: Path, labels: Labels) -> None:
+    """Refuse masks whose header states an orientation, and files of one structure whose names state a side.
+
+    A mirrored film may have kept its header or not, and the name of a file does not change places.
 
     Raises:
         InputError: the message names the first such file.
     """
     if not folder.is_dir():
         return  # `run.masks` says what is wrong
+    sided = [name for name in labels if {"right", "left"} & set(name.lower().split())]
+    endings = tuple(f"_{name.lower().replace(' ', '_')}" for name in sided)
     for path in mask_files.list_files(folder).paths:
-        if readers.suffix_of(path.name).lower() in (*readers.NIFTI_SUFFIXES, ".dcm"):
+        suffix = readers.suffix_of(path.name)
+        has_header = suffix.lower() in (*readers.NIFTI_SUFFIXES, *readers.DICOM_SUFFIXES)
+        if has_header or readers.has_dicom_magic(path):
             raise InputError(
                 f"{path}: its header states an orientation, and whether it was mirrored with the pixels is unknown; "
                 "export the masks of the mirror test as PNG, TIFF or NPY"
+            )
+        if endings and path.name.removesuffix(suffix).lower().endswith(endings):
+            raise InputError(
+                f"{path}: a file of one structure with a side, which changes places in a mirror; give the mirror test "
+                "one mask per film"
             )

@@ -83,13 +83,19 @@ def against_readers(
     settings = settings.with_folders(*by_model.values(), metadata, options.images, measurements.manual)
     reports: dict[str, dict[str, Any]] = {}
     tables, errors = [], []
-    for model, masks in by_model.items():
-        # The model's own masks stand for the reference masks, whose measurements the readers' values replace.
-        matched, reading = run.match_files(masks, {model: masks}, metadata, attributes, options)
-        cohort, reading = matched.cohort, reading.of_model(model)
-        reading = reading._replace(truth=reading.prediction)
+    first, masks = next(iter(by_model.items()))
+    try:
+        matched, reading = run.match_files(masks, by_model, metadata, attributes, options)
+    except InputError as error:  # the masks of the first model stand for the reference masks
+        text = str(error).replace("--truth", f"--pred {first}:").replace("reference mask", "mask")
+        raise InputError(text) from error
+    cohort = matched.cohort
+    for model in by_model:
+        # A model's own masks stand for the reference masks, whose measurements the readers' values replace.
+        paths, reading_of_model = matched.predictions[model], reading.of_model(model)
+        reading_of_model = reading_of_model._replace(truth=reading_of_model.prediction)
         audit_measurements = measuring.measure_cases(
-            cohort, matched.truth, matched.predictions, matched.films, reading, measurements
+            cohort, paths, {model: paths}, matched.films, reading_of_model, measurements
         )
         results = measurement_report.sections(
             cohort, audit_measurements._replace(contours=[]), measurements, settings

@@ -57,7 +57,7 @@ def study(
 
     Returns:
         A row per switch, knee and score: `switch`, `knee`, `score` (`dice femur`, ..., and `error fta`, ..., the
-        absolute error against the film's own exact mask), `unit`, `without` and `with` (the switch) and their
+        absolute error against the film's own exact mask), `unit`, `baseline` and `with_switch`, and their
         difference `change`; NaN where a score is undefined.
 
     Raises:
@@ -67,6 +67,7 @@ def study(
         raise InputError(f"switch {unknown[0]!r}: give some of {', '.join(SWITCHES)}")
     if knees < 2:
         raise InputError(f"{knees} knees: give 2 or more")
+    switches = list(dict.fromkeys(switches))
     spacing = (films.fov_mm / films.size[0], films.fov_mm / films.size[1])
 
     def draw(key: jax.Array, knee: int, strengths: jax.Array) -> case.Phantom:
@@ -77,16 +78,16 @@ def study(
     rows = []
     for knee, key in enumerate(progress.track(keys, knees, "scoring twins", "knees")):
         side = knee % 2
-        without = _score(segment, film(key, side, np.zeros(len(SWITCHES), np.float32)), spacing)
+        baseline = _score(segment, film(key, side, np.zeros(len(SWITCHES), np.float32)), spacing)
         for switch in switches:
             strengths = np.array([name == switch for name in SWITCHES], np.float32)
-            changed = _score(segment, film(key, side, strengths), spacing)
+            with_switch = _score(segment, film(key, side, strengths), spacing)
             rows += [
-                (switch, knee, score, _unit(score), without[score], changed[score])
-                for score in without.keys() & changed.keys()
+                (switch, knee, score, _unit(score), baseline[score], with_switch[score])
+                for score in baseline.keys() & with_switch.keys()
             ]
-    table = pd.DataFrame(rows, columns=["switch", "knee", "score", "unit", "without", "with"])
-    table["change"] = table["with"] - table["without"]
+    table = pd.DataFrame(rows, columns=["switch", "knee", "score", "unit", "baseline", "with_switch"])
+    table["change"] = table["with_switch"] - table["baseline"]
     return table.sort_values(["switch", "score", "knee"], ignore_index=True)
 
 
@@ -120,9 +121,9 @@ def _score(segment: Segment, film: case.Phantom, spacing: tuple[float, float]) -
     scores = {f"dice {bone}": _dice(predicted[bone], truth[bone]) for bone in truth if bone in predicted}
     knee = measurements.trace(truth, spacing)
     # A prediction without a fibula is measured on the side of the drawn knee.
-    other = measurements.trace(predicted, spacing, knee.side)
-    true, values = measurements.measure_knee(knee), measurements.measure_knee(other)
-    return scores | {f"error {name}": abs(values[name].value - true[name].value) for name in MEASURED}
+    predicted_knee = measurements.trace(predicted, spacing, knee.side)
+    exact, values = measurements.measure_knee(knee), measurements.measure_knee(predicted_knee)
+    return scores | {f"error {name}": abs(values[name].value - exact[name].value) for name in MEASURED}
 
 
 def _dice(prediction: np.ndarray, truth: np.ndarray) -> float:

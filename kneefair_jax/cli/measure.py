@@ -127,6 +127,8 @@ def _main(argv: Sequence[str]) -> int:
     )
     if options.magnification is not None:
         spacing.check_magnification(options.magnification, "--magnification")
+        if options.spacing is not None:
+            raise InputError(f"--spacing {spacing.NO_MAGNIFICATION}")
     labels = label_map.check(label_map.parse(options.labels))
     cases = _cases(options)
     with written_files.replacement(
@@ -139,7 +141,7 @@ def _main(argv: Sequence[str]) -> int:
     for error in errors:
         print(f"failed: {error}", file=sys.stderr)
     print(_summary(table))
-    failures = f"; {len(errors)} of {len(cases)} masks failed" if errors else ""
+    failures = f"; {len(errors)} of {len(cases)} masks or their films failed" if errors else ""
     print(f"measurements: {options.out / TABLE}{failures}")
     return SOME_FAILED if errors else 0
 
@@ -234,7 +236,7 @@ def _measure_all(
     """Measure every mask, and write the overlays.
 
     Returns:
-        The table, and the error of each mask that cannot be used.
+        The table, and the error of each mask or film that cannot be used.
     """
     import os
     from concurrent.futures import ThreadPoolExecutor
@@ -244,21 +246,24 @@ def _measure_all(
     from kneefair_jax.measurements import table
     from kneefair_jax.runtime import progress
 
-    def measure_or_error(case: _Case) -> list[tuple[str, ...]] | InputError:
+    def measure_or_error(case: _Case) -> tuple[list[tuple[str, ...]], InputError | None]:
         try:
             return _measure(case, labels, out if with_overlays else None)
         except InputError as error:
-            return error
+            return [], error
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = list(progress.track(pool.map(measure_or_error, cases), len(cases), "measuring"))
-    errors = [result for result in results if isinstance(result, InputError)]
-    rows = [row for result in results if not isinstance(result, InputError) for row in result]
+    errors = [error for _, error in results if error is not None]
+    rows = [row for part, _ in results for row in part]
     frame = pd.DataFrame(rows, columns=["case_id", *table.COLUMNS])
     return frame.assign(value=pd.to_numeric(frame["value"])), errors
 
 
-def _measure(case: _Case, labels: dict[str, tuple[int, ...]], out: Path | None) -> list[tuple[str, ...]]:
+def _measure(
+    case: _Case, labels: dict[str, tuple[int, ...]], out: Path | None
+) -> tuple[list[tuple[str, ...]], InputError | None]:
+    """Return the rows of a mask, and why its film cannot be drawn."""
     import numpy as np
     from PIL import Image
 
@@ -274,26 +279,34 @@ def _measure(case: _Case, labels: dict[str, tuple[int, ...]], out: Path | None) 
     pixel = measuring.bone_spacing(case.spacing, mask, case.film, case.magnification)
     results = {
         knee: measure(
-            whole_bones(label, structures, knee), pixel.mm, knee or case.side, refusal=pixel.refusal
+            whole_bones(label, structures, knee),
+            pixel.mm,
+            knee or case.side,
+            refusal=pixel.refusal,
+            void=label_map.ignored(mask.values, labels),
         )
         for knee in measuring.sides_of(structures)
     }
+    film_error = None
     if out is not None:
         image = np.zeros(label.shape, np.uint8)
-        if case.film is not None:
-            film = readers.read_radiograph(case.film)
-            if film.pixels.shape[:2] == label.shape:
-                image = readers.to_gray(readers.to_uint8(film.pixels, valid=film.valid))
+        try:
+            film = None if case.film is None else readers.read_radiograph(case.film)
+        except InputError as error:  # the measurements do not need it
+            film, film_error = None, error
+        if film is not None and film.pixels.shape[:2] == label.shape:
+            image = readers.to_gray(readers.to_uint8(film.pixels, valid=film.valid))
         picture = measurement_overlay.draw(image, label, results, pixel.mm or (1.0, 1.0))
         path = out / OVERLAYS / f"{case.name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic.replacement(path) as temporary:
             Image.fromarray(picture).save(temporary, format="PNG")
-    return [
+    rows = [
         (case.name, *row)
         for knee, result in results.items()
         for row in table.rows(knee or case.side, result, pixel.kind)
     ]
+    return rows, film_error
 
 
 def _summary(table: "pd.DataFrame") -> str:

@@ -26,8 +26,8 @@ Each knee is a phantom that is drawn without and with one switch; all else about
 of a score is the effect of that switch on this knee. Scores are Dice by whole bone and the absolute errors of joint
 space, femorotibial angle and femoral width against each film's exact mask.
 
-OUT gets twin_effects.csv, the mean change of each score by switch with its 95 % interval over knees, and twins.csv, the
-scores of each knee.
+OUT gets twin_effects.csv, the mean change of each score by switch with its 95 % interval over the knees that have the
+score on both films (column knees: a bone may be measurable on one alone), and twins.csv, the scores of each knee.
 
 switches: morphology (proportions of the bones), contrast (less mineral), noise (fewer photons), soft_tissue (a wider
 limb with more scatter), osteophytes, marker (a sign in the corner of the film).

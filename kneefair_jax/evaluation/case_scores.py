@@ -108,7 +108,7 @@ def score(
 
     Returns:
         `SCORES` (f[N, S] each), the `spacing` at which they were taken (f[N, 2]), and the Dice on the working grid,
-        `grid_dice`; if knees are measured, `measurements`, object[N, R, C], the rows of `measurements.comparison`.
+        `grid_dice`; if knees are measured, `measurements`, `run_measurements.ROW`[N, R].
     """
     size = -(-CHUNK // batch_size) * batch_size  # no batch but the last one is padded
     chunks = []
@@ -155,7 +155,11 @@ def _score_chunk(
     )
     if split.measures:
         values["measurements"] = run_measurements.of_working_grid(
-            split.cohort.structures, split.cases, split.rows, values["prediction"]
+            split.cohort.structures,
+            split.cases,
+            split.rows,
+            values["prediction"],
+            drawn=split.cohort.source.files is None,
         )
     return (
         values
@@ -193,7 +197,9 @@ def _score_native(split: EvalSplit, values: dict[str, np.ndarray], rows: np.ndar
 
         scores = metrics.score_by_layer(_scores_and_pixels, layers, *masks, spacing=case.spacing)
         if split.measures:
-            scores["measurements"] = run_measurements.of_case(structures, case, masks[1])
+            scores["measurements"] = run_measurements.of_case(
+                structures, case, masks[1], drawn=split.cohort.source.files is None
+            )
         return scores | {"spacing": case.spacing}
 
     scores = split.cohort.map_native(score_case, rows)

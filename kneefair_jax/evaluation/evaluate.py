@@ -183,10 +183,8 @@ def merge_folds(
         for fold in folds:
             maps = checked_files.read_npz(fold / predictions.FILE, "evaluate it again: --mode=evaluate")
             write(maps.keys(), maps.values())
-    of_folds = [run_measurements.read(fold, cohort.attributes) for fold in folds]
-    measurement_rows = None
-    if all(one is not None for one in of_folds):
-        measurement_rows = case_table.concat([one for one in of_folds if one is not None], cohort.attributes)
+    of_folds = run_measurements.of_folds(folds, cohort.attributes)
+    measurement_rows = case_table.concat(of_folds, cohort.attributes) if of_folds else None
     run_measurements.write(workdir, measurement_rows)
     tested = cohort._replace(cases=cohort.cases.assign(split="test"))
     environment = run_files.read_environment(folds[0] / "environment.json")

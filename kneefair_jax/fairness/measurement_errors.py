@@ -44,7 +44,7 @@ class GroupErrors:
         limits: limits of agreement of a case, bias -+ 1.96 standard deviations; None with fewer than two patients.
         beyond_margin: patients with an absolute error beyond the margin; None without a margin.
         wrong_side: patients with a case that is on the other side of the threshold; None without a threshold.
-        slope: of the error on the reference value over patients, the proportional error.
+        slope: of the error on the reference value over patients, the proportional error; none against readers.
     """
 
     cases: int
@@ -125,6 +125,7 @@ def measurement_errors(
     minimum: int = 10,
     draws: int = 10_000,
     seed: int = 0,
+    is_exact: bool = True,
 ) -> MeasurementErrors:
     """Describe and compare the errors of one measurement.
 
@@ -138,9 +139,11 @@ def measurement_errors(
         minimum: patients of a group that is compared.
         draws: permutations.
         seed: of the permutations.
+        is_exact: whether the reference has no error of its own. Else no slope is computed: errors of a reader alone
+            make the slope of the difference on the reader's value negative (Bland and Altman 1995, Lancet 346:1085).
     """
     all_cases = groups.Partition((), ("all",), np.zeros(len(cases), np.int32))
-    options = _Options(margin, threshold, minimum)
+    options = _Options(margin, threshold, minimum, is_exact)
     overall = _by_group(cases, all_cases, options._replace(minimum=0))["all"]
     by_group: dict[str, GroupErrors] = {}
     comparisons: dict[str, AttributeErrors] = {}
@@ -177,6 +180,7 @@ class _Options(NamedTuple):
     margin: float | None
     threshold: float | None
     minimum: int
+    is_exact: bool
 
 
 def _of_patients(cases: pd.DataFrame, partition: groups.Partition) -> dict[str, np.ndarray]:
@@ -218,7 +222,9 @@ def _describe(name: str, cases: pd.DataFrame, errors: np.ndarray, options: _Opti
         _limits(error, complete_cases["patient_id"]),
         None if margin is None else _rate(name, error.abs() > margin, complete_cases["patient_id"], minimum),
         None if is_wrong_side is None else _rate(name, is_wrong_side, complete_cases["patient_id"], minimum),
-        _slope(by_patient["reference"].to_numpy(float), by_patient["error"].to_numpy(float)),
+        _slope(by_patient["reference"].to_numpy(float), by_patient["error"].to_numpy(float))
+        if options.is_exact
+        else Estimate(None, None, len(by_patient)),
     )
 
 

@@ -25,8 +25,9 @@ class Mismatch(NamedTuple):
 
     Attributes:
         reason: in words.
-        has_correction: whether a correction of the mask explains it.
-        is_unexplained: whether structures merely differ, as they also do where the network is wrong.
+        has_correction: whether a correction of the mask itself explains it.
+        is_unexplained: whether structures merely differ, as they also do where the network is wrong. A better fit of
+            another film does not change that: it may be another film of the same knee.
     """
 
     reason: str
@@ -64,7 +65,8 @@ def describe_mismatch(
         text: odds_after - odds for text, odds_after in _corrections(label, prediction, structures, counts)
     }
     case_id, gain = other_film
-    gains[f"fits another film: {case_id}"] = gain
+    of_other_film = f"fits another film: {case_id}"
+    gains[of_other_film] = gain
     best = max(gains, key=lambda text: gains[text][-1])
     gain = gains[best]
     in_both = in_label & in_prediction
@@ -80,14 +82,15 @@ def describe_mismatch(
         f"{structures[int(s)]} where the network sees none" for s in np.flatnonzero(in_label & ~in_prediction)
     ]
     # Structures of both masks that the correction does not restore; the findings above cover the others.
-    is_unexplained = not findings
+    is_unexplained = not [finding for finding in findings if finding != of_other_film]
     unexplained = in_both & ~(is_corrected & is_restored[:-1])
     z = np.where(unexplained & ~np.isnan(robust_z[:-1]), robust_z[:-1], -np.inf)
     worst = int(z.argmax())
     if z[worst] > Z_THRESHOLD or not findings:
         worst = worst if np.isfinite(z[worst]) else int(np.nanargmin(odds[:-1]))
         findings.append(f"{structures[worst]} differs, Dice {dice(odds[worst]):.2f}")
-    return Mismatch("; ".join(findings), is_corrected, is_unexplained)
+    has_correction = is_corrected and best != of_other_film
+    return Mismatch("; ".join(findings), has_correction, is_unexplained)
 
 
 def thumbnail(mask: np.ndarray) -> np.ndarray:

@@ -104,8 +104,8 @@ class Knee:
             if stated is None:
                 place = "lies behind the middle of the tibia" if fibula else "is not in the mask"
                 raise NotMeasurableError(
-                    f"the fibula {place}, so the side of the knee is unknown: state it (right or left; column side of "
-                    "the table of cases)"
+                    f"the fibula {place}, so the side of the knee is unknown; kneefair measure and audit take it "
+                    "from a column side (right, left)"
                 )
             return stated
         if stated is not None and stated != (offset > 0):

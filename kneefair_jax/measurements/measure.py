@@ -65,7 +65,7 @@ def measure_knee(knee: Knee, refusal: str = "") -> dict[str, Measurement]:
         knee: the contours; lengths are refused where their unit is a pixel, since the spacing is unknown.
         refusal: why lengths are not known in millimeters although the spacing is.
     """
-    no_length = refusal if knee.has_spacing else "the pixel spacing is unknown"
+    no_length = refusal or ("" if knee.has_spacing else "the pixel spacing is unknown")
     return {name: _take(knee, name, no_length) for name in MEASUREMENTS}
 
 

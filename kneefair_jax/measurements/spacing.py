@@ -25,6 +25,9 @@ AT_DETECTOR = {
 }
 _REMEDY = "state the magnification (--magnification, or a column of this name), or the spacing in the table"
 UNKNOWN = "the pixel spacing is unknown: state it (column spacing_mm of the table of cases)"
+NO_MAGNIFICATION = (
+    "states the spacing in the plane of the bones, so that no magnification applies; leave one of the two"
+)
 LARGEST_MAGNIFICATION = 1.5  # as `data.readers.limits.MAX_MAGNIFICATION`
 
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kneefair_jax import weights
+from kneefair_jax import measurements, weights
 from kneefair_jax.errors import InputError
 from kneefair_jax.measurements import spacing
 from kneefair_jax.predict import films, measuring, predictor, run, session, writers
@@ -149,7 +149,8 @@ def parser() -> argparse.ArgumentParser:
         "--spacing",
         metavar="MM",
         help="the pixel spacing in mm, as one number or as ROW,COLUMN of the film as displayed, for files that state "
-        "none (PNG, JPEG); a file that states its own keeps it, with a warning where the two differ",
+        "none (PNG, JPEG); a file that states its own keeps it, with a warning where the two differ; with --measure it "
+        "counts as that of the plane of the bones",
     )
     command_parser.add_argument(
         "--measure",
@@ -213,6 +214,8 @@ def _magnification(options: argparse.Namespace) -> float:
         return float("nan")
     if not options.measure:
         raise InputError("--magnification applies to measurements alone: add --measure, or leave it out")
+    if options.spacing is not None:
+        raise InputError(f"--spacing {spacing.NO_MAGNIFICATION}")
     return spacing.check_magnification(options.magnification, "--magnification")
 
 
@@ -232,6 +235,11 @@ def main(argv: Sequence[str]) -> int:
         raw=options.raw,
         batch_size=options.batch_size,
     )
+    if options.measure and not measurements.knees_of(network.structures):
+        raise InputError(
+            f"--measure: the network segments {', '.join(network.structures)}, and measurements need femur and tibia; "
+            "leave it out"
+        )
     groups = options.metadata and films.groups_of_cases(
         options.metadata, network.groups, allow_similar=options.allow_similar_ids
     )

@@ -72,6 +72,15 @@ class Measurements(LinesByFile):
         return self._lines.get(file_id(path), "")
 
 
+def is_table(folder: Path) -> bool:
+    """Return whether a folder holds a `measurements.csv` of `predict`, and not one of another command."""
+    path = folder / FILE
+    if not path.is_file():
+        return False
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.readline().rstrip("\r\n") == ",".join(COLUMNS)
+
+
 def measure_film(film: Film, prediction: Prediction, magnification: float) -> FilmMeasurements:
     """Measure the knees of a film from their whole bones, or from their mask without these.
 

@@ -110,7 +110,7 @@ def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Set
         stack.enter_context(output_folder.exclusive_lock(out, "--out", _FOLDERS))
         table = stack.enter_context(Areas(out))
         measurements = None
-        if settings.measure or (out / measuring.FILE).exists():
+        if settings.measure or measuring.is_table(out):
             measurements = stack.enter_context(Measurements(out))
         record = stack.enter_context(Record(out))
         session = Session(predictor, settings, out, table, record, network, film_paths, measurements)

@@ -58,8 +58,9 @@ def of_case(
     Args:
         image: u8[H, W, C].
         label: u8[H, W].
-        spacing: f32[2], mm per pixel; NaN gives areas as a share of the picture, and no lengths. Measurements are NaN
-            where they cannot be taken, and left out for structures that are no knee.
+        spacing: f32[2], mm per pixel; NaN gives areas as a share of the picture, and neither lengths nor angles, since
+            the working grid may stretch a film. Measurements are NaN where they cannot be taken, and left out for
+            structures that are no knee.
         structures: names of labels 1, 2, ...
         has_label: bool[S], which structures the mask shows; the areas of the others are NaN. None: all.
     """
@@ -78,12 +79,12 @@ def of_case(
             f"area of {name}, {unit}": float(count) * scale
             for name, count in zip(structures, counts, strict=True)
         },
-        **_measurements(label, tuple(spacing.tolist()) if has_spacing else None, structures),
+        **(_measurements(label, tuple(spacing.tolist()), structures) if has_spacing else {}),
     }
 
 
 def _measurements(
-    label: np.ndarray, spacing: tuple[float, float] | None, structures: Sequence[str]
+    label: np.ndarray, spacing: tuple[float, float], structures: Sequence[str]
 ) -> dict[str, float]:
     values = {}
     for side in measurements.knees_of(structures):

@@ -73,6 +73,7 @@ def section(
             minimum=analysis.minimum,
             draws=analysis.draws,
             seed=analysis.seed,
+            is_exact=analysis.against == "masks",
         )
         for name, definition in MEASUREMENTS.items()
     }

@@ -26,7 +26,7 @@ def test_a_predictor_that_ignores_the_film_has_no_effect_but_that_of_the_mask():
     of_femur = table[table["score"] == "dice femur"]
     # These switches do not change the mask, so the score stays.
     assert (of_femur["change"] == 0).all() and len(of_femur) == 9
-    assert of_femur["without"].between(0.01, 0.99).all()
+    assert of_femur["baseline"].between(0.01, 0.99).all()
 
 
 def test_a_sensitive_predictor_changes_and_the_same_seed_repeats_it():
@@ -47,8 +47,8 @@ def test_effects_by_hand():
         ("contrast", knee, "error fta", "degrees", 1.0, value)
         for knee, value in enumerate((2.0, np.nan, np.nan))
     ]
-    table = pd.DataFrame(rows, columns=["switch", "knee", "score", "unit", "without", "with"])
-    table["change"] = table["with"] - table["without"]
+    table = pd.DataFrame(rows, columns=["switch", "knee", "score", "unit", "baseline", "with_switch"])
+    table["change"] = table["with_switch"] - table["baseline"]
     effects = twins.effects(table)
     assert effects["switch"].tolist() == ["contrast", "noise"]
     contrast, noise = effects.itertuples()

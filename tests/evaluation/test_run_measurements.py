@@ -13,7 +13,7 @@ from kneefair_jax.data.inspection import Inspection
 from kneefair_jax.data.source import Example
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import run_measurements
-from kneefair_jax.measurements import MEASUREMENTS, comparison
+from kneefair_jax.measurements import MEASUREMENTS, spacing
 from kneefair_jax.training import config_checks
 from tests.launched import run_in_process
 from tests.measurements.knees import knee
@@ -33,8 +33,11 @@ def label(**shape):
 
 def measured(mask, prediction, mm=PIXEL, inspection=None):
     example = Example(np.zeros((*mask.shape, 1), np.uint8), mask, np.full(2, mm, np.float32), inspection)
-    rows = run_measurements.of_case(STRUCTURES, example, prediction)
-    return pd.DataFrame(rows, columns=list(comparison.COLUMNS)).set_index("measurement")
+    rows = run_measurements.of_case(STRUCTURES, example, prediction, drawn=inspection is None)
+    # Hosts exchange results as bytes.
+    rows = np.ascontiguousarray(rows).reshape(1, -1).view(np.uint8).view(rows.dtype).reshape(1, -1)
+    cohort = study.cohort(8)._replace(structures=STRUCTURES)
+    return run_measurements.tabulate(rows, cohort, np.array([0])).set_index("measurement")
 
 
 def test_errors_of_a_case():
@@ -61,6 +64,46 @@ def test_lengths_need_the_spacing_of_the_bones(kind, mm, is_measured):
     assert table["reference"]["fta"] == pytest.approx(6, abs=0.7)  # the patella widens the femur
 
 
+def test_nothing_is_measured_on_a_grid_that_may_be_stretched():
+    class Cases(list):
+        inspections = ()
+
+    mask = label()
+    stretched = np.repeat(mask, 2, axis=1)
+    case = {"image": np.zeros((*stretched.shape, 1), np.uint8), "label": stretched}
+    cases = Cases([case | {"spacing": np.array([PIXEL, PIXEL / 2])}, case | {"spacing": np.full(2, np.nan)}])
+    rows = run_measurements.of_working_grid(
+        STRUCTURES, cases, np.arange(2), np.stack([stretched] * 2), drawn=True
+    )
+    cohort = study.cohort(8)._replace(structures=STRUCTURES)
+    table = run_measurements.tabulate(rows, cohort, np.arange(2))
+    angles = table[table["measurement"] == "fta"]
+    assert angles["reference"].iloc[0] == pytest.approx(6, abs=0.7)
+    assert np.isnan(angles["reference"].iloc[1]) and "stretched" in angles["reference_reason"].iloc[1]
+    assert table["reference_reason"].iloc[len(MEASUREMENTS) :].ne("").all()
+
+
+def test_every_reason_fits_its_width():
+    reasons = [spacing.UNKNOWN, run_measurements.RESIZED]
+    reasons += [
+        spacing.bone_spacing(np.full(2, 0.2), kind).refusal for kind in (*spacing.AT_DETECTOR, "other")
+    ]
+    assert max(map(len, reasons)) < run_measurements._WIDTH
+
+
+def test_folds_are_measured_all_or_none(tmp_path):
+    table = measured(label(), label()).reset_index()
+    folds = [tmp_path / "0", tmp_path / "1"]
+    for fold in folds:
+        fold.mkdir()
+    assert run_measurements.of_folds(folds, ()) == []
+    run_measurements.write(folds[0], table)
+    with pytest.raises(InputError, match="1"):
+        run_measurements.of_folds(folds, ())
+    run_measurements.write(folds[1], table)
+    assert len(run_measurements.of_folds(folds, ())) == 2
+
+
 def test_void_pixels_cut_both_masks():
     mask = label()
     mask[:, :100] = anatomy.VOID
@@ -71,7 +114,7 @@ def test_void_pixels_cut_both_masks():
 
 
 def test_the_table_and_the_section(tmp_path):
-    cohort = study.cohort(24)
+    cohort = study.cohort(24)._replace(structures=STRUCTURES)
     cases = np.arange(24)
     wide = [label(medial=4.0 + 0.1 * k) for k in range(3)]
     rows = np.stack(
@@ -80,6 +123,7 @@ def test_the_table_and_the_section(tmp_path):
                 STRUCTURES,
                 Example(np.zeros((*wide[k % 3].shape, 1), np.uint8), wide[k % 3], np.full(2, PIXEL)),
                 wide[(k + 1) % 3],
+                drawn=True,
             )
             for k in cases
         ]
@@ -99,6 +143,7 @@ def test_the_table_and_the_section(tmp_path):
     by_group = pd.read_csv(tmp_path / "report/measurement_errors.csv")
     assert set(by_group["measurement"]) == set(MEASUREMENTS)
     run_measurements.write(tmp_path, None)
+    assert not (tmp_path / "report/measurements.csv").exists()  # nor the tables of the report
     assert run_measurements.read(tmp_path, cohort.attributes) is None
 
 

@@ -213,12 +213,13 @@ def _case(
                 f"{film.mask}: the mask has no label of the {side} knee; draw it, or remove the mask"
             )
         image, label = films.cut_knee(image, label, side, mirror=mirror)
+    record = inspection.inspect_mask(label, arrays.spacing_kind, arrays.notes, values=arrays.label)
     if size is None:
-        return Example(image, label, spacing)
+        return Example(image, label, spacing, record)
     scale = np.array(label.shape, np.float32) / np.array(size, np.float32)
     return Example(
         readers.resize_image(image, size),
         readers.resize_label(label, size, classes + 1),
         spacing * scale,
-        inspection.inspect_mask(label, arrays.spacing_kind, arrays.notes, values=arrays.label),
+        record,
     )
