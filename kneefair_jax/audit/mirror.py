@@ -65,12 +65,17 @@ def mirror_test(
     return audit
 
 
-def _flipped(labels: Labels) -> Labels:
+def _flipped(stated: Labels) -> dict[str, tuple[int, ...]]:
     """Return a label map in which right and left have changed places."""
+    labels = {name: (value,) if isinstance(value, int) else tuple(value) for name, value in stated.items()}
     names = [name for name in labels if name not in _NO_STRUCTURES]
     table = anatomy.flip_table(tuple(names))
     values = {names[table[label] - 1]: labels[name] for label, name in enumerate(names, start=1)}
-    return {name: values.get(name, labels[name]) for name in labels}
+    background = (
+        *labels.get(BACKGROUND, ()),
+        *labels.get(IGNORE, ()),
+    )  # ignored pixels are those of the film's mask
+    return values | ({BACKGROUND: background} if background else {})
 
 
 def _require_plain_masks(folder: Path, labels: Labels) -> None:

@@ -108,7 +108,8 @@ def main(argv: Sequence[str]) -> int:
         digits = 2 if effect.unit else 4
         mean, low, high = (f"{value:+.{digits}f}" for value in (effect.mean, effect.low, effect.high))
         score = f"{effect.score}, {effect.unit}".removesuffix(", ")
-        rows.append((effect.switch, score, mean, f"[{low}, {high}]", str(effect.knees)))
+        interval = f"[{low}, {high}]" if effect.knees > 1 else "-"
+        rows.append((effect.switch, score, mean if effect.knees else "-", interval, str(effect.knees)))
     print("\n".join(safe_text.align_columns(rows)))
     print(f"effects: {options.out / EFFECTS}; by knee: {options.out / KNEES}")
     return 0

@@ -16,6 +16,7 @@ from kneefair_jax.label_errors.agreement import UNEXPLAINED_DICE, Z_THRESHOLD, d
 # pixel fall by a third) to at least `UNEXPLAINED_DICE`. The network may agree less with this film than with the others.
 _SHARE = 0.75
 _GAIN = float(np.log(1.5))
+_SAME_KNEE = 0.9  # Dice of the masks of two films of one knee, at least
 _MAX_SHIFT = 4  # shifts up to 1 / 4 of the sides are tried
 THUMBNAIL_SIDE = 64  # pixels; masks are compared with other films at this size
 
@@ -27,12 +28,27 @@ class Mismatch(NamedTuple):
         reason: in words.
         has_correction: whether a correction of the mask itself explains it.
         is_unexplained: whether structures merely differ, as they also do where the network is wrong. A better fit of
-            another film does not change that: it may be another film of the same knee.
+            another film of the same knee does not change that.
     """
 
     reason: str
     has_correction: bool
     is_unexplained: bool
+
+
+class OtherFilm(NamedTuple):
+    """The other film whose prediction fits a mask best.
+
+    Attributes:
+        case_id: of the film.
+        gain: f64[S + 1], how much the log odds of Dice of its prediction exceed those of the mask's own film.
+        is_same_knee: whether its own mask is nearly this mask, and no copy of it: a film of the same knee, whose
+            prediction fits without any error of the mask.
+    """
+
+    case_id: str
+    gain: np.ndarray
+    is_same_knee: bool
 
 
 def describe_mismatch(
@@ -41,7 +57,7 @@ def describe_mismatch(
     structures: Sequence[str],
     center: np.ndarray,
     robust_z: np.ndarray,
-    other_film: tuple[str, np.ndarray],
+    other_film: "OtherFilm",
 ) -> Mismatch:
     """Describe what is probably wrong with a mask.
 
@@ -54,8 +70,7 @@ def describe_mismatch(
         structures: names of labels 1, 2, ...
         center: f64[S + 1], of the cohort's `Agreement`.
         robust_z: f64[S + 1], of this case, as `agreement.robust_z` returns it.
-        other_film: the other film whose prediction fits the mask best, and how much better it fits than the mask's own
-            film, f64[S + 1].
+        other_film: the other film whose prediction fits the mask best.
     """
     counts = metrics.confusion_matrix(label, prediction, len(structures))
     odds = log_odds(counts)
@@ -64,9 +79,8 @@ def describe_mismatch(
     gains = {
         text: odds_after - odds for text, odds_after in _corrections(label, prediction, structures, counts)
     }
-    case_id, gain = other_film
-    of_other_film = f"fits another film: {case_id}"
-    gains[of_other_film] = gain
+    of_other_film = f"fits another film: {other_film.case_id}"
+    gains[of_other_film] = other_film.gain
     best = max(gains, key=lambda text: gains[text][-1])
     gain = gains[best]
     in_both = in_label & in_prediction
@@ -82,14 +96,15 @@ def describe_mismatch(
         f"{structures[int(s)]} where the network sees none" for s in np.flatnonzero(in_label & ~in_prediction)
     ]
     # Structures of both masks that the correction does not restore; the findings above cover the others.
-    is_unexplained = not [finding for finding in findings if finding != of_other_film]
+    may_be_same_knee = of_other_film if other_film.is_same_knee else ""
+    is_unexplained = not [finding for finding in findings if finding != may_be_same_knee]
     unexplained = in_both & ~(is_corrected & is_restored[:-1])
     z = np.where(unexplained & ~np.isnan(robust_z[:-1]), robust_z[:-1], -np.inf)
     worst = int(z.argmax())
     if z[worst] > Z_THRESHOLD or not findings:
         worst = worst if np.isfinite(z[worst]) else int(np.nanargmin(odds[:-1]))
         findings.append(f"{structures[worst]} differs, Dice {dice(odds[worst]):.2f}")
-    has_correction = is_corrected and best != of_other_film
+    has_correction = is_corrected and best != may_be_same_knee
     return Mismatch("; ".join(findings), has_correction, is_unexplained)
 
 
@@ -116,15 +131,26 @@ def best_other_film(
         The film's row, and how much its log odds of Dice exceed those of the mask's own film, f64[S + 1].
     """
     mask = thumbnail(label)
-    overlap = ((predictions == mask) & (mask > 0)).sum(1)
-    areas = (predictions > 0).sum(1) + (mask > 0).sum()
-    fit = overlap / np.maximum(areas, 1)
+    fit = _overlap_shares(mask, predictions)
     fit[row] = -1
     best = int(fit.argmax())
     odds_best, odds_own = (
         log_odds(metrics.confusion_matrix(mask, predictions[film], structures)) for film in (best, row)
     )
     return best, odds_best - odds_own
+
+
+def is_same_knee(first: np.ndarray, second: np.ndarray) -> bool:
+    """Return whether two masks, u8[4096] of `thumbnail`, are nearly equal without being equal."""
+    (dice_of_all,) = 2 * _overlap_shares(first, second[None])
+    return bool(dice_of_all >= _SAME_KNEE and (first != second).any())
+
+
+def _overlap_shares(mask: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return half the Dice of all structures together of a mask u8[P] and others u8[N, P], f64[N]."""
+    overlap = ((others == mask) & (mask > 0)).sum(1)
+    shares: np.ndarray = overlap / np.maximum((others > 0).sum(1) + (mask > 0).sum(), 1)
+    return shares
 
 
 def _corrections(

@@ -11,6 +11,7 @@ import numpy as np
 from kneefair_jax import anatomy, metrics
 from kneefair_jax.label_errors import agreement, diagnosis
 from kneefair_jax.label_errors.agreement import MIN_CASES, Z_THRESHOLD
+from kneefair_jax.label_errors.diagnosis import OtherFilm
 from kneefair_jax.runtime.progress import track
 
 
@@ -79,12 +80,13 @@ def rank(read: PairReader, case_ids: Sequence[str], structures: Sequence[str]) -
         case_ids: case ids of all rows.
         structures: names of labels 1, 2, ...
     """
-    counts, thumbnails, expected = [], [], []
+    counts, thumbnails, label_thumbnails, expected = [], [], [], []
     pairs = read(range(len(case_ids)))
     for pair in track(pairs, len(case_ids), "comparing masks with the network's", "masks"):
         counts.append(metrics.confusion_matrix(pair.label, pair.prediction, len(structures)))
         expected.append(np.full(len(structures), np.nan) if pair.expected is None else pair.expected)
         thumbnails.append(diagnosis.thumbnail(pair.prediction))
+        label_thumbnails.append(diagnosis.thumbnail(pair.label))
     odds = agreement.log_odds(np.stack(counts))
     correct = agreement.correct_agreement(odds)
     z = agreement.without_expected(agreement.robust_z(odds, correct), odds, np.stack(expected))
@@ -97,7 +99,8 @@ def rank(read: PairReader, case_ids: Sequence[str], structures: Sequence[str]) -
     flagged_pairs = zip(rows, read(rows), strict=True)
     for row, pair in track(flagged_pairs, len(rows), "describing flagged masks", "masks"):
         film, gain = diagnosis.best_other_film(pair.label, row, predictions, len(structures))
-        other_film = (str(case_ids[film]), gain)
+        is_same_knee = diagnosis.is_same_knee(label_thumbnails[row], label_thumbnails[film])
+        other_film = OtherFilm(str(case_ids[film]), gain, is_same_knee)
         mismatch = diagnosis.describe_mismatch(
             pair.label, pair.prediction, structures, correct.center, z_explained[row], other_film
         )

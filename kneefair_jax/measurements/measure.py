@@ -13,6 +13,7 @@ from kneefair_jax.measurements.knee import Knee
 from kneefair_jax.measurements.landmarks import NotMeasurableError, Shaft
 
 SHORT_SHAFT = 0.7  # bicondylar widths; shorter shafts get a note
+WIDTHS_MM = (50.0, 120.0)  # of human femoral condyles; others get a note
 COARSE_MM = 0.8  # larger pixels get a note on joint spaces
 
 
@@ -85,8 +86,12 @@ def _take(knee: Knee, name: str, no_length: str) -> Measurement:
     except NotMeasurableError as reason:
         return Measurement(float("nan"), str(reason))
     is_coarse = name.startswith("jsw") and knee.has_spacing and knee.pixel > COARSE_MM
+    low, high = WIDTHS_MM
+    width = knee.frame.width
+    is_likely = not knee.has_spacing or not knee.pixel or low <= width <= high
     notes = (
         result.note,
+        "" if is_likely or not is_length else f"a femur of {width:.0f} mm: check the pixel spacing",
         "" if knee.has_spacing else "square pixels are assumed",
         f"pixels of {knee.pixel:.2g} mm are coarse for a joint space" if is_coarse else "",
     )

@@ -18,6 +18,7 @@ from kneefair_jax.safe_text import spreadsheet_cell
 
 FILE = "measurements.csv"
 COLUMNS = ("file", "file_id", *table.COLUMNS)
+MIN_FIBULA_DICE = 0.5  # predicted; networks may see a fibula that the film does not show
 _KNEE, _MEASUREMENT = map(COLUMNS.index, ("knee", "measurement"))
 
 
@@ -98,6 +99,9 @@ def measure_film(film: Film, prediction: Prediction, magnification: float) -> Fi
     knees = {}
     for side in measurements.knees_of(structures):
         bones = bones_of(prediction, side)
+        fibula = prediction.predicted_dice.get(f"{side} fibula".strip())
+        if fibula is not None and fibula.value < MIN_FIBULA_DICE:  # it would decide the side
+            bones.pop("fibula", None)
         knees[side] = measurements.measure(bones, pixel.mm, side or stated, refusal=pixel.refusal)
     return FilmMeasurements(knees, pixel)
 

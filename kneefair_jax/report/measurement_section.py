@@ -87,7 +87,8 @@ def section(
             if name in errors
         },
         "spacing_kinds": _kinds(rows, analysis.attributes),
-        "reasons": _reasons(rows),
+        "reasons": _reasons(rows, "reference_reason"),
+        "predicted_reasons": _reasons(rows[rows["reference_reason"] == ""], "predicted_reason"),
         "contours": {bone: _bands(entry, analysis) for bone, entry in contours.items()},
     }
     return report, pd.DataFrame([row for name, entry in errors.items() for row in _rows(name, entry)])
@@ -121,10 +122,10 @@ def _kinds(rows: pd.DataFrame, attributes: Sequence[str]) -> dict[str, dict[str,
     return {name: {str(kind): int(count) for kind, count in counts.items()} for name, counts in kinds.items()}
 
 
-def _reasons(rows: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Return measurement -> reason -> knees of which the reference mask gives no value."""
-    refused = rows[rows["reference_reason"] != ""]
-    counts = refused.groupby(["measurement", "reference_reason"]).size()
+def _reasons(rows: pd.DataFrame, column: str) -> dict[str, dict[str, int]]:
+    """Return measurement -> reason in a column -> knees without a value for it, the most frequent reason first."""
+    refused = rows[rows[column] != ""]
+    counts = refused.groupby(["measurement", column]).size()
     result: dict[str, dict[str, int]] = {}
     for (measurement, reason), count in counts.sort_values(ascending=False, kind="stable").items():
         result.setdefault(str(measurement), {})[str(reason)] = int(count)

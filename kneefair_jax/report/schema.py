@@ -312,6 +312,7 @@ class Measurements(TypedDict):
     definitions: dict[str, MeasurementDefinition]
     spacing_kinds: dict[str, dict[str, int]]
     reasons: dict[str, dict[str, int]]
+    predicted_reasons: dict[str, dict[str, int]]
     contours: dict[str, ContourBands]
 
 

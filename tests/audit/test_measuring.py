@@ -1,6 +1,7 @@
 """Audits with measurements: planted errors, refusals, readers' values, the page and the tables."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,8 @@ from kneefair_jax.audit.options import MeasurementOptions
 from kneefair_jax.errors import InputError
 from kneefair_jax.measurements import MEASUREMENTS
 from kneefair_jax.report import page
+from kneefair_jax.report.text import measurements
+from kneefair_jax.report.text.formatting import MINUS
 from tests.hostile import films
 from tests.measurements.knees import knee
 
@@ -209,6 +212,77 @@ def test_values_of_readers_replace_the_reference_masks(cohort, measured):
     assert list(section["errors"]) == ["jsw_min_medial", "fta"]
     of_men = section["errors"]["jsw_min_medial"]["groups"]["sex=male"]["bias"]["estimate"]
     assert of_men == pytest.approx(-0.25, abs=1e-9)
+
+
+def test_knees_that_a_prediction_does_not_give_are_counted_by_group_with_their_reason(cohort, tmp_path):
+    """A blank prediction of three women has no error, so the page says who is missing from the comparison."""
+    shutil.copytree(cohort / "pred", tmp_path / "pred")
+    for number in (0, 2, 4):
+        path = tmp_path / f"pred/k{number:02d}.png"
+        Image.fromarray(np.zeros_like(np.asarray(Image.open(path)))).save(path)
+    result = audit.masks(
+        cohort / "truth",
+        tmp_path / "pred",
+        cohort / "metadata.csv",
+        ["sex"],
+        audit.MaskOptions(labels=LABELS, measurements=DEFAULT),
+        audit.Settings(draws=999),
+    )
+    section = result.report["measurements"]
+    assert section["predicted_reasons"]["jsw_min_medial"] == {"the mask has no femur": 3}
+    texts = measurements.sentences(page.plain(result.report))
+    (text,) = [text for text in texts if text.startswith("Minimum joint space width, medial: in 3 of 24")]
+    assert "female 3 of 12" in text and "male 0 of 12" in text and "the mask has no femur" in text
+
+
+def test_the_headline_names_the_groups_and_separates_small_differences():
+    def errors(low, high, p):
+        bias = {"estimate": (low + high) / 2, "interval": [low, high], "p": p}
+        pair = {"first": "sex=f", "second": "sex=m", "bias": bias}
+        groups = {name: {"bias": {"estimate": value}} for name, value in (("sex=f", -1.0), ("sex=m", 0.0))}
+        comparison = {"pairs": [pair], "p_adjusted": p}
+        return {"unit": "mm", "margin": 0.2, "groups": groups, "attributes": {"sex": comparison}}
+
+    report = {
+        "cohort": {"attributes": ["sex"]},
+        "measurements": {
+            "errors": {
+                "jsw_min_medial": errors(-1.2, -0.8, 0.001),
+                "jsw_min_lateral": errors(-0.1, -0.05, 0.001),
+                "fta": errors(-0.1, 0.1, 0.9),
+            }
+        },
+    }
+    (text,) = measurements.headline(report)
+    large, small = text.split(";")
+    assert "medial" in large and f"f {MINUS}1.00 mm, m 0.00 mm" in large and "lateral" not in large
+    assert "lateral" in small and "margin" in small and "angle" not in text
+
+
+def test_readers_of_two_knees_need_masks_of_both(cohort, measured):
+    table = manual(measured).assign(knee="right")
+    second = table.iloc[:1].assign(knee="left", value=9.0)
+    with pytest.raises(InputError, match="one knee"):
+        run(cohort, measurements=MeasurementOptions(manual=pd.concat([table, second], ignore_index=True)))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--orientation", "flip-lr"],
+        ["--equivalence-margin", "dice=0.01"],
+        ["--primary", "hd95_mm"],
+        ["--no-intersections"],
+        ["--pred-mirrored", "x"],
+        ["--endpoint", "dice>=0.8"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_options_of_scores_are_refused_without_reference_masks(cohort, tmp_path, words):
+    start = ["--pred", str(cohort / "pred"), "--attributes", "sex", "--measure", "--manual", "readers.csv"]
+    start += ["--metadata", str(cohort / "metadata.csv"), "--out", str(tmp_path / "out")]
+    with pytest.raises(InputError, match=words[0].removeprefix("--no-")):
+        main([*start, *words])
 
 
 def test_readers_need_no_reference_masks(cohort, measured, tmp_path, capsys):

@@ -99,3 +99,21 @@ def test_headers_with_an_orientation_are_refused(folder, tmp_path):
     (tmp_path / "a.nii.gz").write_bytes(b"")
     with pytest.raises(InputError, match="a.nii.gz"):
         audit.mirror_test(folder / "pred", tmp_path, folder / "metadata.csv", ["sex"])
+
+
+def test_a_file_of_one_sided_structure_is_refused(folder, tmp_path):
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a_right_femur.png")
+    options = audit.MaskOptions(labels={"right femur": (1,), "left femur": (2,)})
+    with pytest.raises(InputError, match="a_right_femur.png"):
+        audit.mirror_test(folder / "pred", tmp_path, folder / "metadata.csv", ["sex"], options)
+
+
+def test_ignored_pixels_are_ignored(folder):
+    options = audit.MaskOptions(
+        labels={**{name: (value,) for name, value in LABELS.items()}, "ignore": (255,)}
+    )
+    settings = audit.Settings(draws=99)
+    result = audit.mirror_test(
+        folder / "pred", folder / "mirrored", folder / "metadata.csv", ["sex"], options, settings
+    )
+    assert result.report["scores"]["dice"]["groups"]["sex=male"]["mean"] == 1

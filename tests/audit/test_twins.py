@@ -31,7 +31,7 @@ def test_a_predictor_that_ignores_the_film_has_no_effect_but_that_of_the_mask():
 
 def test_a_sensitive_predictor_changes_and_the_same_seed_repeats_it():
     first = twins.study(bright_pixels, 3, ["noise"], SMALL)
-    again = twins.study(bright_pixels, 3, ["noise"], SMALL)
+    again = twins.study(bright_pixels, 3, ["noise", "noise"], SMALL)  # each switch counts once
     other = twins.study(bright_pixels, 3, ["noise"], SMALL._replace(seed=1))
     pd.testing.assert_frame_equal(first, again)
     changes = first[first["score"] == "dice femur"]["change"]

@@ -76,6 +76,7 @@ def test_a_table_states_spacing_side_and_magnification(folder, tmp_path):
     [
         ("--spacing", "9"),
         ("--magnification", "3"),
+        ("--spacing", "0.5", "--magnification", "1.2"),
         ("--labels", "a=1"),
         ("--images", "nowhere"),
         ("--metadata", "table.csv"),
@@ -99,6 +100,27 @@ def test_a_mask_that_cannot_be_read_is_skipped(folder, tmp_path, capsys):
     assert "broken.png" in capsys.readouterr().err
     assert run(tmp_path / "masks/broken.png", "--out", tmp_path / "other") == 2
     assert not (tmp_path / "other" / measure.TABLE).exists()
+
+
+def test_ignored_pixels_cut_a_bone(folder, tmp_path):
+    label = np.array(Image.open(folder / "masks/a.png"))
+    columns = np.flatnonzero((label == 1).any(axis=0))
+    label[:, : columns[0] + 10] = 255
+    Image.fromarray(label).save(tmp_path / "a.png")
+    words = [tmp_path / "a.png", "--spacing", PIXEL, "--labels", "knee", "ignore=255", "--no-overlays"]
+    assert run(*words, "--out", tmp_path / "out") == 0
+    table = pd.read_csv(tmp_path / "out" / measure.TABLE).set_index("measurement")
+    assert np.isnan(table["value"]["bicondylar_width"])
+    assert "cuts" in table["reason"]["bicondylar_width"]
+
+
+def test_a_film_that_cannot_be_read_leaves_the_measurements(folder, tmp_path, capsys):
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films/a.png").write_bytes(b"no picture")
+    words = [folder / "masks/a.png", "--images", tmp_path / "films", "--spacing", PIXEL]
+    assert run(*words, "--out", tmp_path / "out") == measure.SOME_FAILED
+    assert pd.read_csv(tmp_path / "out" / measure.TABLE)["value"].notna().any()
+    assert "films" in capsys.readouterr().err
 
 
 def test_two_masks_of_one_name_are_refused(folder, tmp_path, capsys):

@@ -97,7 +97,7 @@ def test_a_correction_does_not_hide_a_structure_that_it_leaves_wrong(cohort, z_o
     wrong[:, :52][wrong[:, :52] == 3] = 0  # more than a third of the bar, which is a small part of all
     median, z = np.array([3.0, 3.0, 6.0, 3.0]), np.array([9.0, 9.0, z_of_bar, 9.0])
     reason = diagnosis.describe_mismatch(
-        wrong, predictions[7], STRUCTURES, median, z, ("c1", np.full(4, -1.0))
+        wrong, predictions[7], STRUCTURES, median, z, diagnosis.OtherFilm("c1", np.full(4, -1.0), False)
     ).reason
     assert reason.startswith("fits better mirrored left to right" + more) and bool(more) == ("bar" in reason)
 
@@ -135,6 +135,19 @@ def test_a_correction_is_evidence_and_a_difference_may_be_the_networks(
     assert ranking.scores.max() <= label_errors.Z_THRESHOLD or reason
     for error in ranking.label_errors:
         assert error.reason.startswith(reason)
+
+
+def test_another_film_of_the_same_knee_accuses_no_mask(discs):
+    """The network's mask of film 5 is too small; another visit of the same knee lies one pixel further."""
+    masks, predictions = list(discs[0]), list(discs[1])
+    predictions[5] = disc(115, 57.2)  # Dice 0.954
+    assert ranked(masks, predictions, ("disc",)).label_errors == ()
+    masks.append(np.roll(masks[5], 1, axis=0))
+    predictions.append(np.roll(disc(115, 60.3), 1, axis=0))
+    assert ranked(masks, predictions, ("disc",)).label_errors == ()
+    masks[5] = masks[12].copy()  # the mask of another film
+    (error,) = ranked(masks, predictions, ("disc",)).label_errors
+    assert (error.case_id, error.reason) == ("c5", "fits another film: c12")
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,12 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
         for name in MAIN
         if name in measurements["errors"]
     ]
-    return [*texts, *_refusals(measurements), *_spacings(measurements, attributes)]
+    return [
+        *texts,
+        *_not_measured(measurements, attributes),
+        *_refusals(measurements),
+        *_spacings(measurements, attributes),
+    ]
 
 
 def _sentences(name: str, errors: Mapping[str, Any], attributes: list[str]) -> Iterator[str]:
@@ -144,24 +149,46 @@ def headline(report: Mapping[str, Any]) -> list[str]:
             for name in MAIN
             if (entry := errors.get(name)) and entry["attributes"][attribute]["p_adjusted"] is not None
         }
-        differing_names = [
-            f"{title(name)} ({signed(_largest(entry['attributes'][attribute]), 2)} {entry['unit']})"
+        significant = {
+            name: entry
             for name, entry in comparison.items()
             if entry["attributes"][attribute]["p_adjusted"] < LEVEL
+        }
+        small = [name for name, entry in significant.items() if _is_within_margin(entry, attribute)]
+        large = [
+            f"{title(name)} ({_largest(entry, attribute)})"
+            for name, entry in significant.items()
+            if name not in small
         ]
-        if differing_names:
-            verdict = f"the bias differs significantly in the {listing(differing_names)}"
+        if large:
+            verdict = f"the bias differs significantly in the {listing(large)}"
         elif comparison:
             verdict = f"no significant difference of the bias in the {listing(map(title, comparison))}"
         else:
-            verdict = "joint space and femorotibial angle could not be compared"
+            verdict = "joint space and femorotibial angle could not be compared (why: section Measurements by group)"
+        if small:
+            names = listing(map(title, small))
+            difference = f"the bias differs significantly, but by less than the margin, in the {names}"
+            verdict = f"{verdict}; {difference}" if large else difference
         texts.append(f"Measurements by {attribute}: {verdict}.")
     return texts
 
 
-def _largest(comparison: Mapping[str, Any]) -> float:
-    """Return the largest difference of biases between two groups."""
-    return float(max((pair["bias"]["estimate"] for pair in comparison["pairs"]), key=abs))
+def _is_within_margin(errors: Mapping[str, Any], attribute: str) -> bool:
+    """Return whether the intervals of all differences between groups lie within the margin."""
+    margin, pairs = errors["margin"], errors["attributes"][attribute]["pairs"]
+    intervals = [pair["bias"]["interval"] for pair in pairs]
+    return margin is not None and all(ends and -margin < ends[0] and ends[1] < margin for ends in intervals)
+
+
+def _largest(errors: Mapping[str, Any], attribute: str) -> str:
+    """Return the biases of the two groups that differ most, `female −1.00 mm, male 0.02 mm`."""
+    pair = max(errors["attributes"][attribute]["pairs"], key=lambda pair: abs(pair["bias"]["estimate"]))
+    labels = next(g.labels for g in attribute_groups(errors["groups"], [attribute]) if g.key == attribute)
+    return ", ".join(
+        f"{labels[pair[side]]} {signed(errors['groups'][pair[side]]['bias']['estimate'], 2)} {errors['unit']}"
+        for side in ("first", "second")
+    )
 
 
 def differences(report: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
@@ -189,6 +216,28 @@ def _short(verdict: str) -> str:
         if verdict.startswith(subject):
             return verdict.removeprefix(subject).replace("shown", "no difference shown")
     return verdict
+
+
+def _not_measured(measurements: Mapping[str, Any], attributes: list[str]) -> Iterator[str]:
+    """Yield which main measurements predictions do not give although there is a reference value, by group, and why."""
+    for name in MAIN:
+        errors = measurements["errors"].get(name)
+        if not errors or not errors["overall"]["not_measured"]["count"]:
+            continue
+        reasons = measurements["predicted_reasons"].get(name, {})
+        most = max(reasons, key=reasons.__getitem__, default="")
+        parts = [
+            f"{label} {entry['count']} of {entry['rate']['n']}"
+            for groups in attribute_groups(errors["groups"], attributes)
+            for group, label in groups.labels.items()
+            if (entry := errors["groups"][group]["not_measured"])["rate"]["n"]
+        ]
+        total = errors["overall"]["not_measured"]
+        by_group = f" ({'; '.join(parts)})" if parts else ""
+        yield (
+            f"{title(name, capital=True)}: in {total['count']} of {amount(total['rate']['n'], 'patient')}{by_group} "
+            f"the prediction gives no value, mostly because {most}; they have no error, and are not in the comparison."
+        )
 
 
 def _refusals(measurements: Mapping[str, Any]) -> Iterator[str]:
