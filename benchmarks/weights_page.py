@@ -106,8 +106,8 @@ LABEL_ERRORS_NOTES = """A case is flagged if the agreement of its worst structur
 structures together, is more than five standard deviations below that of the correct masks, that
 Dice is below 0.95, and it is below the interval that the network predicts for its own mask. If a correction of the
 mask (a shift, an exchange of labels, another film that is not of the same knee) explains the mismatch, the limit is
-0.97 and the interval does not matter. A structure that differs without such an explanation may be the network's error: it is flagged below a Dice of
-0.85, or from ten standard deviations.
+0.97 and the interval does not matter. A structure that differs without such an explanation may be the network's error:
+it is flagged below a Dice of 0.85, or from ten standard deviations.
 Center and deviation of the correct masks come from the shortest half of all
 agreements and what fits it (`label_errors.agreement`), so that wrong masks do not hide each other while
 they are fewer than half. Without any wrong mask, {clean}."""
