@@ -159,7 +159,7 @@ def _score_chunk(
             split.cases,
             split.rows,
             values["prediction"],
-            drawn=split.cohort.source.files is None,
+            is_phantom=split.cohort.source.files is None,
         )
     return (
         values
@@ -198,7 +198,7 @@ def _score_native(split: EvalSplit, values: dict[str, np.ndarray], rows: np.ndar
         scores = metrics.score_by_layer(_scores_and_pixels, layers, *masks, spacing=case.spacing)
         if split.measures:
             scores["measurements"] = run_measurements.of_case(
-                structures, case, masks[1], drawn=split.cohort.source.files is None
+                structures, case, masks[1], is_phantom=split.cohort.source.files is None
             )
         return scores | {"spacing": case.spacing}
 

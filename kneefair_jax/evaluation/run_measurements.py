@@ -33,20 +33,22 @@ RESIZED = "the pixel spacing is unknown, and the working grid may have stretched
 FILES = ("measurements.csv", "measurement_errors.csv")  # beside the report
 
 
-def of_case(structures: Sequence[str], case: Example, prediction: np.ndarray, *, drawn: bool) -> np.ndarray:
+def of_case(
+    structures: Sequence[str], case: Example, prediction: np.ndarray, *, is_phantom: bool
+) -> np.ndarray:
     """Measure the knees of a case.
 
     Args:
         structures: names of labels 1, 2, ...
         case: with the reference mask.
         prediction: u8[H, W], void pixels of the reference mask as background.
-        drawn: whether the film is a phantom, whose spacing is that of the bones.
+        is_phantom: whether the film is a phantom, whose spacing is that of the bones.
 
     Returns:
         `ROW`[R], a row per knee and measurement, in the order of `knees_of` and `MEASUREMENTS`. Texts have a fixed
         width, since hosts exchange arrays as bytes.
     """
-    pixel = _pixel(case.spacing, case.inspection, drawn=drawn)
+    pixel = _pixel(case.spacing, case.inspection, is_phantom=is_phantom)
     void = case.label == anatomy.VOID
     sides = dict.fromkeys(knees_of(structures), "")
     references = comparison.trace_knees(anatomy.clear_void(case.label), void, structures, pixel, sides)
@@ -55,7 +57,7 @@ def of_case(structures: Sequence[str], case: Example, prediction: np.ndarray, *,
 
 
 def of_working_grid(
-    structures: Sequence[str], cases: Cases, rows: np.ndarray, predictions: np.ndarray, *, drawn: bool
+    structures: Sequence[str], cases: Cases, rows: np.ndarray, predictions: np.ndarray, *, is_phantom: bool
 ) -> np.ndarray:
     """Measure the knees of cases on the working grid.
 
@@ -66,7 +68,7 @@ def of_working_grid(
         cases: prepared cases.
         rows: i[N], the cases to measure.
         predictions: u8[N, H, W].
-        drawn: as for `of_case`.
+        is_phantom: as for `of_case`.
 
     Returns:
         `ROW`[N, R].
@@ -74,25 +76,32 @@ def of_working_grid(
     inspections = cases.inspections or [None] * len(cases)
     return np.stack(
         [
-            _of_grid(structures, Example(**cases[row], inspection=inspections[row]), prediction, drawn=drawn)
+            _of_grid(
+                structures,
+                Example(**cases[row], inspection=inspections[row]),
+                prediction,
+                is_phantom=is_phantom,
+            )
             for row, prediction in zip(rows, predictions, strict=True)
         ]
     )
 
 
-def _of_grid(structures: Sequence[str], case: Example, prediction: np.ndarray, *, drawn: bool) -> np.ndarray:
+def _of_grid(
+    structures: Sequence[str], case: Example, prediction: np.ndarray, *, is_phantom: bool
+) -> np.ndarray:
     if np.isfinite(case.spacing).all():
-        return of_case(structures, case, anatomy.clear_void(case.label, prediction), drawn=drawn)
+        return of_case(structures, case, anatomy.clear_void(case.label, prediction), is_phantom=is_phantom)
     knees = dict.fromkeys(knees_of(structures), Knee({}, refusal=RESIZED))
     return _encode(comparison.compare_knees(knees, knees, BoneSpacing(None, "unknown", "")))
 
 
-def _pixel(mm: np.ndarray, inspection: Inspection | None, *, drawn: bool) -> BoneSpacing:
+def _pixel(mm: np.ndarray, inspection: Inspection | None, *, is_phantom: bool) -> BoneSpacing:
     """Return the spacing of a case in the plane of the bones.
 
     An inspection calls every PixelSpacing calibrated, so a run does not trust it.
     """
-    kind = spacing.DRAWN if drawn else inspection.spacing_kind if inspection else "unknown"
+    kind = spacing.DRAWN if is_phantom else inspection.spacing_kind if inspection else "unknown"
     return spacing.bone_spacing(mm, "uncalibrated" if kind == "calibrated" else kind)
 
 

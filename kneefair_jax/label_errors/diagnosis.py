@@ -146,10 +146,10 @@ def is_same_knee(first: np.ndarray, second: np.ndarray) -> bool:
     return bool(dice_of_all >= _SAME_KNEE and (first != second).any())
 
 
-def _overlap_shares(mask: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return half the Dice of all structures together of a mask u8[P] and others u8[N, P], f64[N]."""
-    overlap = ((others == mask) & (mask > 0)).sum(1)
-    shares: np.ndarray = overlap / np.maximum((others > 0).sum(1) + (mask > 0).sum(), 1)
+def _overlap_shares(mask: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Return half the Dice of all structures together of a mask u8[P] and each of masks u8[N, P], f64[N]."""
+    overlap = ((masks == mask) & (mask > 0)).sum(1)
+    shares: np.ndarray = overlap / np.maximum((masks > 0).sum(1) + (mask > 0).sum(), 1)
     return shares
 
 

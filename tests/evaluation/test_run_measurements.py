@@ -33,7 +33,7 @@ def label(**shape):
 
 def measured(mask, prediction, mm=PIXEL, inspection=None):
     example = Example(np.zeros((*mask.shape, 1), np.uint8), mask, np.full(2, mm, np.float32), inspection)
-    rows = run_measurements.of_case(STRUCTURES, example, prediction, drawn=inspection is None)
+    rows = run_measurements.of_case(STRUCTURES, example, prediction, is_phantom=inspection is None)
     # Hosts exchange results as bytes.
     rows = np.ascontiguousarray(rows).reshape(1, -1).view(np.uint8).view(rows.dtype).reshape(1, -1)
     cohort = study.cohort(8)._replace(structures=STRUCTURES)
@@ -73,7 +73,7 @@ def test_nothing_is_measured_on_a_grid_that_may_be_stretched():
     case = {"image": np.zeros((*stretched.shape, 1), np.uint8), "label": stretched}
     cases = Cases([case | {"spacing": np.array([PIXEL, PIXEL / 2])}, case | {"spacing": np.full(2, np.nan)}])
     rows = run_measurements.of_working_grid(
-        STRUCTURES, cases, np.arange(2), np.stack([stretched] * 2), drawn=True
+        STRUCTURES, cases, np.arange(2), np.stack([stretched] * 2), is_phantom=True
     )
     cohort = study.cohort(8)._replace(structures=STRUCTURES)
     table = run_measurements.tabulate(rows, cohort, np.arange(2))
@@ -123,7 +123,7 @@ def test_the_table_and_the_section(tmp_path):
                 STRUCTURES,
                 Example(np.zeros((*wide[k % 3].shape, 1), np.uint8), wide[k % 3], np.full(2, PIXEL)),
                 wide[(k + 1) % 3],
-                drawn=True,
+                is_phantom=True,
             )
             for k in cases
         ]
