@@ -185,6 +185,7 @@ def test_a_mask_that_states_nothing_of_a_film_that_does_needs_a_word(tmp_path):
         examples(root, orientation="upside")
 
 
+@pytest.mark.slow
 def test_units_are_read_and_unknown_is_unknown(tmp_path, capsys):
     root = geometry.units(tmp_path)
     _, expected = audited(root, "pred", tmp_path / "mm", truth="truth_mm")

@@ -182,6 +182,7 @@ def test_a_tie_s_gradient_goes_to_the_first():
     np.testing.assert_array_equal(gradient[0, ..., 0], [[3, 0], [0, 0]])
 
 
+@pytest.mark.slow
 def test_pooling_of_recomputed_inputs_keeps_its_gradient():
     """If the recomputed input is rounded differently, no input equals the maximum; the gradient was then 0 / 0."""
     x = jax.random.normal(jax.random.key(0), (8, 16, 16, 1))

@@ -89,7 +89,10 @@ def test_calls_end_at_evaluations_and_a_resumed_run_has_the_same(last, eval_ever
     assert list(loop.calls(stopped, last, eval_every, size)) == calls[ends.index(stopped) + 1 :]
 
 
-@pytest.mark.parametrize("parallel", sharding.PARALLEL)
+@pytest.mark.parametrize(
+    "parallel",
+    [name if name == "jit" else pytest.param(name, marks=pytest.mark.slow) for name in sharding.PARALLEL],
+)
 def test_several_steps_of_one_program_are_the_same_steps(parallel, prepared, tmp_path, monkeypatch):
     config = study.config(steps=7, eval_every=5, log_every=1)
     config.parallel = parallel
