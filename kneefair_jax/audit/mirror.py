@@ -23,7 +23,7 @@ _NO_STRUCTURES = (BACKGROUND, IGNORE)
 TITLE = "Agreement of masks of mirrored films, by patient group"
 NOTE = (
     "mirror test: the scores are the agreement of the masks of each film with those of its mirror image, flipped back; "
-    "there are no reference masks, so they say nothing of accuracy"
+    "there are no reference masks, so the scores do not show accuracy"
 )
 
 
@@ -57,7 +57,7 @@ def mirror_test(
     for folder in map(Path, (pred, mirrored)):
         _require_plain_masks(folder, options.labels or {})
     options = dataclasses.replace(
-        options, orientation="flip-lr", pred_labels=_flipped(options.labels) if options.labels else None
+        options, orientation="flip-lr", pred_labels=_flip_sides(options.labels) if options.labels else None
     )
     settings = settings._replace(title=settings.title or TITLE)
     audit = run.masks(pred, {"mirrored": mirrored}, metadata, attributes, options, settings)
@@ -65,16 +65,14 @@ def mirror_test(
     return audit
 
 
-def _flipped(stated: Labels) -> dict[str, tuple[int, ...]]:
+def _flip_sides(label_map: Labels) -> dict[str, tuple[int, ...]]:
     """Return a label map in which right and left have changed places."""
-    labels = {name: (value,) if isinstance(value, int) else tuple(value) for name, value in stated.items()}
+    labels = {name: (value,) if isinstance(value, int) else tuple(value) for name, value in label_map.items()}
     names = [name for name in labels if name not in _NO_STRUCTURES]
     table = anatomy.flip_table(tuple(names))
     values = {names[table[label] - 1]: labels[name] for label, name in enumerate(names, start=1)}
-    background = (
-        *labels.get(BACKGROUND, ()),
-        *labels.get(IGNORE, ()),
-    )  # ignored pixels are those of the film's mask
+    # The ignored pixels are those of the film's mask.
+    background = (*labels.get(BACKGROUND, ()), *labels.get(IGNORE, ()))
     return values | ({BACKGROUND: background} if background else {})
 
 

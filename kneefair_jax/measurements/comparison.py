@@ -84,7 +84,8 @@ def compare_knees(
     """
     rows: list[tuple[object, ...]] = []
     for name, knee in references.items():
-        reference, prediction = (measure_knee(one, pixel.refusal) for one in (knee, predictions[name]))
+        reference = measure_knee(knee, pixel.refusal)
+        prediction = measure_knee(predictions[name], pixel.refusal)
         rows += _rows(name, reference, prediction, pixel.kind)
     return rows
 

@@ -95,14 +95,14 @@ def measure_film(film: Film, prediction: Prediction, magnification: float) -> Fi
     """
     pixel = spacing.bone_spacing(film.bone_spacing, film.bone_spacing_kind, magnification)
     structures = tuple(prediction.confidence)
-    stated = dicom_header.SIDES.get(film.laterality, "")
+    header_side = dicom_header.SIDES.get(film.laterality, "")
     knees = {}
     for side in measurements.knees_of(structures):
         bones = bones_of(prediction, side)
         fibula = prediction.predicted_dice.get(f"{side} fibula".strip())
         if fibula is not None and fibula.value < MIN_FIBULA_DICE:  # it would decide the side
             bones.pop("fibula", None)
-        knees[side] = measurements.measure(bones, pixel.mm, side or stated, refusal=pixel.refusal)
+        knees[side] = measurements.measure(bones, pixel.mm, side or header_side, refusal=pixel.refusal)
     return FilmMeasurements(knees, pixel)
 
 

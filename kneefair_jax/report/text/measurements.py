@@ -99,7 +99,7 @@ def _comparison(attribute: str, errors: Mapping[str, Any], attributes: list[str]
     if not comparison["pairs"]:
         return f"By {attribute}, too few patients are in a group to compare."
     labels = next(g.labels for g in attribute_groups(errors["groups"], attributes) if g.key == attribute)
-    pair = max(comparison["pairs"], key=lambda one: abs(one["bias"]["estimate"]))
+    pair = max(comparison["pairs"], key=lambda pair: abs(pair["bias"]["estimate"]))
     difference = pair["bias"]
     first, second = (
         f"{labels[pair[side]]} {signed(errors['groups'][pair[side]]['bias']['estimate'], 2)} {unit}"
