@@ -243,7 +243,7 @@ def _measure_all(
 
     import pandas as pd
 
-    from kneefair_jax.measurements import table
+    from kneefair_jax.measurements.measure import TABLE_COLUMNS
     from kneefair_jax.runtime import progress
 
     def measure_or_error(case: _Case) -> tuple[list[tuple[str, ...]], InputError | None]:
@@ -256,7 +256,7 @@ def _measure_all(
         results = list(progress.track(pool.map(measure_or_error, cases), len(cases), "measuring"))
     errors = [error for _, error in results if error is not None]
     rows = [row for part, _ in results for row in part]
-    frame = pd.DataFrame(rows, columns=["case_id", *table.COLUMNS])
+    frame = pd.DataFrame(rows, columns=["case_id", *TABLE_COLUMNS])
     return frame.assign(value=pd.to_numeric(frame["value"])), errors
 
 
@@ -269,7 +269,8 @@ def _measure(
 
     from kneefair_jax.audit import measuring
     from kneefair_jax.data import label_map, mask_files, readers
-    from kneefair_jax.measurements import measure, table, whole_bones
+    from kneefair_jax.measurements import measure, whole_bones
+    from kneefair_jax.measurements.measure import table_rows
     from kneefair_jax.report import measurement_overlay
     from kneefair_jax.runtime import atomic
 
@@ -304,7 +305,7 @@ def _measure(
     rows = [
         (case.name, *row)
         for knee, result in results.items()
-        for row in table.rows(knee or case.side, result, pixel.kind)
+        for row in table_rows(knee or case.side, result, pixel.kind)
     ]
     return rows, film_error
 

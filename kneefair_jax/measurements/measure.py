@@ -1,6 +1,6 @@
 """Measure a knee: masks or probabilities with a pixel spacing to millimeters and degrees."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,9 @@ WIDTHS_MM = (50.0, 120.0)  # of human femoral condyles; others get a note
 COARSE_MM = 0.8  # larger pixels get a note on joint spaces
 
 
+TABLE_COLUMNS = ("knee", "measurement", "value", "unit", "reason", "note", "spacing_kind")
+
+
 class Measurement(NamedTuple):
     """A measurement of a knee.
 
@@ -31,6 +34,19 @@ class Measurement(NamedTuple):
     reason: str = ""
     note: str = ""
     lines: np.ndarray = np.zeros((0, 2, 2))
+
+
+def table_rows(knee: str, results: Mapping[str, Measurement], spacing_kind: str) -> Iterator[tuple[str, ...]]:
+    """Yield a row of `TABLE_COLUMNS` for each measurement; without a value, the reason says why.
+
+    Args:
+        knee: its side, or "".
+        results: its measurements.
+        spacing_kind: of `spacing.BoneSpacing`.
+    """
+    for name, result in results.items():
+        value = f"{result.value:.4f}" if np.isfinite(result.value) else ""
+        yield (knee, name, value, MEASUREMENTS[name].unit, result.reason, result.note, spacing_kind)
 
 
 def measure(

@@ -8,7 +8,8 @@ import numpy as np
 
 from kneefair_jax import measurements
 from kneefair_jax.data.readers import dicom_header
-from kneefair_jax.measurements import BONES, Measurement, spacing, table
+from kneefair_jax.measurements import BONES, Measurement, spacing
+from kneefair_jax.measurements.measure import TABLE_COLUMNS, table_rows
 from kneefair_jax.measurements.spacing import BoneSpacing
 from kneefair_jax.predict import areas
 from kneefair_jax.predict.areas import LinesByFile, file_id
@@ -17,7 +18,7 @@ from kneefair_jax.predict.prediction import Prediction
 from kneefair_jax.safe_text import spreadsheet_cell
 
 FILE = "measurements.csv"
-COLUMNS = ("file", "file_id", *table.COLUMNS)
+COLUMNS = ("file", "file_id", *TABLE_COLUMNS)
 MIN_FIBULA_DICE = 0.5  # predicted; networks may see a fibula that the film does not show
 _KNEE, _MEASUREMENT = map(COLUMNS.index, ("knee", "measurement"))
 
@@ -57,7 +58,7 @@ class Measurements(LinesByFile):
         rows = [
             [spreadsheet_cell(cell) for cell in (*start, *row)]
             for knee, results in film.knees.items()
-            for row in table.rows(knee, results, film.pixel.kind)
+            for row in table_rows(knee, results, film.pixel.kind)
         ]
         if rows:
             self.append(file_id(item.path), areas.lines_of(rows))
